@@ -1,0 +1,148 @@
+"""What mapping asks for and what it gives back, as plain arrays: the same in process and over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.serving.errors import QueryError
+
+__all__ = ["MAX_SAMPLES", "Background", "MapOptions", "MappedCells"]
+
+Background = Literal["exclude", "include"]
+
+MAX_SAMPLES = 1000
+"""More posterior samples than this are refused: cost grows with them, and the error of their mean no longer shrinks
+noticeably."""
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """How to map.
+
+    Parameters
+    ----------
+    impute
+        Whether to estimate proteins.
+    samples
+        Posterior samples that a protein is averaged over; 1 decodes the posterior mean alone (the plug-in estimate).
+    background
+        ``"exclude"`` gives denoised protein, without the ambient background; ``"include"`` what the assay would have
+        counted, the scale to compare with measured counts.
+
+    Raises
+    ------
+    QueryError
+        When a value is of another type or out of range.
+
+    Examples
+    --------
+    >>> MapOptions(samples=1).as_dict()
+    {'impute': True, 'samples': 1, 'background': 'exclude'}
+    """
+
+    impute: bool = True
+    samples: int = 25
+    background: Background = "exclude"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.impute, bool):
+            raise QueryError(f"impute: expected true or false, found {self.impute!r}.")
+        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or not 1 <= self.samples <= MAX_SAMPLES:
+            raise QueryError(f"samples: expected a whole number from 1 to {MAX_SAMPLES}, found {self.samples!r}.")
+        if self.background not in get_args(Background):
+            raise QueryError(f"background: expected 'exclude' or 'include', found {self.background!r}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MapOptions:
+        """Read what `as_dict` wrote; options that are left out keep their defaults.
+
+        Raises
+        ------
+        QueryError
+            When `values` is no mapping, or has an option that is not known, or a value is wrong.
+        """
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise QueryError(f"options: expected an object with {known}, found {type(values).__name__}.")
+        if unknown := sorted(str(name) for name in set(values) - set(known)):
+            raise QueryError(f"options: expected only {known}, found {unknown}; leave these out.")
+        return cls(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedCells:
+    """One row per query cell.
+
+    Parameters
+    ----------
+    label
+        Index of the most probable label, (cells,), int32.
+    confidence
+        Calibrated probability of that label, (cells,), float32.
+    novelty
+        In [0, 1]: the share of held-out reference cells that lie nearer to the reference than this cell, (cells,).
+    probabilities
+        Calibrated, (cells, labels), float32.
+    latent
+        Posterior mean after the latent transformation, (cells, n_latent), float32.
+    coordinates
+        Place on the reference's 2-D map, (cells, 2), float32.
+    protein
+        Imputed proteins (cells, proteins), float32; None when they were not asked for.
+
+    Raises
+    ------
+    ValueError
+        When the arrays do not agree in the number of cells.
+    """
+
+    label: npt.NDArray[np.int32]
+    confidence: npt.NDArray[np.float32]
+    novelty: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float32]
+    latent: npt.NDArray[np.float32]
+    coordinates: npt.NDArray[np.float32]
+    protein: npt.NDArray[np.float32] | None
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(array) for name, array in self.arrays().items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"expected one row per cell in every array, found {lengths}.")
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the arrays by name, `protein` only when there is one."""
+        by_name = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in by_name.items() if array is not None}
+
+    def rows(self, index: slice | npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> MappedCells:
+        """Take a part of the cells: a slice, integer positions, or a mask (cells,)."""
+        return MappedCells(**{"protein": None, **{name: array[index] for name, array in self.arrays().items()}})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[MappedCells]) -> MappedCells:
+        """Join parts of one query, in order.
+
+        Raises
+        ------
+        ValueError
+            When there is no part, or only some of them have proteins.
+        """
+        if not parts:
+            raise ValueError("expected at least one part to join, found none.")
+        if len({part.protein is None for part in parts}) != 1:
+            raise ValueError("expected proteins in all parts or in none, found them in some.")
+        columns = [part.arrays() for part in parts]
+        joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        return cls(**{"protein": None, **joined})
