@@ -1,161 +1,262 @@
 """The bundle: a folder that holds a reference ready to be served.
 
-The reader owns the contract: this module defines the manifest's schema, opens a bundle and verifies it; the export
-stage writes what is read here.
+The reader owns the contract: `totalanvi.serving.manifest` defines the schema, this module opens a bundle and verifies
+it; the export stage writes what is read here.
 
 ::
 
     bundle/
-      manifest.json           this module's `Manifest`
+      manifest.json           `Manifest`
       encoder.onnx            counts → posterior of the latent          (see `ENCODER`)
       classifier.onnx         latent → label logits                     (see `CLASSIFIER`)
       proteins.onnx           posterior, noise, batch → proteins        (see `PROTEINS`)
       reference.safetensors   the reference map, calibration quantiles, average profiles (see `ReferenceArrays`)
+
+A reference without proteins has no ``proteins.onnx``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from totalanvi.serving.errors import BundleError
+from totalanvi.serving.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    MANIFEST_FILE,
+    PROTEINS,
+    REFERENCE_FILE,
+    SCHEMA_VERSION,
+    Calibration,
+    FileRecord,
+    Genes,
+    GraphSignature,
+    Manifest,
+    Parity,
+    Provenance,
+    Thresholds,
+)
+from totalanvi.serving.reference_arrays import ReferenceArrays
 
 __all__ = [
     "CLASSIFIER",
     "ENCODER",
+    "MANIFEST_FILE",
     "PROTEINS",
+    "REFERENCE_FILE",
     "SCHEMA_VERSION",
     "Bundle",
     "Calibration",
     "FileRecord",
+    "Genes",
     "GraphSignature",
     "Manifest",
     "Parity",
+    "Provenance",
     "ReferenceArrays",
+    "Thresholds",
+    "hash_files",
+    "write_manifest",
 ]
 
-SCHEMA_VERSION = 1
-"""The newest manifest schema that this code reads and writes."""
-
-MANIFEST_FILE = "manifest.json"
-REFERENCE_FILE = "reference.safetensors"
+_BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
-class GraphSignature:
-    """One ONNX graph of the bundle: its file and the names of its inputs and outputs, in order."""
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle.
 
-    file: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    Parameters
+    ----------
+    path
+        The folder.
+    manifest
+        What it says about itself.
+    reference
+        Its arrays.
+    digest
+        SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
 
+    Examples
+    --------
+    >>> bundle = Bundle.open("bundle/")  # doctest: +SKIP
+    >>> bundle.manifest.labels  # doctest: +SKIP
+    ['B cell', 'CD4 T', 'CD8 T', 'NK']
+    """
 
-ENCODER = GraphSignature(
-    file="encoder.onnx",
-    inputs=("rna", "library", "protein", "measured", "batch"),
-    outputs=("z_mean", "z_scale", "latent"),
-)
-"""All float32. ``rna`` counts (cells, genes); ``library`` (cells, 1), the cell's total count over the model's genes,
-divided by the gene coverage of the query; ``protein`` counts (cells, proteins), 0 where not measured; ``measured``
-(cells, proteins), 1 or 0; ``batch`` (cells, batches), one-hot, all zero for a batch the reference has not seen.
-``z_mean`` and ``z_scale`` (cells, latent) are the Gaussian posterior; ``latent`` (cells, latent) is its mean after the
-latent transformation."""
+    path: Path
+    manifest: Manifest
+    reference: ReferenceArrays
+    digest: str
 
-CLASSIFIER = GraphSignature(file="classifier.onnx", inputs=("latent",), outputs=("logits",))
-"""``latent`` (cells, latent) → ``logits`` (cells, labels), before any temperature."""
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open a bundle and verify all of it.
 
-PROTEINS = GraphSignature(
-    file="proteins.onnx",
-    inputs=("z_mean", "z_scale", "noise", "batch"),
-    outputs=("denoised", "expected", "foreground"),
-)
-"""``noise`` (samples, latent) standard normal draws shared by all cells (one row of zeros: the plug-in estimate);
-``batch`` (1, batches) one-hot, the reference batch to decode as. Each output (cells, proteins) is the mean over samples:
-``denoised`` without background, ``expected`` with it, ``foreground`` the foreground probability."""
+        Raises
+        ------
+        BundleError
+            When the folder or a file is missing, a file's size or digest is not the manifest's, the manifest cannot be
+            understood or is of another schema, or the arrays do not fit the manifest.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
+        content = _read_manifest(folder)
+        manifest = _parse_manifest(folder, content)
+        missing = [name for name in manifest.required_files if name not in manifest.files]
+        if missing:
+            raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
+        for name, record in manifest.files.items():
+            _verify(folder, name, record, _hash(_inside(folder, name)))
+        reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
+        return cls(folder, manifest, reference, hashlib.sha256(content).hexdigest())
 
+    @property
+    def features_digest(self) -> str:
+        """SHA-256 of genes and proteins in model order; see `Manifest.features_digest`."""
+        return self.manifest.features_digest
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.
 
-
-class FileRecord(_Schema):
-    """Size and digest of one file of the bundle."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-
-
-class Genes(_Schema):
-    """The model's genes, in model order."""
-
-    names: list[str] = Field(min_length=1)
-    ensembl_ids: list[str | None] | None = None
-
-
-class Calibration(_Schema):
-    """How the certainty of one query mode was calibrated, on held-out reference cells."""
-
-    temperature: float = Field(gt=0)
-    n_cells: int = Field(ge=0)
-    accuracy: float | None
-    log_loss: float | None
-    expected_calibration_error: float | None
-
-
-class Parity(_Schema):
-    """The largest error of one graph output against torch, through the production engine."""
-
-    graph: str
-    output: str
-    relative_error: float
-    tolerance: float
-    n_cells: int
-
-
-class Thresholds(_Schema):
-    """When alignment warns and when it refuses (shares of the reference's average counts that matched genes carry)."""
-
-    gene_coverage_warn: float = Field(default=0.8, ge=0, le=1)
-    gene_coverage_refuse: float = Field(default=0.2, ge=0, le=1)
+        Raises
+        ------
+        BundleError
+            When the file is not listed, or has changed since the bundle was opened.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path}: expected one of {sorted(self.manifest.files)}, asked for {name!r}.")
+        content = _inside(self.path, name).read_bytes()
+        found = FileRecord(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        _verify(self.path, name, self.manifest.files[name], found)
+        return content
 
 
-class Provenance(_Schema):
-    """Where the reference comes from."""
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """Return size and digest of files of a bundle in the making, for `Manifest.files`.
 
-    data_digest: str
-    n_cells: int
-    n_labelled: int
-    versions: dict[str, str]
-    model: dict[str, Any]
-    training: dict[str, Any]
+    Raises
+    ------
+    BundleError
+        When a file is missing.
+    """
+    return {name: _hash(_inside(folder, name)) for name in names}
 
 
-class Manifest(_Schema):
-    """Everything about a bundle that is not a large array."""
+def write_manifest(folder: Path, manifest: Manifest) -> Path:
+    """Write the manifest, whole or not at all; the last act of making a bundle.
 
-    schema_version: int
-    name: str
-    version: str
-    created: str
-    genes: Genes
-    proteins: list[str]
-    labels: list[str] = Field(min_length=2)
-    batches: list[str] = Field(min_length=1)
-    protein_batches: list[list[bool]]
-    """(batches, proteins): which batch measured which protein; a protein is imputed as an average of those."""
-    n_latent: int = Field(ge=1)
-    input_transform: Literal["log1p_mean_scaled"]
-    calibration: dict[Literal["protein", "rna"], Calibration]
-    thresholds: Thresholds = Thresholds()
-    noise_seed: int = 0
-    provenance: Provenance
-    parity: list[Parity]
-    files: dict[str, FileRecord]
+    Returns
+    -------
+    The file written.
+
+    Raises
+    ------
+    BundleError
+        When a file that the manifest lists is missing or differs from its record.
+    """
+    for name, record in manifest.files.items():
+        _verify(folder, name, record, _hash(_inside(folder, name)))
+    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    target = folder / MANIFEST_FILE
+    temporary = folder / f".{MANIFEST_FILE}.{os.getpid()}"
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def _read_manifest(folder: Path) -> bytes:
+    file = folder / MANIFEST_FILE
+    if not file.is_file():
+        raise BundleError(f"{folder}: expected a bundle with {MANIFEST_FILE}, found none; name what `export` wrote.")
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+
+
+def _parse_manifest(folder: Path, content: bytes) -> Manifest:
+    file = folder / MANIFEST_FILE
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{file}: expected JSON, found something else ({error}); export again.") from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise BundleError(f"{file}: expected a bundle's manifest with a schema_version, found none; export again.")
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{file}: found schema {version}{_writer(values)}, but totalanvi {metadata.version('totalanvi')} reads "
+            f"schemas up to {SCHEMA_VERSION}; upgrade totalanvi here, or export with the older one."
+        )
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{file}: expected schema {SCHEMA_VERSION}, found {version}; export again.")
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        place = f" at {where!r}" if where else ""
+        raise BundleError(f"{file}: does not follow schema {version}{place}: {message}; export again.") from error
+
+
+def _writer(values: dict[str, Any]) -> str:
+    """Say which totalanvi wrote a manifest whose schema is not known, where it can be told."""
+    provenance = values.get("provenance")
+    versions = provenance.get("versions") if isinstance(provenance, dict) else None
+    writer = versions.get("totalanvi") if isinstance(versions, dict) else None
+    return f" (written by totalanvi {writer})" if isinstance(writer, str) else ""
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file's path, refusing what is no regular file or lies outside the folder once links are followed."""
+    file = folder / name
+    try:
+        real = file.resolve(strict=True)
+        regular = stat.S_ISREG(real.stat().st_mode)
+    except OSError as error:
+        raise BundleError(f"{folder}: expected the file {name!r}, found it missing; copy or export again.") from error
+    if not regular or folder.resolve() not in real.parents:
+        raise BundleError(f"{folder}: expected {name!r} to be a file in this folder, found another kind or a link out.")
+    return file
+
+
+def _hash(file: Path) -> FileRecord:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror}); check its permissions.") from error
+    return FileRecord(sha256=digest.hexdigest(), bytes=size)
+
+
+def _verify(folder: Path, name: str, expected: FileRecord, found: FileRecord) -> None:
+    if found.bytes != expected.bytes:
+        raise BundleError(
+            f"{folder}: {name!r} has been altered: expected {expected.bytes} bytes, found {found.bytes}; "
+            "copy the bundle again, or export again."
+        )
+    if found.sha256 != expected.sha256:
+        raise BundleError(
+            f"{folder}: {name!r} has been altered: expected SHA-256 {expected.sha256[:12]}…, found "
+            f"{found.sha256[:12]}…; copy the bundle again, or export again."
+        )

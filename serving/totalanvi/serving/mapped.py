@@ -128,7 +128,8 @@ class MappedCells:
 
     def rows(self, index: slice | npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> MappedCells:
         """Take a part of the cells: a slice, integer positions, or a mask (cells,)."""
-        return MappedCells(**{"protein": None, **{name: array[index] for name, array in self.arrays().items()}})
+        taken: dict[str, Any] = {name: array[index] for name, array in self.arrays().items()}
+        return MappedCells(**{"protein": None, **taken})
 
     @classmethod
     def concatenate(cls, parts: Sequence[MappedCells]) -> MappedCells:
@@ -144,5 +145,5 @@ class MappedCells:
         if len({part.protein is None for part in parts}) != 1:
             raise ValueError("expected proteins in all parts or in none, found them in some.")
         columns = [part.arrays() for part in parts]
-        joined = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
+        joined: dict[str, Any] = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
         return cls(**{"protein": None, **joined})

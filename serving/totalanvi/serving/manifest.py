@@ -1,0 +1,220 @@
+"""The schema of a bundle: what its manifest says, and what its graphs take and give.
+
+It stands apart from the opening of bundles so that it can be imported where neither ONNX Runtime nor safetensors is
+installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+__all__ = [
+    "CLASSIFIER",
+    "ENCODER",
+    "MANIFEST_FILE",
+    "PROTEINS",
+    "REFERENCE_FILE",
+    "SCHEMA_VERSION",
+    "Calibration",
+    "FileRecord",
+    "Genes",
+    "GraphSignature",
+    "Manifest",
+    "Mode",
+    "Parity",
+    "Provenance",
+    "Thresholds",
+]
+
+Mode = Literal["protein", "rna"]
+"""Of a cell: "protein" when any protein was measured for it, else "rna"."""
+
+SCHEMA_VERSION = 1
+"""The newest manifest schema that this code reads and writes."""
+
+MANIFEST_FILE = "manifest.json"
+"""The one file that the manifest does not list."""
+
+REFERENCE_FILE = "reference.safetensors"
+"""The file that holds `totalanvi.serving.bundle.ReferenceArrays`."""
+
+
+@dataclass(frozen=True)
+class GraphSignature:
+    """One ONNX graph of the bundle: its file and the names of its inputs and outputs, in order."""
+
+    file: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+ENCODER = GraphSignature(
+    file="encoder.onnx",
+    inputs=("rna", "library", "protein", "measured", "batch"),
+    outputs=("z_mean", "z_scale", "latent"),
+)
+"""All float32. ``rna`` counts (cells, genes); ``library`` (cells, 1), the cell's total count over the model's genes,
+divided by the gene coverage of the query; ``protein`` counts (cells, proteins), 0 where not measured; ``measured``
+(cells, proteins), 1 or 0; ``batch`` (cells, batches), one-hot, all zero for a batch the reference has not seen.
+``z_mean`` and ``z_scale`` (cells, latent) are the Gaussian posterior; ``latent`` (cells, latent) is its mean after the
+latent transformation."""
+
+CLASSIFIER = GraphSignature(file="classifier.onnx", inputs=("latent",), outputs=("logits",))
+"""``latent`` (cells, latent) → ``logits`` (cells, labels), before any temperature."""
+
+PROTEINS = GraphSignature(
+    file="proteins.onnx",
+    inputs=("z_mean", "z_scale", "noise", "batch"),
+    outputs=("denoised", "expected", "foreground"),
+)
+"""``noise`` (samples, latent) standard normal draws shared by all cells (one row of zeros: the plug-in estimate);
+``batch`` (1, batches) one-hot, the reference batch to decode as. Each output (cells, proteins) is a mean over samples:
+``denoised`` without background, ``expected`` with it, ``foreground`` the foreground probability."""
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileRecord(_Schema):
+    """Size and digest of one file of the bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Genes(_Schema):
+    """The model's genes, in model order."""
+
+    names: list[str] = Field(min_length=1)
+    ensembl_ids: list[str | None] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Genes:
+        _unique("genes.names", self.names)
+        if self.ensembl_ids is not None:
+            _length("genes.ensembl_ids", len(self.ensembl_ids), "genes", len(self.names))
+            _unique("genes.ensembl_ids", [name for name in self.ensembl_ids if name is not None])
+        return self
+
+
+class Calibration(_Schema):
+    """How the certainty of one query mode was calibrated, on held-out reference cells."""
+
+    temperature: float = Field(gt=0)
+    n_cells: int = Field(ge=0)
+    accuracy: float | None
+    log_loss: float | None
+    expected_calibration_error: float | None
+
+
+class Parity(_Schema):
+    """The largest error of one graph output against torch, through the production engine."""
+
+    graph: str
+    output: str
+    relative_error: float
+    tolerance: float
+    n_cells: int
+
+
+class Thresholds(_Schema):
+    """When alignment warns and when it refuses (shares of the reference's average counts that matched genes carry)."""
+
+    gene_coverage_warn: float = Field(default=0.8, ge=0, le=1)
+    gene_coverage_refuse: float = Field(default=0.2, ge=0, le=1)
+
+
+class Provenance(_Schema):
+    """Where the reference comes from."""
+
+    data_digest: str
+    n_cells: int
+    n_labelled: int
+    versions: dict[str, str]
+    model: dict[str, Any]
+    training: dict[str, Any]
+
+
+class Manifest(_Schema):
+    """Everything about a bundle that is not a large array."""
+
+    schema_version: int
+    name: str
+    version: str
+    created: str
+    genes: Genes
+    proteins: list[str]
+    labels: list[str] = Field(min_length=2)
+    batches: list[str] = Field(min_length=1)
+    protein_batches: list[list[bool]]
+    """(batches, proteins): which batch measured which protein; a protein is imputed as an average of those."""
+    n_latent: int = Field(ge=1)
+    input_transform: Literal["log1p_mean_scaled"]
+    calibration: dict[Mode, Calibration]
+    thresholds: Thresholds = Thresholds()
+    noise_seed: int = 0
+    provenance: Provenance
+    parity: list[Parity]
+    files: dict[str, FileRecord]
+
+    @field_validator("files")
+    @classmethod
+    def _plain_names(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        for name in files:
+            if not _FILE_NAME.fullmatch(name) or name == MANIFEST_FILE:
+                raise ValueError(f"expected plain file names, found {name!r}")
+        return files
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        for name, values in (("proteins", self.proteins), ("labels", self.labels), ("batches", self.batches)):
+            _unique(name, values)
+        _length("protein_batches", len(self.protein_batches), "batches", len(self.batches))
+        for row in self.protein_batches:
+            _length("a row of protein_batches", len(row), "proteins", len(self.proteins))
+        for protein, measured in zip(self.proteins, zip(*self.protein_batches, strict=True), strict=True):
+            if not any(measured):
+                raise ValueError(f"protein_batches: expected a batch that measured {protein!r}, found none")
+        for mode in self.modes:
+            if mode not in self.calibration:
+                raise ValueError(f"calibration: expected an entry for mode {mode!r}, found {sorted(self.calibration)}")
+        return self
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes that a query cell can have."""
+        return ("protein", "rna") if self.proteins else ("rna",)
+
+    @property
+    def required_files(self) -> tuple[str, ...]:
+        """The files without which nothing can be mapped."""
+        graphs = (ENCODER, CLASSIFIER, PROTEINS) if self.proteins else (ENCODER, CLASSIFIER)
+        return (*(graph.file for graph in graphs), REFERENCE_FILE)
+
+    @property
+    def features_digest(self) -> str:
+        """SHA-256 of genes and proteins in model order: aligned cells fit a reference exactly when theirs is equal."""
+        features = [self.genes.names, self.genes.ensembl_ids, self.proteins]
+        return hashlib.sha256(json.dumps(features, separators=(",", ":")).encode()).hexdigest()
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _unique(field: str, names: list[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{field}: expected unique names, found {repeated[:5]} more than once")
+
+
+def _length(field: str, found: int, of: str, expected: int) -> None:
+    if found != expected:
+        raise ValueError(f"{field}: expected one entry for each of the {expected} {of}, found {found}")
