@@ -9,9 +9,16 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     ├── BundleError        a bundle is missing, altered, incomplete or of a newer schema
     ├── QueryError         a query cannot be read, is empty, or lacks a named key, layer or modality
     │   ├── CountsError    values that are not raw counts
-    │   └── AlignmentError features that cannot be matched to the reference's
+    │   ├── AlignmentError features that cannot be matched to the reference's
+    │   ├── StaleFeaturesError  a request was aligned to other features than the endpoint's reference has
+    │   └── TooLargeError  a request is larger than the endpoint accepts
     ├── OutputError        an output exists already, or its suffix is unknown
+    ├── SettingsError      an environment variable that configures the endpoint has an unusable value
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
+        ├── MediaTypeError a request body is in a format that the endpoint does not read
+        ├── BusyError      an endpoint has as much work as it accepts
+        ├── NotReadyError  an endpoint is still loading its reference
+        └── DeadlineError  an endpoint could not answer within its time limit
 """
 
 from __future__ import annotations
@@ -19,11 +26,18 @@ from __future__ import annotations
 __all__ = [
     "AlignmentError",
     "BundleError",
+    "BusyError",
     "CountsError",
+    "DeadlineError",
     "EndpointError",
+    "MediaTypeError",
+    "NotReadyError",
     "OutputError",
     "QueryError",
     "ServingError",
+    "SettingsError",
+    "StaleFeaturesError",
+    "TooLargeError",
 ]
 
 
@@ -54,11 +68,57 @@ class AlignmentError(QueryError):
     """Features that cannot be matched to the reference's."""
 
 
+class StaleFeaturesError(QueryError):
+    """A request was aligned to other features than the endpoint's reference has."""
+
+    http_status = 409
+
+
+class TooLargeError(QueryError):
+    """A request is larger than the endpoint accepts."""
+
+    http_status = 413
+
+
 class OutputError(ServingError):
     """An output exists already, cannot be written, or has an unknown suffix."""
+
+
+class SettingsError(ServingError):
+    """An environment variable that configures the endpoint has an unusable value."""
+
+    http_status = 500
 
 
 class EndpointError(ServingError):
     """An endpoint is unreachable, refuses the request, or speaks another protocol version."""
 
     http_status = 502
+
+
+class MediaTypeError(EndpointError):
+    """A request body is in a format that the endpoint does not read."""
+
+    http_status = 415
+
+
+class BusyError(EndpointError):
+    """An endpoint has as much work as it accepts; `retry_after` (seconds) says when to ask again."""
+
+    http_status = 429
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotReadyError(EndpointError):
+    """An endpoint is still loading its reference."""
+
+    http_status = 503
+
+
+class DeadlineError(EndpointError):
+    """An endpoint could not answer within its time limit."""
+
+    http_status = 504
