@@ -1,0 +1,88 @@
+"""What a query is aligned to: the features of a reference, and the interface that every reference offers.
+
+A bundle opened in this process and an endpoint on another machine differ only in where `Reference.score` computes. All
+else, from the query's file to the annotated output, is the same code (`totalanvi.serving.scorer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.info import ReferenceInfo
+from totalanvi.serving.manifest import Manifest, Thresholds
+from totalanvi.serving.mapped import MapOptions, MappedCells
+
+__all__ = ["Reference", "ReferenceFeatures"]
+
+
+class ReferenceFeatures(BaseModel):
+    """The names of a reference, in model order, and what alignment needs to judge a query by.
+
+    JSON-able, so that an endpoint can hand it to its clients (`model_dump_json`, `model_validate_json`).
+
+    Parameters
+    ----------
+    genes
+        Gene names (genes,).
+    ensembl_ids
+        Ensembl id of each gene where known (genes,), or None when none is.
+    proteins
+        Protein names (proteins,).
+    labels
+        Label names (labels,).
+    gene_share
+        Average share of a reference cell's counts that each gene has (genes,); sums to 1.
+    thresholds
+        The gene coverage below which alignment warns, and below which it refuses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    genes: tuple[str, ...] = Field(min_length=1)
+    ensembl_ids: tuple[str | None, ...] | None = None
+    proteins: tuple[str, ...] = ()
+    labels: tuple[str, ...]
+    gene_share: tuple[float, ...]
+    thresholds: Thresholds = Thresholds()
+
+    @model_validator(mode="after")
+    def _one_entry_per_gene(self) -> ReferenceFeatures:
+        for name, values in (("gene_share", self.gene_share), ("ensembl_ids", self.ensembl_ids)):
+            if values is not None and len(values) != len(self.genes):
+                raise ValueError(f"{name}: expected one entry for each of {len(self.genes)} genes, found {len(values)}")
+        return self
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, gene_share: Sequence[float]) -> ReferenceFeatures:
+        """Take the features out of a bundle's manifest and its average profile (genes,)."""
+        ensembl_ids = manifest.genes.ensembl_ids
+        return cls(
+            genes=tuple(manifest.genes.names),
+            ensembl_ids=None if ensembl_ids is None else tuple(ensembl_ids),
+            proteins=tuple(manifest.proteins),
+            labels=tuple(manifest.labels),
+            gene_share=tuple(float(share) for share in gene_share),
+            thresholds=manifest.thresholds,
+        )
+
+
+class Reference(Protocol):
+    """What the scorer needs of a reference, whether it is a bundle in this process or an endpoint."""
+
+    @property
+    def features(self) -> ReferenceFeatures:
+        """The features that queries are aligned to."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many chunks are worth scoring at the same time: 1 in process, a few over a network."""
+
+    def info(self) -> ReferenceInfo:
+        """Which reference this is; name, version and digest go into every output."""
+
+    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+        """Map one chunk of aligned cells; called from `in_flight` threads at a time."""
