@@ -22,7 +22,7 @@ _N_CANDIDATES = 4 * N_NEIGHBOURS
 
 _TAIL_SHARE = 0.05
 _MIN_TAIL = 10
-"""The farthest share of held-out cells, to which the exponential tail is fitted, and the fewest that can carry a fit."""
+"""The farthest share of held-out cells, to which the exponential tail is fitted, and the fewest that carry a fit."""
 
 _BLOCK = 1024
 
@@ -120,9 +120,9 @@ def _weights(nearest: npt.NDArray[np.float64], bandwidth: npt.NDArray[np.float64
 class NoveltyScale:
     """Turns a neighbour distance into novelty, by comparison with held-out reference cells.
 
-    Novelty is 1 − p, with p the share of held-out cells at least as far. Beyond their 95 % quantile held-out cells become
-    few; there p follows an exponential fitted to those there are (a peaks-over-threshold tail), so that cells farther
-    than all of them stay in order.
+    Novelty is 1 − p, with p the share of held-out cells at least as far. Beyond their 95 % quantile held-out cells
+    become few; there p follows an exponential fitted to those there are (a peaks-over-threshold tail), so that cells
+    farther than all of them stay in order.
 
     Parameters
     ----------
