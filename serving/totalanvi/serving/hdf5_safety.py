@@ -1,0 +1,72 @@
+"""HDF5 files from strangers: nothing outside the file may be read through it.
+
+HDF5 can point elsewhere in three ways: links into other files, raw data kept in other files, and virtual data sets that
+are put together from other files. Whoever opens such a file reads, with their own rights, whatever its author named.
+AnnData and MuData need none of these, so a file with any is refused before data is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from totalanvi.serving.errors import QueryError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["require_self_contained"]
+
+
+def require_self_contained(file: h5py.File) -> None:
+    """Walk all objects of an open file, and refuse it when one reaches outside.
+
+    Parameters
+    ----------
+    file
+        Opened for reading.
+
+    Raises
+    ------
+    QueryError
+        Naming the first external link, external storage or virtual data set.
+    """
+    from h5py import h5d, h5g, h5l, h5o
+
+    seen: set[tuple[int, int]] = set()
+    pending: list[tuple[str, h5g.GroupID]] = [("", file["/"].id)]
+    while pending:
+        path, group = pending.pop()
+        for raw_name in group:
+            name = f"{path}/{raw_name.decode(errors='replace')}"
+            kind = group.links.get_info(raw_name).type
+            if kind == h5l.TYPE_SOFT:
+                # Leads to another path of this file, which the walk meets by itself.
+                continue
+            if kind != h5l.TYPE_HARD:
+                raise _refusal(name, "a link into another file")
+            child = h5o.open(group, raw_name)
+            if isinstance(child, h5d.DatasetID):
+                _require_stored_inside(child, name)
+            elif isinstance(child, h5g.GroupID):
+                info = h5o.get_info(child)
+                # Hard links may form a cycle.
+                if (info.fileno, info.addr) not in seen:
+                    seen.add((info.fileno, info.addr))
+                    pending.append((name, child))
+
+
+def _require_stored_inside(dataset: h5py.h5d.DatasetID, name: str) -> None:
+    from h5py import h5d
+
+    properties = dataset.get_create_plist()
+    if properties.get_layout() == h5d.VIRTUAL:
+        raise _refusal(name, "a virtual data set, put together from other files")
+    if properties.get_external_count() > 0:
+        raise _refusal(name, "data kept in another file")
+
+
+def _refusal(name: str, found: str) -> QueryError:
+    return QueryError(
+        f"Expected a file that holds all of its data itself; found {found}, at {name!r}. "
+        f"Write the query again as one plain file (adata.write_h5ad, mdata.write_h5mu)."
+    )
