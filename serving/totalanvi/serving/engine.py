@@ -1,0 +1,267 @@
+"""The engine: aligned cells in, arrays out.
+
+A cell's results depend on that cell, the bundle and the options alone. Cells are computed in blocks of a few fixed
+sizes, padded with empty cells; random draws are the same for all cells; all else here works row by row.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.cores import usable_cores
+from totalanvi.serving.errors import BundleError, QueryError
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Mode
+from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.neighbours import Landmarks, NoveltyScale
+from totalanvi.serving.sessions import Device, Provider, open_sessions
+
+__all__ = ["BLOCK_SIZES", "Engine"]
+
+BLOCK_SIZES = (8, 64, 512)
+"""Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
+query of a few cells without computing hundreds."""
+
+_NOISE_ROWS = 32
+"""Posterior samples decoded at a time: memory does not grow with their number."""
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Computes a bundle's graphs and what follows from them. Safe to use from several threads at a time.
+
+    Parameters
+    ----------
+    bundle
+        The verified bundle.
+    provider
+        ``"cuda"``, ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
+    threads
+        Threads to compute with on the CPU; None takes the cores that affinity and cgroup quota leave.
+
+    Raises
+    ------
+    ServingError
+        When `provider` is unknown, or CUDA was asked for and does not serve.
+    BundleError
+        When a graph cannot be loaded, or is not what the manifest says.
+
+    Examples
+    --------
+    >>> engine = Engine(Bundle.open("bundle/"))  # doctest: +SKIP
+    >>> engine.run(cells, MapOptions(samples=1)).probabilities.shape  # doctest: +SKIP
+    (4096, 8)
+    """
+
+    def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
+        self.bundle = bundle
+        manifest = bundle.manifest
+        graphs = (ENCODER, CLASSIFIER, PROTEINS) if manifest.proteins else (ENCODER, CLASSIFIER)
+        self._sessions, self._device = open_sessions(bundle, graphs, provider, threads or usable_cores())
+        self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
+        self._novelty = {mode: NoveltyScale(bundle.reference.novelty_distances(mode)) for mode in manifest.modes}
+        self._protein_batches = np.array(manifest.protein_batches, dtype=bool)
+
+    @property
+    def provider(self) -> Device:
+        """The device that computes: ``"cuda"`` only when it serves every graph."""
+        return self._device
+
+    def warm(self) -> None:
+        """Compute empty cells once in every block size, so that the first query does not pay for it.
+
+        Raises
+        ------
+        BundleError
+            When the bundle cannot map even these.
+        """
+        started = time.perf_counter()
+        manifest = self.bundle.manifest
+        n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
+        for size in BLOCK_SIZES:
+            cells = AlignedCells(
+                rna=sparse.csr_matrix((size, n_genes), dtype=np.float32),
+                library=np.zeros(size, dtype=np.float32),
+                protein=np.zeros((size, n_proteins), dtype=np.float32),
+                measured=np.zeros((size, n_proteins), dtype=bool),
+            )
+            try:
+                self.run(cells, MapOptions())
+            except QueryError as error:
+                raise BundleError(f"{self.bundle.path}: cannot map an empty cell: {error} Export again.") from error
+        _log.info("Warm on %s after %.1f s.", self._device, time.perf_counter() - started)
+
+    def run(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+        """Map cells.
+
+        Parameters
+        ----------
+        cells
+            In the model's feature order.
+        options
+            What to compute.
+
+        Returns
+        -------
+        One row per cell, in order.
+
+        Raises
+        ------
+        QueryError
+            When the cells have other features than the model, or a result of one would not be finite.
+        """
+        self._require_fit(cells)
+        latent, logits, protein = self._compute(cells, options)
+        _require_finite({"latent": latent, "logits": logits}, cells)
+        has_protein = cells.has_protein
+        probabilities = _softmax(logits / self._temperature(has_protein)[:, None])
+        label = probabilities.argmax(axis=1).astype(np.int32)
+        neighbours = self._landmarks.find(latent)
+        mapped = MappedCells(
+            label=label,
+            confidence=np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0],
+            novelty=self._novelty_of(neighbours.distance, has_protein),
+            probabilities=probabilities,
+            latent=latent,
+            coordinates=neighbours.coordinates,
+            protein=protein,
+        )
+        _require_finite(mapped.arrays(), cells)
+        return mapped
+
+    def _require_fit(self, cells: AlignedCells) -> None:
+        manifest = self.bundle.manifest
+        expected = (len(manifest.genes.names), len(manifest.proteins))
+        if (cells.n_genes, cells.n_proteins) != expected:
+            raise QueryError(
+                f"Expected cells aligned to the {expected[0]} genes and {expected[1]} proteins of {manifest.name!r}, "
+                f"found {cells.n_genes} genes and {cells.n_proteins} proteins; align them to this reference."
+            )
+
+    def _compute(
+        self, cells: AlignedCells, options: MapOptions
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Run the graphs block by block: latent (cells, n_latent), logits (cells, labels), protein or None."""
+        manifest = self.bundle.manifest
+        latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
+        logits = np.empty((len(cells), len(manifest.labels)), dtype=np.float32)
+        impute = options.impute and bool(manifest.proteins)
+        protein = np.empty((len(cells), len(manifest.proteins)), dtype=np.float32) if impute else None
+        noise = self._noise(options.samples)
+        feeds = _Feeds(cells, n_batches=len(manifest.batches))
+        for rows, feed in feeds.blocks():
+            n_rows = rows.stop - rows.start
+            z_mean, z_scale, block_latent = self._run(ENCODER, feed)
+            latent[rows] = block_latent[:n_rows]
+            logits[rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][:n_rows]
+            if protein is not None:
+                protein[rows] = self._impute(z_mean, z_scale, noise, options)[:n_rows]
+        return latent, logits, protein
+
+    def _impute(
+        self,
+        z_mean: npt.NDArray[np.float32],
+        z_scale: npt.NDArray[np.float32],
+        noise: npt.NDArray[np.float32],
+        options: MapOptions,
+    ) -> npt.NDArray[np.float64]:
+        """Average each protein over samples and over the batches that measured it, (cells, proteins)."""
+        output = PROTEINS.outputs.index("denoised" if options.background == "exclude" else "expected")
+        measured = self._protein_batches
+        total = np.zeros((len(z_mean), measured.shape[1]))
+        for batch in np.flatnonzero(measured.any(axis=1)):
+            code = np.zeros((1, len(measured)), dtype=np.float32)
+            code[0, batch] = 1
+            for start in range(0, len(noise), _NOISE_ROWS):
+                draws = noise[start : start + _NOISE_ROWS]
+                feed = {"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code}
+                # What a batch did not measure, the model never learned to decode for it: not averaged in.
+                total += np.where(measured[batch], self._run(PROTEINS, feed)[output], 0) * (len(draws) / len(noise))
+        return np.asarray(total / measured.sum(axis=0))
+
+    def _noise(self, samples: int) -> npt.NDArray[np.float32]:
+        """Draw what all cells share, (samples, n_latent); zeros for one sample, which is the plug-in estimate."""
+        shape = (samples, self.bundle.manifest.n_latent)
+        if samples == 1:
+            return np.zeros(shape, dtype=np.float32)
+        return np.random.default_rng(self.bundle.manifest.noise_seed).standard_normal(shape).astype(np.float32)
+
+    def _run(self, graph: GraphSignature, feed: dict[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), feed)
+        return outputs
+
+    def _temperature(self, has_protein: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        calibration = self.bundle.manifest.calibration
+        temperature = np.full(len(has_protein), calibration["rna"].temperature)
+        if has_protein.any():
+            temperature[has_protein] = calibration["protein"].temperature
+        return temperature
+
+    def _novelty_of(
+        self, distance: npt.NDArray[np.float64], has_protein: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        novelty = np.empty(len(distance), dtype=np.float32)
+        modes: tuple[tuple[Mode, npt.NDArray[np.bool_]], ...] = (("protein", has_protein), ("rna", ~has_protein))
+        for mode, of_mode in modes:
+            if of_mode.any():
+                novelty[of_mode] = self._novelty[mode].novelty(distance[of_mode])
+        return novelty
+
+
+class _Feeds:
+    """The encoder's inputs for block after block, in the same memory."""
+
+    def __init__(self, cells: AlignedCells, n_batches: int) -> None:
+        size = next((size for size in BLOCK_SIZES if size >= len(cells)), BLOCK_SIZES[-1])
+        self._cells = cells
+        self._rna = np.zeros((size, cells.n_genes), dtype=np.float32)
+        self._library = np.zeros((size, 1), dtype=np.float32)
+        self._protein = np.zeros((size, cells.n_proteins), dtype=np.float32)
+        self._measured = np.zeros((size, cells.n_proteins), dtype=np.float32)
+        # All zero is the code of a batch that the reference has not seen, which every query is.
+        self._batch = np.zeros((size, n_batches), dtype=np.float32)
+
+    def blocks(self) -> Iterator[tuple[slice, dict[str, npt.NDArray[np.float32]]]]:
+        """Yield which cells, and the inputs; rows beyond the cells are padding. Use before the next is drawn."""
+        cells = self._cells
+        for start in range(0, len(cells), BLOCK_SIZES[-1]):
+            rows = slice(start, min(start + BLOCK_SIZES[-1], len(cells)))
+            n_rows = rows.stop - rows.start
+            size = next(size for size in BLOCK_SIZES if size >= n_rows)
+            cells.rna[rows].toarray(out=self._rna[:n_rows])
+            for block, values in (
+                (self._library, cells.library[rows, None]),
+                (self._protein, cells.protein[rows]),
+                (self._measured, cells.measured[rows]),
+            ):
+                block[:n_rows] = values
+            blocks = (self._rna, self._library, self._protein, self._measured, self._batch)
+            for block in blocks:
+                block[n_rows:] = 0
+            yield rows, dict(zip(ENCODER.inputs, (block[:size] for block in blocks), strict=True))
+
+
+def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Turn logits (cells, labels) into probabilities, in float64 up to the last step."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _require_finite(results: Mapping[str, npt.NDArray[np.generic]], cells: AlignedCells) -> None:
+    for name, array in results.items():
+        broken = np.flatnonzero(~np.isfinite(array.reshape(len(cells), math.prod(array.shape[1:]))).all(axis=1))
+        if broken.size:
+            first = int(broken[0])
+            raise QueryError(
+                f"Expected finite results, found {name!r} not finite for {broken.size} of {len(cells)} cells, first in "
+                f"row {first} with a total count of {cells.library[first]:g}; check its raw counts, or leave it out."
+            )
