@@ -1,0 +1,72 @@
+"""Arrow columns as NumPy arrays and back, refusing every place that has no value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from totalanvi.serving.errors import QueryError
+
+__all__ = ["list_arrays", "plain_array", "row_array", "row_lists"]
+
+
+def plain_array(column: pa.Array, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers as an array (rows,), without a copy.
+
+    Raises
+    ------
+    QueryError
+        When a value is null, NaN or infinite.
+    """
+    if column.null_count:
+        raise QueryError(f"{name}: expected a value in every place, found null.")
+    values: npt.NDArray[Any] = column.to_numpy()
+    if not np.isfinite(values).all():
+        raise QueryError(f"{name}: expected finite values, found NaN or infinity.")
+    return values
+
+
+def list_arrays(column: pa.ListArray, name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:
+    """Return a column of lists as row pointers (rows + 1,), which start at 0, and values (entries,).
+
+    Raises
+    ------
+    QueryError
+        When a list or a value is null, or a value is NaN or infinite.
+    """
+    if column.null_count:
+        raise QueryError(f"{name}: expected a list for every cell, found null; a cell without counts has an empty one.")
+    pointers = column.offsets.to_numpy()
+    values = plain_array(column.values.slice(pointers[0], pointers[-1] - pointers[0]), name)
+    return pointers - pointers[0], values
+
+
+def row_array(column: pa.Array, name: str) -> npt.NDArray[Any]:
+    """Return a column of numbers as an array (rows,), one of fixed-size lists as an array (rows, width).
+
+    Raises
+    ------
+    QueryError
+        When a place is null, NaN or infinite.
+    """
+    if not pa.types.is_fixed_size_list(column.type):
+        return plain_array(column, name)
+    if column.null_count:
+        raise QueryError(f"{name}: expected a value for every cell, found null.")
+    width = column.type.list_size
+    return plain_array(column.values.slice(column.offset * width, len(column) * width), name).reshape(
+        len(column), width
+    )
+
+
+def row_lists(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None = None) -> pa.FixedSizeListArray:
+    """Return an array (rows, width) as a column of fixed-size lists, null where `absent` (rows,) says so."""
+    n_rows, width = values.shape
+    if not width:
+        # pyarrow cannot tell the number of rows from no values.
+        return pa.array([[]] * n_rows, type=pa.list_(pa.float32(), 0))
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, width, mask=None if absent is None else pa.array(absent))
