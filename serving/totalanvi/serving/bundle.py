@@ -11,8 +11,6 @@ it; the export stage writes what is read here.
       classifier.onnx         latent → label logits                     (see `CLASSIFIER`)
       proteins.onnx           posterior, noise, batch → proteins        (see `PROTEINS`)
       reference.safetensors   the reference map, calibration quantiles, average profiles (see `ReferenceArrays`)
-
-A reference without proteins has no ``proteins.onnx``.
 """
 
 from __future__ import annotations
@@ -54,6 +52,7 @@ __all__ = [
     "MANIFEST_FILE",
     "PROTEINS",
     "REFERENCE_FILE",
+    "REQUIRED_FILES",
     "SCHEMA_VERSION",
     "Bundle",
     "Calibration",
@@ -68,6 +67,9 @@ __all__ = [
     "hash_files",
     "write_manifest",
 ]
+
+REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE)
+"""What a manifest must list; it may list more."""
 
 _BLOCK_BYTES = 1 << 20
 
@@ -115,7 +117,7 @@ class Bundle:
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = _read_manifest(folder)
         manifest = _parse_manifest(folder, content)
-        missing = [name for name in manifest.required_files if name not in manifest.files]
+        missing = [name for name in REQUIRED_FILES if name not in manifest.files]
         if missing:
             raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
         for name, record in manifest.files.items():

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,8 @@ query of a few cells without computing hundreds."""
 
 _NOISE_ROWS = 32
 """Posterior samples decoded at a time: memory does not grow with their number."""
+
+_MODES: tuple[Mode, ...] = get_args(Mode)
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +68,9 @@ class Engine:
     def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
-        graphs = (ENCODER, CLASSIFIER, PROTEINS) if manifest.proteins else (ENCODER, CLASSIFIER)
-        self._sessions, self._device = open_sessions(bundle, graphs, provider, threads or usable_cores())
+        self._sessions, self._device = open_sessions(bundle, provider, threads or usable_cores())
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
-        self._novelty = {mode: NoveltyScale(bundle.reference.novelty_distances(mode)) for mode in manifest.modes}
+        self._novelty = {mode: NoveltyScale(bundle.reference.novelty_distances(mode)) for mode in _MODES}
         self._protein_batches = np.array(manifest.protein_batches, dtype=bool)
 
     @property
@@ -154,8 +156,7 @@ class Engine:
         manifest = self.bundle.manifest
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
         logits = np.empty((len(cells), len(manifest.labels)), dtype=np.float32)
-        impute = options.impute and bool(manifest.proteins)
-        protein = np.empty((len(cells), len(manifest.proteins)), dtype=np.float32) if impute else None
+        protein = np.empty((len(cells), len(manifest.proteins)), dtype=np.float32) if options.impute else None
         noise = self._noise(options.samples)
         feeds = _Feeds(cells, n_batches=len(manifest.batches))
         for rows, feed in feeds.blocks():
@@ -201,20 +202,12 @@ class Engine:
 
     def _temperature(self, has_protein: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         calibration = self.bundle.manifest.calibration
-        temperature = np.full(len(has_protein), calibration["rna"].temperature)
-        if has_protein.any():
-            temperature[has_protein] = calibration["protein"].temperature
-        return temperature
+        return np.where(has_protein, calibration["protein"].temperature, calibration["rna"].temperature)
 
     def _novelty_of(
         self, distance: npt.NDArray[np.float64], has_protein: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
-        novelty = np.empty(len(distance), dtype=np.float32)
-        modes: tuple[tuple[Mode, npt.NDArray[np.bool_]], ...] = (("protein", has_protein), ("rna", ~has_protein))
-        for mode, of_mode in modes:
-            if of_mode.any():
-                novelty[of_mode] = self._novelty[mode].novelty(distance[of_mode])
-        return novelty
+        return np.where(has_protein, self._novelty["protein"].novelty(distance), self._novelty["rna"].novelty(distance))
 
 
 class _Feeds:

@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -43,7 +43,7 @@ MANIFEST_FILE = "manifest.json"
 """The one file that the manifest does not list."""
 
 REFERENCE_FILE = "reference.safetensors"
-"""The file that holds `totalanvi.serving.bundle.ReferenceArrays`."""
+"""The file that holds `totalanvi.serving.reference_arrays.ReferenceArrays`."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Manifest(_Schema):
     version: str
     created: str
     genes: Genes
-    proteins: list[str]
+    proteins: list[str] = Field(min_length=1)
     labels: list[str] = Field(min_length=2)
     batches: list[str] = Field(min_length=1)
     protein_batches: list[list[bool]]
@@ -183,21 +183,10 @@ class Manifest(_Schema):
         for protein, measured in zip(self.proteins, zip(*self.protein_batches, strict=True), strict=True):
             if not any(measured):
                 raise ValueError(f"protein_batches: expected a batch that measured {protein!r}, found none")
-        for mode in self.modes:
+        for mode in get_args(Mode):
             if mode not in self.calibration:
                 raise ValueError(f"calibration: expected an entry for mode {mode!r}, found {sorted(self.calibration)}")
         return self
-
-    @property
-    def modes(self) -> tuple[Mode, ...]:
-        """The modes that a query cell can have."""
-        return ("protein", "rna") if self.proteins else ("rna",)
-
-    @property
-    def required_files(self) -> tuple[str, ...]:
-        """The files without which nothing can be mapped."""
-        graphs = (ENCODER, CLASSIFIER, PROTEINS) if self.proteins else (ENCODER, CLASSIFIER)
-        return (*(graph.file for graph in graphs), REFERENCE_FILE)
 
     @property
     def features_digest(self) -> str:

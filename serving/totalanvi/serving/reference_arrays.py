@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +111,7 @@ class ReferenceArrays:
                 return f"{name}: expected {dtype} of shape {shape}, found {array.dtype} of shape {array.shape}"
             if dtype.kind == "f" and not np.isfinite(array).all():
                 return f"{name}: expected finite values, found others"
-        return self._landmarks_problem(manifest) or self._shares_problem() or self._novelty_problem(manifest)
+        return self._landmarks_problem(manifest) or self._shares_problem() or self._novelty_problem()
 
     def _landmarks_problem(self, manifest: Manifest) -> str | None:
         if not len(self.latent):
@@ -122,12 +123,12 @@ class ReferenceArrays:
     def _shares_problem(self) -> str | None:
         for name, share in (("gene_share", self.gene_share), ("protein_share", self.protein_share)):
             total = float(share.sum(dtype=np.float64))
-            if share.size and (share.min() < 0 or abs(total - 1) > _SUM_TOLERANCE):
+            if share.min() < 0 or abs(total - 1) > _SUM_TOLERANCE:
                 return f"{name}: expected shares of at least 0 that sum to 1, found a sum of {total:.6g}"
         return None
 
-    def _novelty_problem(self, manifest: Manifest) -> str | None:
-        for mode in manifest.modes:
+    def _novelty_problem(self) -> str | None:
+        for mode in get_args(Mode):
             distances = self.novelty_distances(mode)
             if not distances.size or distances[0] < 0 or np.any(np.diff(distances) < 0):
                 return f"novelty_{mode}: expected ascending distances of at least one held-out cell, found others"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError, ServingError
-from totalanvi.serving.manifest import GraphSignature
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,6 +20,8 @@ __all__ = ["Device", "Provider", "open_sessions"]
 Provider = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
 
+_GRAPHS = (ENCODER, CLASSIFIER, PROTEINS)
+
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 
@@ -27,16 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 def open_sessions(
-    bundle: Bundle, graphs: Iterable[GraphSignature], provider: Provider, threads: int
+    bundle: Bundle, provider: Provider, threads: int
 ) -> tuple[dict[str, onnxruntime.InferenceSession], Device]:
-    """Open the graphs of a bundle.
+    """Open the three graphs of a bundle.
 
     Parameters
     ----------
     bundle
         The verified bundle.
-    graphs
-        Which of its graphs.
     provider
         ``"cuda"`` or ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
     threads
@@ -55,9 +55,8 @@ def open_sessions(
     """
     if provider not in get_args(Provider):
         raise ServingError(f"provider: expected one of {', '.join(get_args(Provider))}, found {provider!r}.")
-    graphs = list(graphs)
     if provider != "cpu":
-        sessions, reason = _open_on_cuda(bundle, graphs, threads)
+        sessions, reason = _open_on_cuda(bundle, threads)
         if reason is None:
             return sessions, "cuda"
         if provider == "cuda":
@@ -66,12 +65,10 @@ def open_sessions(
                 "install what is missing, or choose 'auto' or 'cpu'."
             )
         _log.info("Computing on the CPU with %d threads, because %s.", threads, reason)
-    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in graphs}, "cpu"
+    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in _GRAPHS}, "cpu"
 
 
-def _open_on_cuda(
-    bundle: Bundle, graphs: list[GraphSignature], threads: int
-) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
+def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
     """Open all graphs on CUDA, or say why that is not possible."""
     import onnxruntime
 
@@ -84,7 +81,7 @@ def _open_on_cuda(
     # TF32 keeps 10 bits of a product's mantissa: too few for parity with training.
     providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
     sessions = {}
-    for graph in graphs:
+    for graph in _GRAPHS:
         try:
             session = _open(bundle, graph, providers, threads)
         except BundleError as error:
