@@ -1,0 +1,180 @@
+"""Options of the model and of its training, each written down once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.layers import NormKind
+
+__all__ = ["Augmentation", "ModelConfig", "TrainingConfig"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is hidden from the encoder while it trains, because queries will come without it.
+
+    Nothing that is hidden here is hidden from the likelihood unless it says so.
+
+    Parameters
+    ----------
+    no_panel
+        Share of cells whose whole protein panel is hidden.
+    part_panel
+        Share of cells of whose panel a random part is hidden.
+    unknown_batch
+        Share of cells whose batch is hidden.
+    thinning
+        Share of cells whose RNA counts are thinned binomially, to a random depth between ``thinning_floor`` and 1.
+    thinning_floor
+        Least share of the counts that thinning leaves.
+    """
+
+    no_panel: float = 0.25
+    part_panel: float = 0.15
+    unknown_batch: float = 0.5
+    thinning: float = 0.0
+    thinning_floor: float = 0.25
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of totalVI and TotalANVI.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the latent space.
+    n_hidden
+        Width of every hidden layer.
+    n_layers_encoder, n_layers_decoder
+        Hidden layers of the encoders (and the classifier) and of the decoders.
+    dropout_rate_encoder, dropout_rate_decoder
+        Dropout rates.
+    norm_encoder, norm_decoder
+        ``"layer"`` (the default), ``"batch"`` (as the original) or ``"none"``.
+    gene_likelihood
+        ``"nb"`` or ``"zinb"``.
+    latent_distribution
+        ``"normal"``, or ``"ln"`` for the logistic normal (softmax of a normal).
+    encode_covariates
+        Whether the encoder sees the batch. A query's batch is unknown to it either way.
+    use_observed_lib_size
+        Whether the library size ℓ is the observed total count; otherwise it is inferred.
+    linear_classifier
+        Whether the classifier is one linear layer instead of a multi-layer perceptron.
+    label_prior
+        ``"uniform"``, or ``"learned"`` for a learned π.
+    n_enumerated_labels
+        Labels with the highest q(c | z) that an unlabelled cell is summed over exactly; one draw stands for the rest,
+        without bias. With no more labels than this plus one, all are summed.
+    """
+
+    n_latent: int = 20
+    n_hidden: int = 256
+    n_layers_encoder: int = 2
+    n_layers_decoder: int = 1
+    dropout_rate_encoder: float = 0.2
+    dropout_rate_decoder: float = 0.2
+    norm_encoder: NormKind = "layer"
+    norm_decoder: NormKind = "layer"
+    gene_likelihood: Literal["nb", "zinb"] = "nb"
+    latent_distribution: Literal["normal", "ln"] = "normal"
+    encode_covariates: bool = True
+    use_observed_lib_size: bool = True
+    linear_classifier: bool = False
+    label_prior: Literal["uniform", "learned"] = "uniform"
+    n_enumerated_labels: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ArgumentError(f"{name} must be at least 1, found {value}: give a positive whole number.")
+        allowed = {
+            "gene_likelihood": ("nb", "zinb"),
+            "latent_distribution": ("normal", "ln"),
+            "norm_encoder": ("layer", "batch", "none"),
+            "norm_decoder": ("layer", "batch", "none"),
+            "label_prior": ("uniform", "learned"),
+        }
+        for name, values in allowed.items():
+            value = getattr(self, name)
+            if value not in values:
+                raise ArgumentError(f"{name} must be one of {', '.join(values)}, found {value!r}: choose one of them.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained.
+
+    Parameters
+    ----------
+    max_epochs
+        Most passes over the training cells.
+    batch_size
+        Cells in a mini-batch.
+    lr, weight_decay
+        Learning rate and weight decay of Adam.
+    n_epochs_kl_warmup, n_steps_kl_warmup
+        Over how many epochs, or else steps, the weight of the divergences rises from 0 to ``max_kl_weight``.
+    max_kl_weight
+        Weight of the divergences after warm-up.
+    pro_recons_weight
+        Weight of the protein likelihood.
+    warm_up_proteins
+        Whether the weight of the divergences also multiplies the protein likelihood, as in scvi-tools. Short runs then
+        hardly train proteins.
+    classification_ratio
+        α, the weight of the labelled cells' cross-entropy.
+    adversarial_classifier
+        Whether a classifier that tells batches apart in the latent space is trained to be fooled.
+    early_stopping, early_stopping_patience
+        Whether to stop once the validation ELBO has not improved for so many epochs.
+    reduce_lr_on_plateau, lr_factor, lr_patience, lr_min
+        Multiply the learning rate by ``lr_factor`` once the validation ELBO has not improved for ``lr_patience`` epochs.
+    gradient_clip
+        Largest norm of the gradient.
+    augmentation
+        What is hidden from the encoder.
+    seed
+        Seeds the order of cells, dropout and posterior draws.
+    """
+
+    max_epochs: int = 400
+    batch_size: int = 256
+    lr: float = 4e-3
+    weight_decay: float = 1e-6
+    n_epochs_kl_warmup: int | None = None
+    n_steps_kl_warmup: int | None = None
+    max_kl_weight: float = 1.0
+    pro_recons_weight: float = 1.0
+    warm_up_proteins: bool = False
+    classification_ratio: float = 50.0
+    adversarial_classifier: bool = False
+    early_stopping: bool = True
+    early_stopping_patience: int = 45
+    reduce_lr_on_plateau: bool = True
+    lr_factor: float = 0.6
+    lr_patience: int = 30
+    lr_min: float = 0.0
+    gradient_clip: float = 100.0
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_size"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ArgumentError(f"{name} must be at least 1, found {value}: give a positive whole number.")
+        if self.lr <= 0:
+            raise ArgumentError(f"lr must be above 0, found {self.lr}: 0.004 is the default.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain JSON values."""
+        return asdict(self)

@@ -1,0 +1,214 @@
+"""Cells on their way to the model: counts in memory, mini-batches on the device.
+
+RNA stays sparse from the file to the device: a mini-batch carries the stored counts of its rows, never a dense copy made
+on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
+
+__all__ = ["UNLABELLED", "CellBatch", "CellDataset", "Cells", "SparseRows", "cell_loader"]
+
+UNLABELLED = -1
+"""The label code of a cell without a label."""
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """A block of sparse rows on a device: the stored values, where each row begins, and their columns."""
+
+    row_starts: Tensor
+    columns: Tensor
+    values: Tensor
+    n_columns: int
+
+    @classmethod
+    def from_scipy(cls, matrix: sp.csr_matrix | sp.csr_array) -> SparseRows:
+        """Wrap a scipy CSR matrix without copying it dense."""
+        return cls(
+            row_starts=torch.from_numpy(matrix.indptr.astype(np.int64, copy=False)),
+            columns=torch.from_numpy(matrix.indices.astype(np.int64, copy=False)),
+            values=torch.from_numpy(matrix.data.astype(np.float32, copy=False)),
+            n_columns=matrix.shape[1],
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.row_starts.shape[0] - 1
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of each stored value, (stored,)."""
+        return torch.repeat_interleave(
+            torch.arange(self.n_rows, device=self.row_starts.device),
+            self.row_starts.diff(),
+            output_size=self.values.shape[0],
+        )
+
+    def gather(self, dense: Tensor) -> Tensor:
+        """Entries of ``dense``, (rows, columns), where values are stored, (stored,)."""
+        return dense.reshape(-1)[self.rows * self.n_columns + self.columns]
+
+    def sum_per_row(self, stored: Tensor) -> Tensor:
+        """Sum of ``stored``, (stored,), over each row, (rows,)."""
+        return torch.segment_reduce(stored, "sum", offsets=self.row_starts, initial=0.0)
+
+    def with_values(self, values: Tensor) -> SparseRows:
+        """Return the same pattern with other values."""
+        return replace(self, values=values)
+
+    def to_dense(self) -> Tensor:
+        """A dense tensor, (rows, columns), made on the device the rows are on."""
+        dense = self.values.new_zeros(self.n_rows * self.n_columns)
+        dense[self.rows * self.n_columns + self.columns] = self.values
+        return dense.view(self.n_rows, self.n_columns)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseRows:
+        """Return these rows on ``device``."""
+        return SparseRows(
+            self.row_starts.to(device, non_blocking=non_blocking),
+            self.columns.to(device, non_blocking=non_blocking),
+            self.values.to(device, non_blocking=non_blocking),
+            self.n_columns,
+        )
+
+
+@dataclass(frozen=True)
+class CellBatch:
+    """A mini-batch of cells, all on one device."""
+
+    rna: SparseRows
+    """Counts, (cells, genes)."""
+    protein: Tensor
+    """Counts, (cells, proteins); 0 where not measured."""
+    measured: Tensor
+    """Whether each protein was measured for each cell, (cells, proteins), bool."""
+    batch: Tensor
+    """Batch codes, (cells,)."""
+    panel: Tensor
+    """Panel codes, (cells,)."""
+    label: Tensor
+    """Label codes, (cells,); `UNLABELLED` where there is none."""
+
+    @property
+    def library(self) -> Tensor:
+        """Total RNA count over the model's genes, (cells, 1)."""
+        return self.rna.sum_per_row(self.rna.values).unsqueeze(-1)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return self.label.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> CellBatch:
+        """Return this batch on ``device``; Lightning calls it."""
+        return CellBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Registered cells in memory, in the model's order of genes and proteins."""
+
+    rna: sp.csr_matrix
+    """Counts, (cells, genes), canonical CSR, float32."""
+    protein: npt.NDArray[np.float32]
+    """Counts, (cells, proteins); 0 where not measured."""
+    measured: npt.NDArray[np.bool_]
+    """Whether each protein was measured for each cell, (cells, proteins)."""
+    batch: npt.NDArray[np.int64]
+    panel: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+    """Codes, (cells,); `UNLABELLED` where there is none."""
+
+    def __len__(self) -> int:
+        return int(self.rna.shape[0])
+
+    def __getitem__(self, index: npt.NDArray[np.intp] | slice) -> Cells:
+        return Cells(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def to_batch(self) -> CellBatch:
+        """These cells as one mini-batch in host memory."""
+        return CellBatch(
+            rna=SparseRows.from_scipy(self.rna),
+            protein=torch.from_numpy(self.protein),
+            measured=torch.from_numpy(self.measured),
+            batch=torch.from_numpy(self.batch),
+            panel=torch.from_numpy(self.panel),
+            label=torch.from_numpy(self.label),
+        )
+
+
+class CellDataset(Dataset[CellBatch]):
+    """Serves whole mini-batches: one slice of the sparse rows instead of a cell at a time."""
+
+    def __init__(self, cells: Cells, indices: npt.NDArray[np.intp]):
+        self.cells = cells
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, positions: Sequence[int]) -> CellBatch:
+        return self.cells[self.indices[np.asarray(positions)]].to_batch()
+
+
+class _EpochShuffle(Sampler[int]):
+    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same order."""
+
+    def __init__(self, n: int, seed: int):
+        self.n = n
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist()
+
+
+def cell_loader(
+    cells: Cells,
+    indices: npt.NDArray[np.intp] | None = None,
+    batch_size: int = 256,
+    shuffle_seed: int | None = None,
+) -> DataLoader[CellBatch]:
+    """Iterate over cells in mini-batches.
+
+    Parameters
+    ----------
+    cells
+        Registered cells.
+    indices
+        Which cells, in which order; all by default.
+    batch_size
+        Cells in a mini-batch.
+    shuffle_seed
+        Shuffle anew each epoch from this seed; the order given when `None`. When shuffling, a last mini-batch of a
+        single cell is left out: batch norm has no variance for it.
+    """
+    indices = np.arange(len(cells)) if indices is None else np.asarray(indices)
+    sampler: Sampler[int]
+    if shuffle_seed is None:
+        sampler = SequentialSampler(range(len(indices)))
+    else:
+        sampler = _EpochShuffle(len(indices), shuffle_seed)
+    lone = shuffle_seed is not None and len(indices) > batch_size and len(indices) % batch_size == 1
+    batches = BatchSampler(sampler, batch_size=batch_size, drop_last=lone)
+    loader: DataLoader[Any] = DataLoader(CellDataset(cells, indices), sampler=batches, batch_size=None)
+    return loader

@@ -1,0 +1,111 @@
+"""What the encoder sees of a cell, and what is hidden from it while it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from totalanvi.training.config import Augmentation
+from totalanvi.training.data import CellBatch, SparseRows
+
+__all__ = ["EncoderInputs", "hide", "scaled_log_counts", "scaled_log_proteins"]
+
+
+@dataclass(frozen=True)
+class EncoderInputs:
+    """Raw inputs of the encoder; the transformations belong to the encoder, so that they travel with its graph."""
+
+    rna: SparseRows | Tensor
+    """Counts, (cells, genes), sparse or dense."""
+    library: Tensor
+    """Total RNA count, (cells, 1)."""
+    protein: Tensor
+    """Counts, (cells, proteins); 0 where not measured."""
+    measured: Tensor
+    """1 where measured, else 0, (cells, proteins)."""
+    batch: Tensor
+    """One-hot batch, (cells, batches); all zero where it is unknown."""
+
+    @classmethod
+    def of(cls, cells: CellBatch, n_batches: int) -> EncoderInputs:
+        """Everything that is known of these cells."""
+        measured = cells.measured.to(cells.protein.dtype)
+        return cls(
+            rna=cells.rna,
+            library=cells.library,
+            protein=cells.protein,
+            measured=measured,
+            batch=F.one_hot(cells.batch, n_batches).to(cells.protein.dtype),
+        )
+
+
+def scaled_log_counts(counts: Tensor, library: Tensor, n_genes: int) -> Tensor:
+    """RNA counts as the encoder takes them: ``log(1 + x / (1 + x̄))`` with the cell's mean count ``x̄ = library / genes``.
+
+    Parameters
+    ----------
+    counts
+        Any shape that broadcasts with ``library``; 0 stays 0, so that stored values can be transformed alone.
+    library
+        Total count of the cell over the model's genes.
+    n_genes
+        Number of the model's genes.
+    """
+    return torch.log1p(counts / (1.0 + library / n_genes))
+
+
+def scaled_log_proteins(counts: Tensor, measured: Tensor) -> Tensor:
+    """Protein counts as the encoder takes them: ``log(1 + y / (1 + ȳ))``, the mean ȳ over the measured proteins alone.
+
+    Parameters
+    ----------
+    counts, measured
+        (cells, proteins); ``measured`` is 1 or 0.
+    """
+    counts = counts * measured
+    mean = counts.sum(dim=-1, keepdim=True) / measured.sum(dim=-1, keepdim=True).clamp(min=1.0)
+    return torch.log1p(counts / (1.0 + mean))
+
+
+def hide(inputs: EncoderInputs, rates: Augmentation) -> EncoderInputs:
+    """Hide from the encoder, cell by cell at random, what queries may lack.
+
+    Parameters
+    ----------
+    inputs
+        What is known of a mini-batch.
+    rates
+        How often each part is hidden.
+
+    Returns
+    -------
+    EncoderInputs
+        The inputs with whole panels, parts of panels, batches and some of the counts hidden.
+    """
+    n_cells, device = inputs.library.shape[0], inputs.library.device
+    fate = torch.rand(n_cells, 1, device=device)
+    kept_share = torch.where(
+        fate < rates.no_panel,
+        torch.zeros_like(fate),
+        torch.where(fate < rates.no_panel + rates.part_panel, torch.rand_like(fate), torch.ones_like(fate)),
+    )
+    # A share of 1 keeps everything, since rand() < 1.
+    measured = inputs.measured * (torch.rand_like(inputs.measured) < kept_share)
+    known_batch = torch.rand(n_cells, 1, device=device) >= rates.unknown_batch
+    rna, library = inputs.rna, inputs.library
+    if rates.thinning > 0 and isinstance(rna, SparseRows):
+        depth = rates.thinning_floor + (1.0 - rates.thinning_floor) * torch.rand(n_cells, device=device)
+        depth = torch.where(torch.rand(n_cells, device=device) < rates.thinning, depth, torch.ones_like(depth))
+        rna = rna.with_values(torch.binomial(rna.values, depth[rna.rows]))
+        library = rna.sum_per_row(rna.values).unsqueeze(-1)
+    return replace(
+        inputs,
+        rna=rna,
+        library=library,
+        protein=inputs.protein * measured,
+        measured=measured,
+        batch=inputs.batch * known_batch,
+    )

@@ -1,0 +1,82 @@
+"""Which labels a cell is summed over.
+
+A cell with a label needs that one alone. A cell without is summed over the labels, weighted by q(c | z): over all of them
+where there are few, else over the likeliest exactly and over the rest by one draw, which keeps the sum unbiased while its
+cost no longer grows with the number of labels.
+
+.. math::
+
+    \\sum_c q_c f_c = \\sum_{c \\in T} q_c f_c + \\Big(\\sum_{c \\notin T} q_c\\Big)\\,
+        \\mathbb{E}_{c' \\sim q \\mid c' \\notin T} [f_{c'}]
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from totalanvi.training.data import UNLABELLED
+
+__all__ = ["CellLabelPairs", "pair_labels"]
+
+
+class CellLabelPairs(NamedTuple):
+    """Pairs of a cell and a label, flat: a function of both is evaluated once a pair and summed into the cells."""
+
+    cell: Tensor
+    """Row of the cell, (pairs,)."""
+    label: Tensor
+    """Label code, (pairs,)."""
+    weight: Tensor
+    """Weight of the pair in its cell's sum, (pairs,), with its gradient to q(c | z)."""
+
+    def sum_into_cells(self, values: Tensor, n_cells: int) -> Tensor:
+        """Weighted sum of ``values``, (pairs,), for each cell, (cells,)."""
+        return values.new_zeros(n_cells).index_add(0, self.cell, self.weight * values)
+
+
+def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabelPairs:
+    """Pair each cell with the labels its objective needs.
+
+    Parameters
+    ----------
+    probabilities
+        q(c | z), (cells, labels).
+    label
+        Known label codes, (cells,), `UNLABELLED` where there is none.
+    n_exact
+        Labels that an unlabelled cell is summed over exactly; one draw stands for the rest.
+
+    Returns
+    -------
+    CellLabelPairs
+        Labelled cells come first, with weight 1.
+    """
+    known = label != UNLABELLED
+    labelled = torch.nonzero(known).squeeze(-1)
+    unlabelled = torch.nonzero(~known).squeeze(-1)
+    q = probabilities[unlabelled]
+    n_labels = probabilities.shape[-1]
+    if n_labels <= n_exact + 1:
+        codes = torch.arange(n_labels, device=label.device).expand(len(unlabelled), n_labels)
+        weights = q
+    else:
+        weights, codes = q.topk(n_exact, dim=-1)
+        rest = q.detach().scatter(-1, codes, 0.0)
+        mass = rest.sum(dim=-1, keepdim=True)
+        # Where the exact labels hold all the mass, any draw will do: its weight is zero.
+        drawn = torch.multinomial(torch.where(mass > 0, rest, torch.ones_like(rest)), 1)
+        at_draw = rest.gather(-1, drawn)
+        q_drawn = q.gather(-1, drawn)
+        # The value of the weight is the mass of the rest; its gradient is that of log q at the draw.
+        weight_drawn = torch.where(at_draw > 0, mass * q_drawn / at_draw.clamp(min=1e-30), torch.zeros_like(mass))
+        codes = torch.cat((codes, drawn), dim=-1)
+        weights = torch.cat((weights, weight_drawn), dim=-1)
+    per_cell = codes.shape[-1]
+    return CellLabelPairs(
+        cell=torch.cat((labelled, unlabelled.repeat_interleave(per_cell))),
+        label=torch.cat((label[labelled], codes.reshape(-1))),
+        weight=torch.cat((torch.ones_like(labelled, dtype=probabilities.dtype), weights.reshape(-1))),
+    )

@@ -1,0 +1,107 @@
+"""What a model knows of its reference: names, codes, and who measured what. Written as JSON into a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.training.errors import CheckpointError
+from totalanvi.training.vae import Dimensions
+
+__all__ = ["Registry"]
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Names of a reference in model order.
+
+    Parameters
+    ----------
+    genes, proteins
+        Feature names.
+    ensembl_ids
+        Ensembl id of each gene where the reference tells it.
+    labels
+        Cell types, without the unlabelled category.
+    unlabeled
+        Values of the label column that mean "not labelled".
+    batches, panels
+        Names by code.
+    batch_proteins, panel_proteins
+        Who measured what, (batches, proteins) and (panels, proteins).
+    setup
+        The arguments of registration, as given.
+    """
+
+    genes: tuple[str, ...]
+    proteins: tuple[str, ...]
+    labels: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    batches: tuple[str, ...]
+    panels: tuple[str, ...]
+    batch_proteins: tuple[tuple[bool, ...], ...]
+    panel_proteins: tuple[tuple[bool, ...], ...]
+    setup: dict[str, Any]
+    ensembl_ids: tuple[str, ...] | None = None
+    version: int = _VERSION
+
+    @property
+    def dimensions(self) -> Dimensions:
+        """Sizes for the network."""
+        return Dimensions(
+            n_genes=len(self.genes),
+            n_proteins=len(self.proteins),
+            n_batches=len(self.batches),
+            n_panels=len(self.panels),
+            n_labels=len(self.labels),
+        )
+
+    @property
+    def has_missing_proteins(self) -> bool:
+        """Whether any panel lacks any protein."""
+        return not all(all(row) for row in self.panel_proteins)
+
+    def panel_mask(self) -> npt.NDArray[np.bool_]:
+        """Which panel measures which protein, (panels, proteins)."""
+        return np.array(self.panel_proteins, dtype=bool).reshape(len(self.panels), len(self.proteins))
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Registry:
+        """Read what `write` wrote.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is missing, is not a registry, or is of a newer version.
+        """
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"expected the registry of a checkpoint at {path}, could not read it ({error}): train again, or restore the file."
+            ) from error
+        version = fields.get("version") if isinstance(fields, dict) else None
+        if not isinstance(version, int) or version > _VERSION:
+            raise CheckpointError(
+                f"expected a registry of version {_VERSION} or older in {path}, found version {version}: upgrade totalanvi."
+            )
+        try:
+            return cls(**{name: _as_tuples(value) if name != "setup" else value for name, value in fields.items()})
+        except TypeError as error:
+            raise CheckpointError(f"{path} is not a registry that this version knows ({error}): train again.") from error
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value

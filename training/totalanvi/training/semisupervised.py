@@ -1,0 +1,149 @@
+"""`TOTALANVI`: totalVI that learns from the labels of some of its cells and predicts them for others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.data import UNLABELLED
+from totalanvi.training.errors import ArgumentError, RegistrationError
+from totalanvi.training.model import TOTALVI, Data
+from totalanvi.training.registration import is_set_up, read_setup, write_setup
+from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.vae import TotalVAE
+
+__all__ = ["TOTALANVI"]
+
+_BATCH_SIZE = 256
+
+
+class TOTALANVI(TOTALVI):
+    """TotalANVI: totalVI with the label hierarchy of scANVI.
+
+    Parameters
+    ----------
+    adata
+        AnnData or MuData that `setup_anndata` or `setup_mudata` has registered with a ``labels_key``.
+    **kwargs
+        As in `TOTALVI`; of `totalanvi.training.ModelConfig`, ``linear_classifier``, ``label_prior`` and
+        ``n_enumerated_labels`` matter here.
+
+    Raises
+    ------
+    RegistrationError
+        When the data has no labelled cells, or one type only.
+
+    Examples
+    --------
+    >>> from totalanvi.training import TOTALANVI, simulate
+    >>> mdata = simulate(n_cells=500, seed=0)
+    >>> TOTALANVI.setup_mudata(
+    ...     mdata, batch_key="batch", labels_key="cell_type", modalities={"rna_layer": "rna", "protein_layer": "prot"}
+    ... )
+    >>> model = TOTALANVI(mdata)
+    >>> model.train(max_epochs=5)
+    >>> model.predict().shape
+    (500,)
+
+    References
+    ----------
+    Xu et al.: Probabilistic harmonization and annotation of single-cell transcriptomics data with deep generative models.
+    Molecular Systems Biology 17 (2021). Gayoso, Steier et al., Nature Methods 18 (2021).
+    """
+
+    _module_class: ClassVar[type[TotalVAE]] = TotalANVAE
+    module: TotalANVAE
+
+    def _require_labels(self) -> None:
+        if not self.registry.labels:
+            raise RegistrationError("expected a labels_key, found none: name the column of cell types when setting up.")
+
+    @classmethod
+    def from_totalvi_model(
+        cls,
+        totalvi_model: TOTALVI,
+        unlabeled_category: str | Sequence[str],
+        labels_key: str | None = None,
+        adata: Data | None = None,
+        **totalanvi_kwargs: Any,
+    ) -> Self:
+        """Start from a trained totalVI model, whose weights are kept and whose protein background stays as it is.
+
+        Parameters
+        ----------
+        totalvi_model
+            A trained model.
+        unlabeled_category
+            Value or values of ``labels_key`` that mean "not labelled".
+        labels_key
+            Column of cell types.
+        adata
+            Data with the model's features and columns; the model's own by default.
+        **totalanvi_kwargs
+            Options that totalVI does not have, ``linear_classifier`` for one; the others are the trained model's.
+
+        Raises
+        ------
+        ArgumentError
+            When the model is not trained, has no data, or no ``labels_key`` is given.
+        """
+        if not totalvi_model.is_trained:
+            raise ArgumentError("expected a trained totalVI model, found one that is not: call its train() first.")
+        if labels_key is None:
+            raise ArgumentError("expected a labels_key, found none: name the column of cell types.")
+        data = totalvi_model.adata if adata is None else adata
+        if data is None:
+            raise ArgumentError("this totalVI model was loaded without data: give `adata`.")
+        category = (unlabeled_category,) if isinstance(unlabeled_category, str) else tuple(unlabeled_category)
+        # Other data may differ in where its parts are only if it says so itself.
+        setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
+        write_setup(data, replace(setup, labels_key=labels_key, unlabeled=category))
+        config = totalvi_model.module.config.to_dict()
+        model = cls(data, **(config | totalanvi_kwargs), empirical_protein_background_prior=False, seed=totalvi_model.seed)
+        if model.registry.genes != totalvi_model.registry.genes or model.registry.proteins != totalvi_model.registry.proteins:
+            raise ArgumentError("expected data with the features of the totalVI model, in its order: subset and reorder it.")
+        model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
+        for parameter in (model.module.background_pro_alpha, model.module.background_pro_log_beta):
+            parameter.requires_grad = False
+        return model
+
+    def predict(
+        self,
+        adata: Data | None = None,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        use_posterior_mean: bool = True,
+    ) -> npt.NDArray[np.str_] | pd.DataFrame:
+        """Predict the cell type of cells.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        soft
+            Return the probability of each type instead of the likeliest one.
+        use_posterior_mean
+            Classify the posterior mean of z, or else one draw.
+
+        Returns
+        -------
+        numpy.ndarray or pandas.DataFrame
+            Labels, (cells,); or q(c | z), (cells, labels).
+        """
+        cells, names = self._cells_of(adata, indices)
+        probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or _BATCH_SIZE)
+        if soft:
+            return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
+        return np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]
+
+    @property
+    def n_labelled(self) -> int:
+        """Number of reference cells with a label."""
+        return int((self._reference_cells().label != UNLABELLED).sum())
