@@ -1,1 +1,65 @@
-"""."""
+"""Map query cells onto a served CITE-seq reference: in this process, or at an endpoint.
+
+>>> from totalanvi.serving import load_reference
+>>> reference = load_reference("bundle/")  # doctest: +SKIP
+>>> annotated = reference.map(adata, proteins="protein_expression")  # doctest: +SKIP
+
+Names are imported when they are first used, so that importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from totalanvi.serving.errors import (
+        AlignmentError,
+        BundleError,
+        BusyError,
+        CountsError,
+        DeadlineError,
+        EndpointError,
+        MediaTypeError,
+        NotReadyError,
+        OutputError,
+        QueryError,
+        ServingError,
+        SettingsError,
+        StaleFeaturesError,
+        TooLargeError,
+    )
+    from totalanvi.serving.info import ReferenceInfo
+    from totalanvi.serving.reference import load_reference
+
+__all__ = [
+    "AlignmentError",
+    "BundleError",
+    "BusyError",
+    "CountsError",
+    "DeadlineError",
+    "EndpointError",
+    "MediaTypeError",
+    "NotReadyError",
+    "OutputError",
+    "QueryError",
+    "ReferenceInfo",
+    "ServingError",
+    "SettingsError",
+    "StaleFeaturesError",
+    "TooLargeError",
+    "load_reference",
+]
+
+_MODULES = {"load_reference": "reference", "ReferenceInfo": "info"}
+"""Where a name lives; the others are errors."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

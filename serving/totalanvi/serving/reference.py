@@ -1,0 +1,98 @@
+"""One name for a reference, wherever it is: a bundle's path, a model-store tag, or an endpoint's URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from totalanvi.serving.errors import BundleError
+
+if TYPE_CHECKING:
+    from totalanvi.serving.client import Client
+
+    from totalanvi.serving.mapper import LocalReference
+
+__all__ = ["find_bundle", "is_url", "load_reference"]
+
+_TAG = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?(:[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")
+
+
+def load_reference(name: str | os.PathLike[str]) -> LocalReference | Client:
+    """Load a reference by name.
+
+    Parameters
+    ----------
+    name
+        Folder of a bundle, tag in the BentoML model store (``pbmc``, ``pbmc:latest``, ``pbmc:3``), or URL of an
+        endpoint. A folder of that name goes before a tag.
+
+    Returns
+    -------
+    LocalReference or Client
+        Both have ``map`` and ``info``.
+
+    Raises
+    ------
+    BundleError
+        When there is no such bundle, or it cannot be trusted.
+    EndpointError
+        When the endpoint cannot be reached.
+
+    Examples
+    --------
+    >>> reference = load_reference("http://localhost:3000")  # doctest: +SKIP
+    >>> annotated = reference.map(adata, impute=False)  # doctest: +SKIP
+    """
+    if is_url(name):
+        from totalanvi.serving.client import Client
+
+        return Client(os.fspath(name))
+    folder = find_bundle(name)
+    from totalanvi.serving.mapper import LocalReference
+
+    return LocalReference(folder)
+
+
+def is_url(name: str | os.PathLike[str]) -> bool:
+    """Tell an endpoint's URL from a folder or a tag."""
+    return isinstance(name, str) and name.lower().startswith(("http://", "https://"))
+
+
+def find_bundle(name: str | os.PathLike[str]) -> Path:
+    """Find the folder of a bundle by its path or model-store tag; it is not opened.
+
+    Raises
+    ------
+    BundleError
+        When neither is there.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    text = os.fspath(name)
+    if not _TAG.fullmatch(text):
+        raise BundleError(
+            f"{text}: expected the folder of a bundle, a model-store tag or the URL (http:// or https://) of an "
+            "endpoint, found nothing there; check the spelling."
+        )
+    return _find_in_store(text)
+
+
+def _find_in_store(tag: str) -> Path:
+    try:
+        import bentoml
+        from bentoml.exceptions import BentoMLException
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"{tag}: expected the folder of a bundle, found nothing there, and without BentoML there is no model store "
+            "to look in; check the path, or install totalanvi[serve]."
+        ) from error
+    try:
+        return Path(bentoml.models.get(tag).path)
+    except BentoMLException as error:
+        raise BundleError(
+            f"{tag}: expected the folder of a bundle or a tag in the model store, found neither ({error}); check the "
+            "spelling, or list the store with `bentoml models list`."
+        ) from error
