@@ -1,0 +1,59 @@
+# Everything runs in a virtual environment of its own, .venv, which `make setup` makes and every target calls for.
+#
+#   make setup        make or update .venv; at once when nothing changed
+#   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
+#   make test         the whole test suite, with coverage
+#   make lint         style, types, and who may import whom
+#   make bench        measure accuracy on real cells (see benchmarks/)
+#   make bento        build the Bento from bentofile.yaml
+#   make constraints  pin what .venv holds now in constraints.txt
+#   make clean        remove what the targets made
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+MODERN := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell \
+	$(name) -c '$(MODERN)' 2>/dev/null && echo found),$(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: setup demo test lint bench bento constraints clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(if $(PYTHON),,echo 'Expected Python 3.11 or newer, found none; name one: make PYTHON=/path/to/python'; exit 2)
+	@$(PYTHON) -c '$(MODERN)' || { echo 'Expected Python 3.11 or newer, found:'; $(PYTHON) --version; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/totalanvi demo --overwrite
+
+test: setup
+	$(BIN)/pytest --cov --cov-fail-under=90
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/accuracy.py
+
+bento: setup
+	$(BIN)/bentoml build
+
+# Local versions (torch's "+cpu") are left out: a registry offers the same version under another build.
+constraints: setup
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' | grep '^[^#@]*==' > constraints.new
+	mv constraints.new constraints.txt
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
