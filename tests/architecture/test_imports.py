@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(
-    path for part in ("training", "export", "serving") for path in (ROOT / part / "totalanvi").rglob("*.py")
-)
+PARTS = ("training", "export", "serving")
+SOURCES = sorted(path for part in PARTS for path in (ROOT / part / "totalanvi").rglob("*.py"))
 
 # What each module has to leave unloaded: a server without torch, a client without a server.
 LIGHT = {
