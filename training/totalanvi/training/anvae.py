@@ -116,12 +116,12 @@ class TotalANVAE(TotalVAE):
         return logits
 
     def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Divergences of z, u and c.
+        r"""Divergences of z, u and c.
 
         .. math::
 
-            \\log q(z) + \\sum_c q(c \\mid z) \\big[ \\mathrm{KL}(q(u \\mid z, c) \\| N(0, I))
-                - \\mathbb{E}_{q(u)} \\log p(z \\mid u, c) \\big] + \\mathrm{KL}(q(c \\mid z) \\| π)
+            \log q(z) + \sum_c q(c \mid z) \big[ \mathrm{KL}(q(u \mid z, c) \| N(0, I))
+                - \mathbb{E}_{q(u)} \log p(z \mid u, c) \big] + \mathrm{KL}(q(c \mid z) \| π)
 
         with the sum at ``c = c*``, and ``−log π(c*)`` for the last term, where the label is known.
         """
@@ -136,9 +136,7 @@ class TotalANVAE(TotalVAE):
         per_pair = kl_standard_normal(q_u) - log_normal(z_pairs, p_z)
 
         known = label != UNLABELLED
-        kl_label = torch.where(
-            known, -log_prior[label.clamp(min=0)], (log_q.exp() * (log_q - log_prior)).sum(dim=-1)
-        )
+        kl_label = torch.where(known, -log_prior[label.clamp(min=0)], (log_q.exp() * (log_q - log_prior)).sum(dim=-1))
         return {
             "kl_latent": log_normal(z, q_z) + pairs.sum_into_cells(per_pair, len(label)),
             "kl_label": kl_label,

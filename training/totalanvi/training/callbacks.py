@@ -64,7 +64,11 @@ class EpochProgress(L.Callback):
         """Move the line on."""
         if self._progress is not None:
             metrics = trainer.callback_metrics
-            shown = [f"{split} {float(metrics[f'elbo_{split}']):.1f}" for split in ("train", "validation") if f"elbo_{split}" in metrics]
+            shown = [
+                f"{split} {float(metrics[f'elbo_{split}']):.1f}"
+                for split in ("train", "validation")
+                if f"elbo_{split}" in metrics
+            ]
             self._progress.update(self._task, advance=1, elbo="ELBO loss: " + ", ".join(shown))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -84,7 +84,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = Fal
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         temporary = Path(name) / "checkpoint"
         temporary.mkdir()
-        save_file({key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}, temporary / _MODEL)
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}, temporary / _MODEL
+        )
         checkpoint.registry.write(temporary / _REGISTRY)
         config = {
             "format": "totalanvi checkpoint",
@@ -117,7 +119,9 @@ def require_writable(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise CheckpointError(f"{folder} exists already: choose another folder, or overwrite it (--overwrite).")
     if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _CONFIG).exists()):
-        raise CheckpointError(f"{folder} exists and is not a checkpoint: it will not be replaced. Choose another folder.")
+        raise CheckpointError(
+            f"{folder} exists and is not a checkpoint: it will not be replaced. Choose another folder."
+        )
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -138,7 +142,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise KeyError(config["format"])
         if config["version"] > _VERSION:
             raise CheckpointError(
-                f"expected a checkpoint of version {_VERSION} or older, {folder} has {config['version']}: upgrade totalanvi."
+                f"expected a checkpoint of version {_VERSION} or older, {folder} has "
+                f"{config['version']}: upgrade totalanvi."
             )
         weights = load_file(folder / _MODEL)
         sample = None
@@ -159,8 +164,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"expected a whole checkpoint at {folder}, could not read it ({type(error).__name__}: {error}): train again, or "
-            "restore the folder."
+            f"expected a whole checkpoint at {folder}, could not read it ({type(error).__name__}: {error}): "
+            "train again, or restore the folder."
         ) from error
 
 

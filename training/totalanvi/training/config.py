@@ -137,7 +137,8 @@ class TrainingConfig:
     early_stopping, early_stopping_patience
         Whether to stop once the validation ELBO has not improved for so many epochs.
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_min
-        Multiply the learning rate by ``lr_factor`` once the validation ELBO has not improved for ``lr_patience`` epochs.
+        Multiply the learning rate by ``lr_factor`` once the validation ELBO has not improved for ``lr_patience``
+        epochs.
     gradient_clip
         Largest norm of the gradient.
     augmentation

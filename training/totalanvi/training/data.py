@@ -1,7 +1,7 @@
 """Cells on their way to the model: counts in memory, mini-batches on the device.
 
-RNA stays sparse from the file to the device: a mini-batch carries the stored counts of its rows, never a dense copy made
-on the host.
+RNA stays sparse from the file to the device: a mini-batch carries the stored counts of its rows, never a dense copy
+made on the host.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 __all__ = ["UNLABELLED", "CellBatch", "CellDataset", "Cells", "SparseRows", "cell_loader"]
 

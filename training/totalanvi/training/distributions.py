@@ -1,15 +1,15 @@
-"""Log-probabilities of the count models, per cell.
+r"""Log-probabilities of the count models, per cell.
 
-Genes are negative binomial with mean ``μ`` and inverse dispersion ``θ``, optionally zero-inflated; proteins are a mixture
-of two negative binomials, background and foreground, that share ``θ``.
+Genes are negative binomial with mean ``μ`` and inverse dispersion ``θ``, optionally zero-inflated; proteins are a
+mixture of two negative binomials, background and foreground, that share ``θ``.
 
 .. math::
 
-    \\log \\mathrm{NB}(x; μ, θ) = \\log\\Gamma(x + θ) - \\log\\Gamma(θ) - \\log\\Gamma(x + 1)
-        + θ \\log\\frac{θ}{θ + μ} + x \\log\\frac{μ}{θ + μ}
+    \log \mathrm{NB}(x; μ, θ) = \log\Gamma(x + θ) - \log\Gamma(θ) - \log\Gamma(x + 1)
+        + θ \log\frac{θ}{θ + μ} + x \log\frac{μ}{θ + μ}
 
-Most RNA counts are zero, and at zero only :math:`θ \\log\\frac{θ}{θ + μ}` is left. So the gene likelihood pays for that one
-term everywhere and for the rest only where counts are stored: no lgamma is computed at a zero.
+Most RNA counts are zero, and at zero only :math:`θ \log\frac{θ}{θ + μ}` is left. So the gene likelihood pays for that
+one term everywhere and for the rest only where counts are stored: no lgamma is computed at a zero.
 
 References
 ----------
@@ -131,9 +131,9 @@ def log_zero_inflated_rows(rows: SparseRows, log_mean: Tensor, log_theta: Tensor
 def log_protein_mixture(
     counts: Tensor, log_background: Tensor, log_foreground: Tensor, log_theta: Tensor, background_logits: Tensor
 ) -> Tensor:
-    """Log-probability of protein counts under the background/foreground mixture, (cells, proteins).
+    r"""Log-probability of protein counts under the background/foreground mixture, (cells, proteins).
 
-    .. math:: p(y) = π\\,\\mathrm{NB}(y; μ_b, θ) + (1 - π)\\,\\mathrm{NB}(y; μ_f, θ), \\quad π = σ(\\text{logits})
+    .. math:: p(y) = π\,\mathrm{NB}(y; μ_b, θ) + (1 - π)\,\mathrm{NB}(y; μ_f, θ), \quad π = σ(\text{logits})
 
     Parameters
     ----------

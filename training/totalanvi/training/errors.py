@@ -9,12 +9,13 @@ line prints it and exits with ``exit_code``.
     ├── RegistrationError   a reference cannot be registered: a missing key, no labelled cell, duplicate names
     │   └── CountsError     values that are not raw counts
     ├── CheckpointError     a checkpoint is missing, incomplete, of a newer version, or made by something else
-    └── ArgumentError       an argument that the model does not know: a batch, a protein, a negative count
+    ├── ArgumentError       an argument that the model does not know: a batch, a protein, a negative count
+    └── OutputError         an output exists already, or its suffix is unknown
 """
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "CheckpointError", "CountsError", "RegistrationError", "TrainingError"]
+__all__ = ["ArgumentError", "CheckpointError", "CountsError", "OutputError", "RegistrationError", "TrainingError"]
 
 
 class TrainingError(ValueError):
@@ -37,3 +38,7 @@ class CheckpointError(TrainingError):
 
 class ArgumentError(TrainingError):
     """An argument that the model does not know."""
+
+
+class OutputError(TrainingError):
+    """An output exists already, or its suffix is unknown."""

@@ -108,7 +108,11 @@ def fit(
 def _keep_last(folder: Path) -> ModelCheckpoint:
     name = Path(RESUME_FILE)
     keeper = ModelCheckpoint(
-        dirpath=folder, filename=name.stem, save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True,
+        dirpath=folder,
+        filename=name.stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     keeper.FILE_EXTENSION = name.suffix

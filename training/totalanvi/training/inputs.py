@@ -43,7 +43,7 @@ class EncoderInputs:
 
 
 def scaled_log_counts(counts: Tensor, library: Tensor, n_genes: int) -> Tensor:
-    """RNA counts as the encoder takes them: ``log(1 + x / (1 + x̄))`` with the cell's mean count ``x̄ = library / genes``.
+    """RNA counts as the encoder takes them: ``log(1 + x / (1 + x̄))``, the cell's mean count ``x̄ = library / genes``.
 
     Parameters
     ----------

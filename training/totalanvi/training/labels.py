@@ -1,13 +1,13 @@
-"""Which labels a cell is summed over.
+r"""Which labels a cell is summed over.
 
-A cell with a label needs that one alone. A cell without is summed over the labels, weighted by q(c | z): over all of them
-where there are few, else over the likeliest exactly and over the rest by one draw, which keeps the sum unbiased while its
-cost no longer grows with the number of labels.
+A cell with a label needs that one alone. A cell without is summed over the labels, weighted by q(c | z): over all of
+them where there are few, else over the likeliest exactly and over the rest by one draw, which keeps the sum unbiased
+while its cost no longer grows with the number of labels.
 
 .. math::
 
-    \\sum_c q_c f_c = \\sum_{c \\in T} q_c f_c + \\Big(\\sum_{c \\notin T} q_c\\Big)\\,
-        \\mathbb{E}_{c' \\sim q \\mid c' \\notin T} [f_{c'}]
+    \sum_c q_c f_c = \sum_{c \in T} q_c f_c + \Big(\sum_{c \notin T} q_c\Big)\,
+        \mathbb{E}_{c' \sim q \mid c' \notin T} [f_{c'}]
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The evidence lower bound, one term a function.
+r"""The evidence lower bound, one term a function.
 
 .. math::
 
-    \\mathcal{L}_n = \\mathbb{E}_q[\\log p(x_n, y_n \\mid z, ℓ)]
-        - \\mathrm{KL}(q(z) \\| p(z)) - \\mathrm{KL}(q(ℓ) \\| p(ℓ)) - \\mathrm{KL}(q(β) \\| p(β))
+    \mathcal{L}_n = \mathbb{E}_q[\log p(x_n, y_n \mid z, ℓ)]
+        - \mathrm{KL}(q(z) \| p(z)) - \mathrm{KL}(q(ℓ) \| p(ℓ)) - \mathrm{KL}(q(β) \| p(β))
 
 Every function returns one value per cell, (cells,), to be minimised: negative log-likelihoods and divergences.
 """
@@ -36,7 +36,7 @@ _HALF_LOG_TWO_PI = 0.9189385332046727
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian by its mean and standard deviation. (No validation, so that it exports as plain arithmetic.)"""
+    """A diagonal Gaussian by its mean and standard deviation; nothing is validated, so that it exports as arithmetic."""
 
     mean: Tensor
     scale: Tensor

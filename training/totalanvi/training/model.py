@@ -159,8 +159,8 @@ class TOTALVI:
         adata
             Cells by genes, raw counts.
         protein_expression_obsm_key
-            Key in ``obsm`` of the raw protein counts, (cells, proteins): a DataFrame, an array or a sparse matrix. A cell
-            whose row is zero or NaN throughout was not measured.
+            Key in ``obsm`` of the raw protein counts, (cells, proteins): a DataFrame, an array or a sparse matrix. A
+            cell whose row is zero or NaN throughout was not measured.
         protein_names_uns_key
             Key in ``uns`` of the protein names, where ``obsm`` holds no DataFrame.
         batch_key, panel_key, labels_key
@@ -207,12 +207,13 @@ class TOTALVI:
         Parameters
         ----------
         mdata
-            One modality with RNA counts, one with protein counts. Cells absent from the protein modality were not measured;
-            cells absent from the RNA modality are left out.
+            One modality with RNA counts, one with protein counts. Cells absent from the protein modality were not
+            measured; cells absent from the RNA modality are left out.
         rna_layer, protein_layer
             Layers of the raw counts in the two modalities; ``X`` by default.
         batch_key, panel_key, labels_key
-            Columns of the RNA modality's ``obs``, of the whole object's or of the protein modality's, sought in this order.
+            Columns of the RNA modality's ``obs``, of the whole object's or of the protein modality's, sought in
+            this order.
         unlabeled_category
             As in `setup_anndata`.
         modalities
@@ -614,7 +615,8 @@ class TOTALVI:
             known = range(len(self.registry.batches)) if isinstance(batch, int) else self.registry.batches
             if batch not in known:
                 raise ArgumentError(
-                    f"expected transform_batch among the model's batches ({', '.join(self.registry.batches)}), found {batch!r}."
+                    f"expected transform_batch among the model's batches ({', '.join(self.registry.batches)}), "
+                    f"found {batch!r}."
                 )
             codes.append(batch if isinstance(batch, int) else self.registry.batches.index(batch))
         return codes
@@ -637,14 +639,18 @@ class TOTALVI:
 def _model_config(**options: Any) -> ModelConfig:
     known = {field.name for field in fields(ModelConfig)}
     if unknown := options.keys() - known:
-        raise ArgumentError(f"unknown model options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}.")
+        raise ArgumentError(
+            f"unknown model options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+        )
     return ModelConfig(**options)
 
 
 def _training_config(options: dict[str, Any]) -> TrainingConfig:
     known = {field.name for field in fields(TrainingConfig)}
     if unknown := options.keys() - known:
-        raise ArgumentError(f"unknown training options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}.")
+        raise ArgumentError(
+            f"unknown training options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+        )
     return replace(TrainingConfig(), **options)
 
 
@@ -688,7 +694,9 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], what: str) -> npt
     positions = pd.Index(known).get_indexer(pd.Index(list(names), dtype=object))
     if (positions < 0).any():
         unknown = [name for name, position in zip(names, positions, strict=True) if position < 0]
-        raise ArgumentError(f"expected {what}s of the model, found {', '.join(map(repr, unknown[:5]))}: see registry.{what}s.")
+        raise ArgumentError(
+            f"expected {what}s of the model, found {', '.join(map(repr, unknown[:5]))}: see registry.{what}s."
+        )
     return positions
 
 

@@ -101,9 +101,7 @@ class TrainingPlan(L.LightningModule):
 
         if adversary_optimizer and adversary_weight > 0 and self.adversary is not None and terms.latent is not None:
             adversary_optimizer[0].zero_grad()
-            self.manual_backward(
-                adversary_weight * self.adversary.loss(terms.latent.detach(), cells.batch, fool=False)
-            )
+            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), cells.batch, fool=False))
             adversary_optimizer[0].step()
 
         self._log_terms("train", terms, classification, cells.n_cells)
@@ -135,7 +133,7 @@ class TrainingPlan(L.LightningModule):
         """Adam for the model, watched by the plateau schedule, and Adam for the adversary."""
         config = self.config
         trained = [p for p in self.module.parameters() if p.requires_grad]
-        adam = torch.optim.Adam(trained, lr=config.lr, eps=_ADAM_EPS, weight_decay=config.weight_decay)
+        adam = torch.optim.Adam(trained, lr=config.lr, eps=_ADAM_EPS, weight_decay=config.weight_decay, fused=True)
         optimizers: list[torch.optim.Optimizer] = [adam]
         if self.adversary is not None:
             optimizers.append(torch.optim.Adam(self.adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADAM_EPS))

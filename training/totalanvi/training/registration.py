@@ -1,7 +1,7 @@
 """From an AnnData or a MuData to registered cells.
 
-``setup_anndata`` and ``setup_mudata`` only note, on the object itself, what is where; the model reads that note when it is
-made. The note is plain JSON, so it survives copying, subsetting and writing to a file.
+``setup_anndata`` and ``setup_mudata`` only note, on the object itself, what is where; the model reads that note when it
+is made. The note is plain JSON, so it survives copying, subsetting and writing to a file.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ def _tables(data: AnnData | MuData, setup: Setup) -> _Tables:
 def _anndata_tables(adata: AnnData, setup: Setup) -> _Tables:
     if setup.proteins not in adata.obsm:
         raise RegistrationError(
-            f"expected protein counts in obsm[{setup.proteins!r}], found the keys {_listed(adata.obsm.keys())}: name one of them."
+            f"expected protein counts in obsm[{setup.proteins!r}], found the keys "
+            f"{_listed(adata.obsm.keys())}: name one of them."
         )
     where, counts = _counts_of(adata, setup.rna_layer, "")
     matrix = adata.obsm[setup.proteins]
@@ -206,7 +207,8 @@ def _mudata_tables(mdata: MuData, setup: Setup) -> _Tables:
     for modality in (setup.rna, setup.proteins):
         if modality not in mdata.mod:
             raise RegistrationError(
-                f"expected a modality {modality!r}, found {_listed(mdata.mod.keys())}: name one of them in `modalities`."
+                f"expected a modality {modality!r}, found {_listed(mdata.mod.keys())}: name one of them in "
+                "`modalities`."
             )
     rna, prot = mdata.mod[setup.rna], mdata.mod[setup.proteins]
     without_rna = int((~prot.obs_names.isin(rna.obs_names)).sum())
@@ -244,7 +246,8 @@ def _counts_of(adata: AnnData, layer: str | None, prefix: str) -> tuple[str, Any
         return f"{prefix}X", adata.X
     if layer not in adata.layers:
         raise RegistrationError(
-            f"expected counts in {prefix}layers[{layer!r}], found the layers {_listed(adata.layers.keys())}: name one of them."
+            f"expected counts in {prefix}layers[{layer!r}], found the layers {_listed(adata.layers.keys())}: name "
+            "one of them."
         )
     return f"{prefix}layers[{layer!r}]", adata.layers[layer]
 
@@ -253,7 +256,8 @@ def _protein_names(adata: AnnData, matrix: Any, setup: Setup) -> pd.Index:
     if setup.protein_names_uns_key is not None:
         if setup.protein_names_uns_key not in adata.uns:
             raise RegistrationError(
-                f"expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys {_listed(adata.uns.keys())}."
+                f"expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys "
+                f"{_listed(adata.uns.keys())}."
             )
         return pd.Index(np.asarray(adata.uns[setup.protein_names_uns_key]).astype(str))
     if isinstance(matrix, pd.DataFrame):
@@ -314,8 +318,8 @@ def _known_codes(obs: pd.DataFrame, key: str | None, names: Sequence[str], what:
     codes = pd.Index(names).get_indexer(values)
     if (codes < 0).any():
         raise RegistrationError(
-            f"expected {what} values that the model knows ({_listed(names)}), found {_listed(values[codes < 0].unique())} "
-            f"in obs[{key!r}]: map new batches through an exported bundle instead."
+            f"expected {what} values that the model knows ({_listed(names)}), found "
+            f"{_listed(values[codes < 0].unique())} in obs[{key!r}]: map new batches through an exported bundle instead."
         )
     return codes.astype(np.int64)
 
@@ -331,7 +335,8 @@ def _require_complete(obs: pd.DataFrame, key: str, what: str) -> None:
     missing = int(obs[key].isna().sum())
     if missing:
         raise RegistrationError(
-            f"expected a {what} for every cell in obs[{key!r}], found {missing} cells without: fill them in, or leave them out."
+            f"expected a {what} for every cell in obs[{key!r}], found {missing} cells without: fill them in, or "
+            "leave them out."
         )
 
 
@@ -355,8 +360,8 @@ def _positions(found: pd.Index, wanted: Sequence[str], what: str) -> npt.NDArray
     if (positions < 0).any():
         missing = [name for name, position in zip(wanted, positions, strict=True) if position < 0]
         raise RegistrationError(
-            f"expected the model's {len(wanted)} {what}s, {len(missing)} are missing ({_listed(missing)}): add them, or map "
-            "these cells through an exported bundle, which does not need all."
+            f"expected the model's {len(wanted)} {what}s, {len(missing)} are missing ({_listed(missing)}): add them, or "
+            "map these cells through an exported bundle, which does not need all."
         )
     return positions
 

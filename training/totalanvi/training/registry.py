@@ -90,17 +90,21 @@ class Registry:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"expected the registry of a checkpoint at {path}, could not read it ({error}): train again, or restore the file."
+                f"expected the registry of a checkpoint at {path}, could not read it ({error}): train again, or "
+                "restore the file."
             ) from error
         version = fields.get("version") if isinstance(fields, dict) else None
         if not isinstance(version, int) or version > _VERSION:
             raise CheckpointError(
-                f"expected a registry of version {_VERSION} or older in {path}, found version {version}: upgrade totalanvi."
+                f"expected a registry of version {_VERSION} or older in {path}, found version {version}: upgrade "
+                "totalanvi."
             )
         try:
             return cls(**{name: _as_tuples(value) if name != "setup" else value for name, value in fields.items()})
         except TypeError as error:
-            raise CheckpointError(f"{path} is not a registry that this version knows ({error}): train again.") from error
+            raise CheckpointError(
+                f"{path} is not a registry that this version knows ({error}): train again."
+            ) from error
 
 
 def _as_tuples(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Lightning's own checkpoints without pickle: tensors as safetensors, everything around them as JSON in the same file.
 
-They hold optimiser, schedule, callbacks and random state: what a run needs to continue where it was interrupted. What is
-kept for good is the model's checkpoint (see `checkpoint`).
+They hold optimiser, schedule, callbacks and random state: what a run needs to continue where it was interrupted. What
+is kept for good is the model's checkpoint (see `checkpoint`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file

@@ -53,8 +53,8 @@ class TOTALANVI(TOTALVI):
 
     References
     ----------
-    Xu et al.: Probabilistic harmonization and annotation of single-cell transcriptomics data with deep generative models.
-    Molecular Systems Biology 17 (2021). Gayoso, Steier et al., Nature Methods 18 (2021).
+    Xu et al.: Probabilistic harmonization and annotation of single-cell transcriptomics data with deep generative
+    models. Molecular Systems Biology 17 (2021). Gayoso, Steier et al., Nature Methods 18 (2021).
     """
 
     _module_class: ClassVar[type[TotalVAE]] = TotalANVAE
@@ -105,9 +105,16 @@ class TOTALANVI(TOTALVI):
         setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
         write_setup(data, replace(setup, labels_key=labels_key, unlabeled=category))
         config = totalvi_model.module.config.to_dict()
-        model = cls(data, **(config | totalanvi_kwargs), empirical_protein_background_prior=False, seed=totalvi_model.seed)
-        if model.registry.genes != totalvi_model.registry.genes or model.registry.proteins != totalvi_model.registry.proteins:
-            raise ArgumentError("expected data with the features of the totalVI model, in its order: subset and reorder it.")
+        model = cls(
+            data, **(config | totalanvi_kwargs), empirical_protein_background_prior=False, seed=totalvi_model.seed
+        )
+        if (
+            model.registry.genes != totalvi_model.registry.genes
+            or model.registry.proteins != totalvi_model.registry.proteins
+        ):
+            raise ArgumentError(
+                "expected data with the features of the totalVI model, in its order: subset and reorder it."
+            )
         model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
         for parameter in (model.module.background_pro_alpha, model.module.background_pro_log_beta):
             parameter.requires_grad = False
@@ -142,6 +149,11 @@ class TOTALANVI(TOTALVI):
         if soft:
             return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
         return np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of reference cells."""
+        return len(self._reference_cells())
 
     @property
     def n_labelled(self) -> int:

@@ -76,7 +76,9 @@ def split_cells(
 
 def _external(n_cells: int, external: Sequence[npt.NDArray[np.intp]]) -> Split:
     if not 1 <= len(external) <= 3:
-        raise ArgumentError(f"external_indexing takes training, validation and test indices, found {len(external)} lists.")
+        raise ArgumentError(
+            f"external_indexing takes training, validation and test indices, found {len(external)} lists."
+        )
     parts = [np.asarray(part, dtype=np.intp) for part in external] + [np.empty(0, np.intp)] * (3 - len(external))
     everyone = np.concatenate(parts)
     if len(parts[0]) == 0:

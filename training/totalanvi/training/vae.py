@@ -99,7 +99,7 @@ class Encoder(nn.Module):
     def __init__(self, dims: Dimensions, config: ModelConfig):
         super().__init__()
         self.n_genes = dims.n_genes
-        # RNA has a linear map of its own in the first layer: its input is sparse, its cost can follow the stored counts.
+        # RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow the stored counts.
         self.rna_in = nn.Linear(dims.n_genes, config.n_hidden, bias=False)
         self.trunk = FullyConnected(
             2 * dims.n_proteins,
@@ -298,9 +298,7 @@ class TotalVAE(nn.Module):
             kl_library=None if q_library is None else kl_library(q_library, self.library_prior[cells.batch]),
             kl_background=kl_background(
                 Normal(proteins.log_background_mean, proteins.log_background_scale),
-                Normal(
-                    self.background_pro_alpha.t()[cells.panel], self.background_pro_log_beta.t()[cells.panel].exp()
-                ),
+                Normal(self.background_pro_alpha.t()[cells.panel], self.background_pro_log_beta.t()[cells.panel].exp()),
                 cells.measured,
             )
             + efficiency_penalty(self.log_efficiency(batch), cells.measured),

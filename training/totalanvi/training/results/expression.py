@@ -62,7 +62,9 @@ def normalized_expression(module: TotalVAE, cells: Cells, options: ExpressionOpt
     """Denoised genes, (cells, genes[, samples]), and proteins, (cells, proteins[, samples])."""
     genes, proteins = [], []
     for posterior in posteriors(module, cells, batch_size):
-        draws = [_decode(module, posterior, options) for _ in range(options.n_samples)] if not options.return_mean else []
+        draws = (
+            [_decode(module, posterior, options) for _ in range(options.n_samples)] if not options.return_mean else []
+        )
         if options.return_mean:
             gene_mean, protein_mean = _decode(module, posterior, options)
             for _ in range(options.n_samples - 1):
@@ -107,9 +109,7 @@ def _decode(module: TotalVAE, posterior: CellPosterior, options: ExpressionOptio
 
 def _batches(posterior: CellPosterior, options: ExpressionOptions) -> list[Tensor]:
     one_hot = torch.eye(posterior.batch.shape[1], device=posterior.batch.device)
-    return [
-        posterior.batch if code is None else one_hot[code].expand_as(posterior.batch) for code in options.decode_as
-    ]
+    return [posterior.batch if code is None else one_hot[code].expand_as(posterior.batch) for code in options.decode_as]
 
 
 def _genes(

@@ -14,9 +14,7 @@ __all__ = ["latent_representation"]
 
 
 @torch.inference_mode()
-def latent_representation(
-    module: TotalVAE, cells: Cells, give_mean: bool, batch_size: int
-) -> npt.NDArray[np.float32]:
+def latent_representation(module: TotalVAE, cells: Cells, give_mean: bool, batch_size: int) -> npt.NDArray[np.float32]:
     """Posterior mean, or one draw, after the latent transformation, (cells, latent)."""
     latents = [
         module.transform(posterior.z.mean if give_mean else posterior.z.sample()).cpu().numpy()
