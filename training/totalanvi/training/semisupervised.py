@@ -148,7 +148,8 @@ class TOTALANVI(TOTALVI):
         probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or _BATCH_SIZE)
         if soft:
             return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
-        return np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]
+        labels: npt.NDArray[np.str_] = np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]
+        return labels
 
     @property
     def n_cells(self) -> int:

@@ -1,0 +1,159 @@
+"""The sub-commands ``totalanvi simulate`` and ``totalanvi train``.
+
+Heavy imports wait inside the functions, so that ``totalanvi --help`` is quick and works without torch.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from totalanvi.training.semisupervised import TOTALANVI
+
+__all__ = ["simulate", "train"]
+
+_PROTEINS_OBSM = "protein_expression"
+_RNA_MODALITIES = ("rna", "gex", "RNA", "GEX")
+_PROTEIN_MODALITIES = ("prot", "protein", "adt", "ab", "ADT", "PROT")
+
+
+def simulate(
+    output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to write.")],
+    cells: Annotated[int, typer.Option(help="Cells.")] = 3000,
+    genes: Annotated[int, typer.Option(help="Genes.")] = 1000,
+    proteins: Annotated[int, typer.Option(help="Proteins.")] = 30,
+    labels: Annotated[int, typer.Option(help="Cell types.")] = 8,
+    batches: Annotated[int, typer.Option(help="Batches.")] = 2,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same cells.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Simulate a CITE-seq reference with known cell types."""
+    from totalanvi.training.files import require_new, write_mudata
+    from totalanvi.training.simulate import simulate as simulate_reference
+
+    require_new(output, ".h5mu", overwrite)
+    mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
+    write_mudata(mdata, output)
+    typer.echo(
+        f"Simulated {cells} cells × {genes} genes × {proteins} proteins, {labels} cell types: {output}", err=True
+    )
+
+
+def train(
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE.h5ad|.h5mu", help="Cells with RNA and protein counts.")
+    ],
+    labels: Annotated[str, typer.Option(metavar="KEY", help="Column of obs with the cell types.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="CHECKPOINT/", help="Folder to write.")],
+    unlabeled: Annotated[
+        list[str] | None, typer.Option(metavar="VALUE", help="Value of KEY that means 'not labelled'; may be repeated.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(metavar="KEY", help="Column of obs with the batch.")] = None,
+    proteins: Annotated[
+        str | None, typer.Option(metavar="OBSM_KEY|MODALITY", help="Where the protein counts are.", show_default=False)
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of the raw RNA counts; X by default.")
+    ] = None,
+    max_epochs: Annotated[int | None, typer.Option(metavar="N", help="Most passes over the cells.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model (on CPU).")] = 0,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
+) -> None:
+    """Train TotalANVI on a partly labelled CITE-seq reference."""
+    from totalanvi.training.checkpoint import require_writable
+    from totalanvi.training.errors import ArgumentError
+    from totalanvi.training.files import read_reference
+    from totalanvi.training.semisupervised import TOTALANVI
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ArgumentError(f"expected --device auto, cpu or cuda, found {device!r}: choose one of them.")
+    require_writable(output, overwrite)
+    if device == "cuda":
+        _require_cuda()
+    started = time.monotonic()
+    data = read_reference(reference)
+    _set_up(data, labels, unlabeled or [], batch, proteins, layer)
+    model = TOTALANVI(data, seed=seed)
+    typer.echo(_describe(model), err=True)
+    model.train(max_epochs=max_epochs, accelerator={"cuda": "gpu"}.get(device, device))
+    model.save(output, overwrite=overwrite)
+    typer.echo(_summary(model, output, time.monotonic() - started), err=True)
+
+
+def _require_cuda() -> None:
+    import torch
+
+    from totalanvi.training.errors import ArgumentError
+
+    if not torch.cuda.is_available():
+        raise ArgumentError("expected a CUDA device for --device cuda, found none: use --device cpu, or auto.")
+
+
+def _set_up(
+    data: AnnData | MuData,
+    labels: str,
+    unlabeled: list[str],
+    batch: str | None,
+    proteins: str | None,
+    layer: str | None,
+) -> None:
+    from mudata import MuData
+
+    from totalanvi.training.semisupervised import TOTALANVI
+
+    if isinstance(data, MuData):
+        protein_modality = proteins or _first_of(data, _PROTEIN_MODALITIES, "protein", "--proteins MODALITY")
+        others = [name for name in data.mod if name != protein_modality]
+        rna = others[0] if len(others) == 1 else _first_of(data, _RNA_MODALITIES, "RNA", "the name 'rna' for it")
+        TOTALANVI.setup_mudata(
+            data,
+            rna_layer=layer,
+            batch_key=batch,
+            labels_key=labels,
+            unlabeled_category=unlabeled,
+            modalities={"rna_layer": rna, "protein_layer": protein_modality},
+        )
+    else:
+        TOTALANVI.setup_anndata(
+            data,
+            protein_expression_obsm_key=proteins or _PROTEINS_OBSM,
+            layer=layer,
+            batch_key=batch,
+            labels_key=labels,
+            unlabeled_category=unlabeled,
+        )
+
+
+def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -> str:
+    from totalanvi.training.errors import RegistrationError
+
+    for name in candidates:
+        if name in data.mod:
+            return name
+    raise RegistrationError(f"expected a {what} modality, found {', '.join(data.mod)}: say which it is, with {cure}.")
+
+
+def _describe(model: TOTALANVI) -> str:
+    dims = model.registry.dimensions
+    return (
+        f"{model.n_cells} cells ({model.n_labelled} labelled, {dims.n_labels} types), {dims.n_genes} genes, "
+        f"{dims.n_proteins} proteins, {dims.n_batches} {'batch' if dims.n_batches == 1 else 'batches'}"
+    )
+
+
+def _summary(model: TOTALANVI, output: Path, seconds: float) -> str:
+    last = {name: float(frame.iloc[-1, 0]) for name, frame in model.history.items()}
+    scores = [
+        f"{text} {last[name]:.4g}"
+        for name, text in (("elbo_validation", "validation ELBO loss"), ("validation_accuracy", "validation accuracy"))
+        if name in last
+    ]
+    return f"Trained in {seconds:.0f} s ({'; '.join(scores) or 'nothing held out'}): {output}"

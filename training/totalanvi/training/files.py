@@ -1,0 +1,69 @@
+"""References as files: h5ad and h5mu, read whole, and written beside their final name first."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import anndata
+import h5py
+import mudata
+from anndata import AnnData
+from mudata import MuData
+
+from totalanvi.training.errors import OutputError, RegistrationError
+
+__all__ = ["read_reference", "require_new", "write_mudata"]
+
+
+def read_reference(path: Path) -> AnnData | MuData:
+    """Read ``.h5ad`` or ``.h5mu``.
+
+    Raises
+    ------
+    RegistrationError
+        When the file is missing, has another suffix, or is no such file.
+    """
+    if path.suffix not in (".h5ad", ".h5mu"):
+        raise RegistrationError(
+            f"expected a reference in .h5ad or .h5mu, found {path.name}: convert it to one of them."
+        )
+    if not path.is_file():
+        raise RegistrationError(f"expected a reference at {path}, found no such file: check the path.")
+    if not h5py.is_hdf5(path):
+        raise RegistrationError(
+            f"expected an HDF5 file, {path} is not one: it may be truncated, or something else renamed."
+        )
+    try:
+        if path.suffix == ".h5mu":
+            with mudata.set_options(pull_on_update=False):
+                return mudata.read_h5mu(path)
+        return anndata.read_h5ad(path)
+    except Exception as error:  # whatever HDF5 and the readers raise for a damaged file
+        raise RegistrationError(
+            f"expected {'a MuData' if path.suffix == '.h5mu' else 'an AnnData'} in {path}, could not read it ({error}): the "
+            "file may be truncated or damaged; write it again."
+        ) from error
+
+
+def require_new(path: Path, suffix: str, overwrite: bool) -> None:
+    """Refuse an output that exists or has the wrong suffix, before any work is done.
+
+    Raises
+    ------
+    OutputError
+        Saying which.
+    """
+    if path.suffix != suffix:
+        raise OutputError(f"expected an output that ends in {suffix}, found {path.name}: name it so.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already: choose another name, or overwrite it (--overwrite).")
+
+
+def write_mudata(mdata: MuData, path: Path) -> None:
+    """Write ``.h5mu`` to a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        mdata.write_h5mu(temporary)
+        temporary.replace(path)
