@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,15 @@ import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.counts import protein_counts, rna_counts
-from totalanvi.serving.errors import AlignmentError, QueryError
+from totalanvi.serving.errors import QueryError
+from totalanvi.serving.names import require_not_empty, require_unique_cells, require_unique_features
 from totalanvi.serving.selection import ProteinTable, choose_layer, choose_modalities, choose_proteins
 from totalanvi.serving.tables import Matrix, Table, take_rows
 
 __all__ = ["Query", "QuerySource"]
 
 Kind = Literal["anndata", "mudata"]
+Guard: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +106,9 @@ class QuerySource:
         Names of the layers that the RNA has, for messages.
     rna_modality
         Name of the modality that holds RNA; None in an AnnData query.
+    guard
+        Makes the context in which cells are read: a file's turns what damage in the file brings up into an error that
+        names it.
 
     Raises
     ------
@@ -129,6 +135,7 @@ class QuerySource:
         proteins: _Block | None,
         layers: Sequence[str],
         rna_modality: str | None = None,
+        guard: Guard = nullcontext,
     ) -> None:
         self.kind = kind
         self.cell_ids = cell_ids
@@ -136,15 +143,18 @@ class QuerySource:
         self._rna = rna
         self._proteins = proteins
         self._layers = tuple(layers)
+        self._guard = guard
         self.gene_names = rna.feature_names
         self.protein_names = () if proteins is None else proteins.feature_names
-        _require_not_empty(len(cell_ids), len(self.gene_names), rna.where)
-        _require_unique_cells(cell_ids)
-        _require_unique_features("gene", self.gene_names)
-        _require_unique_features("protein", self.protein_names)
+        require_not_empty(len(cell_ids), len(self.gene_names), rna.where)
+        require_unique_cells(cell_ids)
+        require_unique_features("gene", self.gene_names)
+        require_unique_features("protein", self.protein_names)
 
     @classmethod
-    def from_anndata(cls, table: Table, proteins: str | None = None, layer: str | None = None) -> QuerySource:
+    def from_anndata(
+        cls, table: Table, proteins: str | None = None, layer: str | None = None, guard: Guard = nullcontext
+    ) -> QuerySource:
         """Read RNA from an AnnData's ``X`` or a layer, and proteins from ``obsm``.
 
         Parameters
@@ -155,6 +165,8 @@ class QuerySource:
             Key of ``obsm``; None takes ``"protein_expression"`` when there is one, ``"none"`` takes none.
         layer
             Layer that holds the raw counts; None takes ``X``.
+        guard
+            See the class.
 
         Raises
         ------
@@ -164,11 +176,16 @@ class QuerySource:
         rna = _rna_block(table, layer, positions=None)
         chosen = choose_proteins(table, proteins)
         block = None if chosen is None else _protein_block(chosen, positions=None)
-        return cls("anndata", table.cell_names, rna, block, table.layers)
+        return cls("anndata", table.cell_names, rna, block, table.layers, guard=guard)
 
     @classmethod
     def from_mudata(
-        cls, cell_ids: pd.Index, tables: Mapping[str, Table], proteins: str | None = None, layer: str | None = None
+        cls,
+        cell_ids: pd.Index,
+        tables: Mapping[str, Table],
+        proteins: str | None = None,
+        layer: str | None = None,
+        guard: Guard = nullcontext,
     ) -> QuerySource:
         """Read RNA and proteins from the modalities of a MuData.
 
@@ -183,6 +200,8 @@ class QuerySource:
             ``"none"`` takes none.
         layer
             Layer of the RNA modality that holds the raw counts; None takes its ``X``.
+        guard
+            See the class.
 
         Raises
         ------
@@ -198,10 +217,20 @@ class QuerySource:
                 table.feature_names, table.matrix(choose_layer(table, None)), f"modality {protein_name!r}"
             )
             block = _protein_block(chosen, _positions(cell_ids, table, protein_name))
-        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, rna_modality=rna_name)
+        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, rna_name, guard)
 
     def __len__(self) -> int:
         return len(self.cell_ids)
+
+    @property
+    def rna_place(self) -> str:
+        """Where RNA counts are read from, such as ``"layer 'counts'"``."""
+        return self._rna.where
+
+    @property
+    def protein_place(self) -> str | None:
+        """Where protein counts are read from; None when the query is mapped without."""
+        return None if self._proteins is None else self._proteins.where
 
     @property
     def n_without_rna(self) -> int:
@@ -216,7 +245,15 @@ class QuerySource:
         CountsError
             When a value is no raw count.
         """
-        stop = min(stop, len(self))
+        with self._guard():
+            return self._read(start, min(stop, len(self)))
+
+    def blocks(self, size: int) -> Iterator[Query]:
+        """Read all cells in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.read(start, start + size)
+
+    def _read(self, start: int, stop: int) -> Query:
         cells = self.cell_ids[start:stop]
         rna, rna_measured = self._rna.read(start, stop)
         cure = _layer_cure(self._layers)
@@ -238,11 +275,6 @@ class QuerySource:
             protein_measured=protein_measured,
         )
 
-    def blocks(self, size: int) -> Iterator[Query]:
-        """Read all cells in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.read(start, start + size)
-
 
 def _rna_block(table: Table, layer: str | None, positions: npt.NDArray[np.intp] | None) -> _Block:
     name = choose_layer(table, layer)
@@ -255,7 +287,7 @@ def _protein_block(proteins: ProteinTable, positions: npt.NDArray[np.intp] | Non
 
 
 def _positions(cell_ids: pd.Index, table: Table, modality: str) -> npt.NDArray[np.intp]:
-    _require_unique_cells(table.cell_names, f" of modality {modality!r}")
+    require_unique_cells(table.cell_names, f" of modality {modality!r}")
     positions: npt.NDArray[np.intp] = table.cell_names.get_indexer(cell_ids)
     if len(cell_ids) and not (positions >= 0).any():
         raise QueryError(
@@ -280,32 +312,3 @@ def _layer_cure(layers: Sequence[str]) -> str:
         names = ", ".join(repr(name) for name in layers)
         return f"Name the layer that holds the raw counts (layer=, --layer); this query has {names}."
     return "Store the raw counts in X, or in a layer and name it (layer=, --layer); this query has no layers."
-
-
-def _require_not_empty(n_cells: int, n_genes: int, where: str) -> None:
-    if n_cells == 0 or n_genes == 0:
-        raise QueryError(
-            f"Expected at least one cell and one gene in {where} of the query; found {n_cells} cells and {n_genes} "
-            f"genes. Check how the query was filtered."
-        )
-
-
-def _require_unique_cells(cells: pd.Index, of: str = "") -> None:
-    if cells.is_unique:
-        return
-    repeated = cells[cells.duplicated()]
-    raise QueryError(
-        f"Expected each cell name{of} once; found {len(repeated)} repeated, such as {str(repeated[0])!r}. "
-        f"Make them unique (obs_names_make_unique(), or a prefix for each sample)."
-    )
-
-
-def _require_unique_features(kind: str, names: tuple[str, ...]) -> None:
-    index = pd.Index(names)
-    if index.is_unique:
-        return
-    repeated = index[index.duplicated()]
-    raise AlignmentError(
-        f"Expected each {kind} name once; found {len(repeated)} repeated, such as {str(repeated[0])!r}. "
-        f"Sum the columns that belong together, or rename them, before mapping."
-    )

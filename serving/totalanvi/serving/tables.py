@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import anndata
     import h5py
 
-__all__ = ["FileTable", "Matrix", "MemoryTable", "Table", "take_rows"]
+__all__ = ["FileTable", "Matrix", "MemoryTable", "Table", "stored_names", "take_rows"]
 
 Matrix: TypeAlias = Any
 """NumPy array, scipy CSR, dense HDF5 data set, or anndata's backed CSR: (cells, features), sliced by rows."""
@@ -62,8 +62,8 @@ class FileTable:
 
     def __init__(self, group: h5py.Group) -> None:
         self._group = group
-        self.cell_names = _index(group["obs"])
-        self.feature_names = tuple(_index(group["var"]))
+        self.cell_names = stored_names(group["obs"])
+        self.feature_names = tuple(stored_names(group["var"]))
         self.layers = tuple(group["layers"]) if "layers" in group else ()
         self.obsm_keys = tuple(group["obsm"]) if "obsm" in group else ()
         self.has_x = "X" in group and _encoding(group["X"]) != "null"
@@ -94,6 +94,19 @@ def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
     # HDF5 reads rows in ascending order only.
     order = np.argsort(positions, kind="stable")
     return matrix[positions[order]][np.argsort(order, kind="stable")]
+
+
+def stored_names(frame: h5py.Group | h5py.Dataset) -> pd.Index:
+    """Read the index of a stored DataFrame, such as the ``obs`` of a file, without its columns."""
+    import h5py
+    from anndata.io import read_elem
+
+    if isinstance(frame, h5py.Group) and "_index" in frame.attrs:
+        names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
+    else:
+        names = read_elem(frame).index.to_numpy()
+    index: pd.Index = pd.Index(names.astype(str).astype(object))
+    return index
 
 
 def _readable(matrix: Any, layer: str | None, shape: tuple[int, int]) -> Matrix:
@@ -131,19 +144,6 @@ def _require_structure(matrix: Any, where: str) -> None:
         raise QueryError(
             f"Expected a valid CSC matrix in {where}; found a damaged one ({error}). Write the query again."
         ) from error
-
-
-def _index(frame: h5py.Group | h5py.Dataset) -> pd.Index:
-    """Read the names of a stored DataFrame without its other columns."""
-    import h5py
-    from anndata.io import read_elem
-
-    if isinstance(frame, h5py.Group) and "_index" in frame.attrs:
-        names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
-    else:
-        names = read_elem(frame).index.to_numpy()
-    index: pd.Index = pd.Index(names.astype(str).astype(object))
-    return index
 
 
 def _encoding(stored: Any) -> str:

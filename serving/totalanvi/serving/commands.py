@@ -1,0 +1,162 @@
+"""The command line's sub-commands that serve: ``map``, ``serve`` and ``info``.
+
+Only the standard library and typer are imported at the top: the command line imports this file whatever it is asked.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from totalanvi.serving.info import ReferenceInfo
+    from totalanvi.serving.mapping import MapSummary
+
+__all__ = ["info", "map_query", "serve"]
+
+
+class _Background(StrEnum):
+    exclude = "exclude"
+    include = "include"
+
+
+_REFERENCE_HELP = "A bundle's folder, a model-store tag, or an endpoint's URL."
+
+ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REFERENCE_HELP, show_default=False)]
+
+
+def map_query(
+    reference: ReferenceArgument,
+    query: Annotated[Path, typer.Argument(metavar="QUERY", help="An .h5ad or .h5mu file.", show_default=False)],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="An annotated copy (.h5ad, .h5mu), a table (.parquet), or a folder of tables (FOLDER/).",
+            show_default=False,
+        ),
+    ],
+    proteins: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OBSM_KEY|MODALITY|none",
+            help="Where the query's proteins are; found by the usual names when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Layer that holds the raw RNA counts; X when left out.", show_default=False),
+    ] = None,
+    impute: Annotated[bool, typer.Option("--impute/--no-impute", help="Estimate proteins.")] = True,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Posterior samples that a protein is averaged over.")
+    ] = 25,
+    background: Annotated[
+        _Background,
+        typer.Option(help="Impute denoised protein (exclude), or what the assay would have counted (include)."),
+    ] = _Background.exclude,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Cells that are read and mapped together.")
+    ] = 4096,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+) -> None:
+    """Map a query's file to a reference: labels, novelty and proteins for each cell."""
+    from totalanvi.serving.mapped import MapOptions
+    from totalanvi.serving.mapping import map_file
+    from totalanvi.serving.reference import load_reference
+
+    summary = map_file(
+        lambda: load_reference(reference),
+        query,
+        output,
+        proteins=proteins,
+        layer=layer,
+        options=MapOptions(impute=impute, samples=samples, background=background.value),
+        batch_size=batch_size,
+        overwrite=overwrite,
+        progress=True,
+    )
+    for message in summary.messages:
+        typer.echo(f"Warning: {message}", err=True)
+    for line in _summary_lines(summary):
+        typer.echo(line)
+
+
+def serve(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or a model-store tag.", show_default=False)
+    ],
+    host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
+) -> None:
+    """Start an endpoint that maps queries to a reference."""
+    from totalanvi.serving import server
+
+    server.serve(bundle, host, port)
+
+
+def info(
+    reference: ReferenceArgument,
+    json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Say what a reference is, what it knows and how well it did."""
+    from totalanvi.serving.reference import load_reference
+
+    found = load_reference(reference).info()
+    if json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    for line in _info_lines(found):
+        typer.echo(line)
+
+
+def _summary_lines(summary: MapSummary) -> list[str]:
+    mapped = summary.n_cells - summary.n_without_rna
+    genes, proteins = summary.alignment.genes, summary.alignment.proteins
+    rate = f", {mapped / summary.seconds:,.0f} cells/s" if summary.seconds > 0 else ""
+    labels = ", ".join(f"{label} {n_cells:,}" for label, n_cells in summary.labels.items())
+    return [
+        f"Cells:      {mapped:,} mapped"
+        + (f", {summary.n_without_rna:,} without RNA" if summary.n_without_rna else ""),
+        f"Labels:     {labels}",
+        f"Alignment:  {genes.matched:,} of {genes.matched + genes.missing:,} genes by {summary.alignment.matched_by}, "
+        f"which carry {summary.alignment.gene_coverage:.1%} of the reference's counts; "
+        f"{proteins.matched:,} of {proteins.matched + proteins.missing:,} proteins",
+        f"Time:       {summary.seconds:.1f} s{rate}",
+        f"Output:     {summary.output}",
+    ]
+
+
+def _info_lines(found: ReferenceInfo) -> list[str]:
+    lines = [
+        f"Reference:  {found.name} {found.version}, made {found.created}",
+        f"Digest:     {found.digest}",
+        f"Trained on: {found.provenance.n_cells:,} cells, {found.provenance.n_labelled:,} of them labelled",
+        f"Genes:      {found.n_genes:,}",
+        f"Labels:     {len(found.labels):,}: {', '.join(found.labels)}",
+        f"Proteins:   {len(found.proteins):,}: {', '.join(found.proteins)}",
+        f"Batches:    {len(found.batches):,}: {', '.join(found.batches)}",
+        f"Refuses:    queries whose genes carry less than {found.thresholds.gene_coverage_refuse:.0%} of its counts; "
+        f"warns below {found.thresholds.gene_coverage_warn:.0%}",
+    ]
+    for mode, calibration in found.calibration.items():
+        name = "with proteins" if mode == "protein" else "from RNA alone"
+        lines.append(
+            f"Held out:   {calibration.n_cells:,} cells {name}: accuracy {_figure(calibration.accuracy)}, log-loss "
+            f"{_figure(calibration.log_loss)}, calibration error {_figure(calibration.expected_calibration_error)}"
+        )
+    if found.parity:
+        lines.append(f"Parity:     relative error to torch at most {max(p.relative_error for p in found.parity):.1e}")
+    if found.provider:
+        lines.append(f"Computes:   {found.provider}")
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

@@ -1,0 +1,214 @@
+"""Map a query to a reference: an object in memory into an annotated copy, a file into another file."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from totalanvi.serving.align import Aligner, AlignmentReport
+from totalanvi.serving.annotate import Annotations, annotate, provenance
+from totalanvi.serving.errors import QueryError
+from totalanvi.serving.features import Reference
+from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.output import plan_output
+from totalanvi.serving.progress import progress_bar
+from totalanvi.serving.query import QuerySource
+from totalanvi.serving.readers import QueryData, is_mudata, open_query, read_object
+from totalanvi.serving.scorer import DEFAULT_BATCH_SIZE, score_blocks
+from totalanvi.serving.writers import open_writer
+
+if TYPE_CHECKING:
+    import anndata
+    import mudata
+
+__all__ = ["MapSummary", "map_file", "map_object"]
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What became of a query's file.
+
+    Parameters
+    ----------
+    output
+        Where the results are.
+    n_cells, n_without_rna
+        Cells of the query, and those among them that could not be mapped.
+    labels
+        Number of cells of each label, most frequent first.
+    alignment
+        How the query's features were matched.
+    messages
+        What the user should know.
+    seconds
+        Wall time, opening the reference aside.
+    """
+
+    output: Path
+    n_cells: int
+    n_without_rna: int
+    labels: dict[str, int]
+    alignment: AlignmentReport
+    messages: tuple[str, ...]
+    seconds: float
+
+
+def map_object(
+    reference: Reference,
+    data: QueryData,
+    proteins: str | None = None,
+    layer: str | None = None,
+    options: MapOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: bool = False,
+) -> anndata.AnnData | mudata.MuData:
+    """Map a query and return an annotated copy of it.
+
+    Parameters
+    ----------
+    reference
+        What to map to.
+    data
+        AnnData, MuData, or the path of a file, which is read whole.
+    proteins, layer
+        See `totalanvi.serving.readers.open_query`.
+    options
+        How to map; None for the defaults.
+    batch_size
+        Cells in a block.
+    progress
+        Whether to show a progress bar, on a terminal.
+
+    Returns
+    -------
+    AnnData or MuData
+        As `data`, with the annotations that `totalanvi.serving.annotate` names.
+
+    Warns
+    -----
+    UserWarning
+        When the query's genes cover little of the reference, its proteins are all unknown, or cells have no RNA.
+    """
+    _require_batch_size(batch_size)
+    options = options or MapOptions()
+    query: Any = read_object(data) if isinstance(data, (str, os.PathLike)) else data
+    with open_query(query, proteins, layer) as source:
+        aligner = Aligner(reference.features, source.gene_names, source.protein_names)
+        for message in _messages(source, aligner):
+            warnings.warn(message, UserWarning, stacklevel=3)
+        blocks = []
+        with progress_bar(len(source), progress) as advance:
+            for cell_ids, block in score_blocks(reference, source, aligner, options, batch_size):
+                blocks.append(block)
+                advance(len(cell_ids))
+        mapped = MappedCells.concatenate(blocks)
+        uns = _provenance(reference, source, aligner, options)
+        annotated = _copy(query)
+        targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
+        for target in targets:
+            names = pd.Index(target.obs_names)
+            annotate(target, Annotations.of(mapped, source.cell_ids, names, reference.features, uns))
+    return annotated
+
+
+def map_file(
+    open_reference: Callable[[], Reference],
+    query: Path,
+    output: str,
+    proteins: str | None = None,
+    layer: str | None = None,
+    options: MapOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> MapSummary:
+    """Map a query's file into another file or a folder.
+
+    Output and query are judged before the reference is opened, so that a slip costs no time.
+
+    Parameters
+    ----------
+    open_reference
+        Opens what to map to.
+    query
+        An ``.h5ad`` or ``.h5mu`` file, read in blocks.
+    output, overwrite
+        See `totalanvi.serving.output.plan_output`.
+    proteins, layer
+        See `totalanvi.serving.readers.open_query`.
+    options
+        How to map; None for the defaults.
+    batch_size
+        Cells in a block, and in each part of a folder.
+    progress
+        Whether to show a progress bar, on a terminal.
+
+    Raises
+    ------
+    ServingError
+        When anything is wrong with output, query or reference; nothing is written then.
+    """
+    _require_batch_size(batch_size)
+    options = options or MapOptions()
+    plan = plan_output(output, query, overwrite)
+    with open_query(query, proteins, layer) as source:
+        plan.require_kind(source.kind)
+        reference = open_reference()
+        start = time.perf_counter()
+        aligner = Aligner(reference.features, source.gene_names, source.protein_names)
+        uns = _provenance(reference, source, aligner, options)
+        counts: Counter[int] = Counter()
+        with (
+            open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
+            progress_bar(len(source), progress) as advance,
+        ):
+            for cell_ids, mapped in score_blocks(reference, source, aligner, options, batch_size):
+                writer.write(cell_ids, mapped)
+                counts.update(mapped.label[mapped.label >= 0].tolist())
+                advance(len(cell_ids))
+    return MapSummary(
+        output=plan.path,
+        n_cells=len(source),
+        n_without_rna=source.n_without_rna,
+        labels={reference.features.labels[label]: n_cells for label, n_cells in counts.most_common()},
+        alignment=aligner.report,
+        messages=tuple(_messages(source, aligner)),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _copy(query: Any) -> Any:
+    if not query.isbacked:
+        return query.copy()
+    if is_mudata(query):
+        raise QueryError(
+            "Expected a MuData in memory; found one that is backed by a file. Read it whole (mudata.read_h5mu(path))."
+        )
+    return query.to_memory()
+
+
+def _require_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
+
+
+def _messages(source: QuerySource, aligner: Aligner) -> list[str]:
+    messages = list(aligner.report.warnings)
+    if source.n_without_rna:
+        messages.append(
+            f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "
+            f"they keep missing values in the output."
+        )
+    return messages
+
+
+def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:
+    return provenance(reference.info(), options, aligner.report, source.rna_place, source.protein_place)
