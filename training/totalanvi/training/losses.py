@@ -36,7 +36,7 @@ _HALF_LOG_TWO_PI = 0.9189385332046727
 
 
 class Normal(NamedTuple):
-    """A diagonal Gaussian by its mean and standard deviation; nothing is validated, so that it exports as arithmetic."""
+    """A diagonal Gaussian by its mean and standard deviation; nothing is validated: it exports as arithmetic."""
 
     mean: Tensor
     scale: Tensor

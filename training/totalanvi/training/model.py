@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 _BATCH_SIZE = 256
 _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
 
-Data = AnnData | MuData
+Data: TypeAlias = AnnData | MuData
 
 
 class TOTALVI:
@@ -530,7 +530,10 @@ class TOTALVI:
                 registry=self.registry,
                 model=self.module.config.to_dict(),
                 training=self._training,
-                history={name: frame[name].rename(str).to_dict() for name, frame in self.history.items()},
+                history={
+                    name: {str(epoch): float(value) for epoch, value in frame[name].items()}
+                    for name, frame in self.history.items()
+                },
                 versions=package_versions(),
                 sample=sample,
             ),

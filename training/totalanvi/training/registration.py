@@ -131,7 +131,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     panels, panel_codes = (
         (batches, batch_codes) if setup.panel_key is None else _categories(tables.obs, setup.panel_key, "panel")
     )
-    has_proteins = tables.protein.any(axis=1)
+    has_proteins = np.asarray(tables.protein.any(axis=1))
     if not has_proteins.any():
         raise RegistrationError("expected cells with protein counts, found zeros only: name the protein counts.")
     panel_proteins = _measured_by(panel_codes, len(panels), tables.protein, has_proteins, override_missing_proteins)
@@ -169,8 +169,8 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry) -> Cell
     label = np.full(len(tables.names), UNLABELLED)
     if setup.labels_key is not None and setup.labels_key in tables.obs:
         values = _label_values(tables.obs, setup)
-        label = pd.Index(registry.labels).get_indexer(values.where(values.notna(), None)).astype(np.int64)
-    measured = registry.panel_mask()[panel] & protein.any(axis=1)[:, None]
+        label = pd.Index(registry.labels).get_indexer(pd.Index(values)).astype(np.int64)
+    measured = registry.panel_mask()[panel] & np.asarray(protein.any(axis=1))[:, None]
     return Cells(sp.csr_matrix(rna), protein, measured, batch, panel, label.astype(np.int64))
 
 
@@ -234,7 +234,7 @@ def _mudata_tables(mdata: MuData, setup: Setup) -> _Tables:
 
 def _joint_obs(mdata: MuData, rna: AnnData, prot: AnnData) -> pd.DataFrame:
     """Columns of the RNA modality, then of the whole object, then of the proteins: the first that has a name wins."""
-    obs = rna.obs.copy()
+    obs: pd.DataFrame = rna.obs.copy()
     for other in (mdata.obs, prot.obs):
         for column in other.columns.difference(obs.columns):
             obs[column] = other[column].reindex(obs.index)
@@ -259,10 +259,13 @@ def _protein_names(adata: AnnData, matrix: Any, setup: Setup) -> pd.Index:
                 f"expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys "
                 f"{_listed(adata.uns.keys())}."
             )
-        return pd.Index(np.asarray(adata.uns[setup.protein_names_uns_key]).astype(str))
-    if isinstance(matrix, pd.DataFrame):
-        return matrix.columns.astype(str)
-    return pd.Index([f"protein_{i}" for i in range(matrix.shape[1])])
+        names = np.asarray(adata.uns[setup.protein_names_uns_key]).astype(str)
+    elif isinstance(matrix, pd.DataFrame):
+        names = matrix.columns.to_numpy().astype(str)
+    else:
+        names = np.array([f"protein_{i}" for i in range(matrix.shape[1])])
+    index: pd.Index = pd.Index(names)
+    return index
 
 
 def _ensembl_ids(var: pd.DataFrame) -> tuple[str, ...] | None:
@@ -315,11 +318,11 @@ def _known_codes(obs: pd.DataFrame, key: str | None, names: Sequence[str], what:
     _require_column(obs, key, what)
     _require_complete(obs, key, what)
     values = obs[key].astype(str)
-    codes = pd.Index(names).get_indexer(values)
+    codes = pd.Index(names).get_indexer(pd.Index(values))
     if (codes < 0).any():
         raise RegistrationError(
             f"expected {what} values that the model knows ({_listed(names)}), found "
-            f"{_listed(values[codes < 0].unique())} in obs[{key!r}]: map new batches through an exported bundle instead."
+            f"{_listed(values[codes < 0].unique())} in obs[{key!r}]: map new batches through an exported bundle."
         )
     return codes.astype(np.int64)
 
@@ -360,8 +363,8 @@ def _positions(found: pd.Index, wanted: Sequence[str], what: str) -> npt.NDArray
     if (positions < 0).any():
         missing = [name for name, position in zip(wanted, positions, strict=True) if position < 0]
         raise RegistrationError(
-            f"expected the model's {len(wanted)} {what}s, {len(missing)} are missing ({_listed(missing)}): add them, or "
-            "map these cells through an exported bundle, which does not need all."
+            f"expected the model's {len(wanted)} {what}s, {len(missing)} are missing ({_listed(missing)}): add "
+            "them, or map these cells through an exported bundle, which does not need all."
         )
     return positions
 

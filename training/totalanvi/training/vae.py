@@ -99,7 +99,7 @@ class Encoder(nn.Module):
     def __init__(self, dims: Dimensions, config: ModelConfig):
         super().__init__()
         self.n_genes = dims.n_genes
-        # RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow the stored counts.
+        # RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow stored counts.
         self.rna_in = nn.Linear(dims.n_genes, config.n_hidden, bias=False)
         self.trunk = FullyConnected(
             2 * dims.n_proteins,
