@@ -26,6 +26,7 @@ from scipy import sparse
 from totalanvi.serving.bundle import (
     CLASSIFIER,
     ENCODER,
+    MANIFEST_FILE,
     PROTEINS,
     REFERENCE_FILE,
     SCHEMA_VERSION,
@@ -137,6 +138,14 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
     )
     _reference_arrays(folder).save(folder / REFERENCE_FILE, manifest)
     files = hash_files(folder, [ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE])
+    write_manifest(folder, manifest.model_copy(update={"files": files}))
+    return folder
+
+
+def sign(folder: Path) -> Path:
+    """Make the manifest vouch for the files as they are, after a test has changed some."""
+    manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    files = hash_files(folder, manifest.files)
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
 

@@ -68,7 +68,8 @@ class Engine:
     def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
         self.bundle = bundle
         manifest = bundle.manifest
-        self._sessions, self._device = open_sessions(bundle, provider, threads or usable_cores())
+        self.threads = threads or usable_cores()
+        self._sessions, self._device = open_sessions(bundle, provider, self.threads)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
         self._novelty = {mode: NoveltyScale(bundle.reference.novelty_distances(mode)) for mode in _MODES}
         self._protein_batches = np.array(manifest.protein_batches, dtype=bool)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
-from tests.support.toy_bundle import TOY, write_toy_bundle
+from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
-from totalanvi.serving.bundle import MANIFEST_FILE, REFERENCE_FILE, Bundle, Manifest, hash_files, write_manifest
+from totalanvi.serving.bundle import MANIFEST_FILE, REFERENCE_FILE, Bundle, Manifest, write_manifest
 from totalanvi.serving.errors import BundleError
 
 
@@ -39,8 +39,7 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
 def replace_arrays(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:
     """Write other arrays, and sign for them."""
     save_file({**load_file(folder / REFERENCE_FILE), **arrays}, folder / REFERENCE_FILE)
-    record = hash_files(folder, [REFERENCE_FILE])[REFERENCE_FILE].model_dump()
-    edit_manifest(folder, lambda values: values["files"].update({REFERENCE_FILE: record}))
+    sign(folder)
 
 
 def test_opens_what_was_written(pristine: Path) -> None:
@@ -196,8 +195,7 @@ def test_arrays_that_do_not_fit_the_manifest(folder: Path, arrays: dict[str, Any
 
 def test_arrays_that_are_no_safetensors(folder: Path) -> None:
     (folder / REFERENCE_FILE).write_bytes(b"not safetensors")
-    record = hash_files(folder, [REFERENCE_FILE])[REFERENCE_FILE].model_dump()
-    edit_manifest(folder, lambda values: values["files"].update({REFERENCE_FILE: record}))
+    sign(folder)
     with pytest.raises(BundleError, match="expected safetensors"):
         Bundle.open(folder)
 

@@ -1,0 +1,120 @@
+"""A reference in this process: a bundle, and an engine that computes it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.features import ReferenceFeatures
+from totalanvi.serving.info import ReferenceInfo
+from totalanvi.serving.mapped import Background, MapOptions, MappedCells
+from totalanvi.serving.mapping import map_object
+from totalanvi.serving.scorer import DEFAULT_BATCH_SIZE
+from totalanvi.serving.sessions import Provider
+
+if TYPE_CHECKING:
+    import anndata
+    import mudata
+
+    from totalanvi.serving.readers import QueryData
+
+__all__ = ["LocalReference"]
+
+
+class LocalReference:
+    """A bundle that maps queries here.
+
+    Parameters
+    ----------
+    path
+        Folder of the bundle.
+    provider, threads
+        See `totalanvi.serving.engine.Engine`.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is missing, altered, incomplete or of a newer schema.
+    ServingError
+        When CUDA was asked for and does not serve.
+
+    Examples
+    --------
+    >>> reference = LocalReference("bundle/")  # doctest: +SKIP
+    >>> annotated = reference.map(adata, proteins="protein_expression", samples=25)  # doctest: +SKIP
+    >>> annotated.obs["totalanvi_label"].value_counts()  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, provider: Provider = "auto", threads: int | None = None) -> None:
+        self.bundle = Bundle.open(path)
+        self.engine = Engine(self.bundle, provider, threads)
+
+    @cached_property
+    def features(self) -> ReferenceFeatures:
+        """The features that queries are aligned to."""
+        return ReferenceFeatures.from_manifest(self.bundle.manifest, self.bundle.reference.gene_share.tolist())
+
+    @property
+    def in_flight(self) -> int:
+        """One chunk at a time: its graphs already use every core."""
+        return 1
+
+    def info(self) -> ReferenceInfo:
+        """Say which reference this is."""
+        return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
+
+    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+        """Map aligned cells; see `Engine.run`."""
+        return self.engine.run(cells, options)
+
+    def map(
+        self,
+        data: QueryData,
+        proteins: str | None = None,
+        layer: str | None = None,
+        impute: bool = True,
+        samples: int = 25,
+        background: Background = "exclude",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        progress: bool = False,
+    ) -> anndata.AnnData | mudata.MuData:
+        """Map a query onto this reference.
+
+        Parameters
+        ----------
+        data
+            AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
+        proteins
+            Key of ``obsm`` (AnnData) or name of a modality (MuData) that holds protein counts; None finds the usual
+            ones, ``"none"`` maps from RNA alone.
+        layer
+            Layer that holds the raw RNA counts; None takes ``X``.
+        impute, samples, background
+            See `totalanvi.serving.mapped.MapOptions`.
+        batch_size
+            Cells that are aligned and scored together; results do not depend on it.
+        progress
+            Whether to show a progress bar, on a terminal.
+
+        Returns
+        -------
+        AnnData or MuData
+            A copy of the query with labels, confidence, novelty, latent, map coordinates, probabilities and, with
+            `impute`, proteins; see `totalanvi.serving.annotate`.
+
+        Raises
+        ------
+        QueryError
+            When the query is not what it should be; the message says what to do.
+
+        Warns
+        -----
+        UserWarning
+            When the query can be mapped, but less well than it might.
+        """
+        options = MapOptions(impute=impute, samples=samples, background=background)
+        return map_object(self, data, proteins, layer, options, batch_size, progress)

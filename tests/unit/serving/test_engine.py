@@ -1,0 +1,307 @@
+"""The engine against the toy model worked out in NumPy, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from scipy import sparse
+from tests.support.toy_bundle import TOY, sign, toy_cells, write_toy_bundle
+
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.engine import BLOCK_SIZES, Engine
+from totalanvi.serving.errors import BundleError, QueryError, ServingError
+from totalanvi.serving.mapped import MapOptions
+
+PLUG_IN = MapOptions(samples=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_bundle(tmp_path_factory.mktemp("engine") / "toy")
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Engine:
+    return Engine(Bundle.open(folder), provider="cpu")
+
+
+class ToyModel:
+    """The toy model, read from its constants and computed in float64."""
+
+    def __init__(self, folder: Path) -> None:
+        self.constants = {
+            name: {c.name: numpy_helper.to_array(c).astype(float) for c in onnx.load(folder / name).graph.initializer}
+            for name in ("encoder.onnx", "classifier.onnx", "proteins.onnx")
+        }
+
+    def encode(self, cells: AlignedCells) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        c = self.constants["encoder.onnx"]
+        library = cells.library[:, None].astype(float)
+        z_mean = (
+            np.log1p(cells.rna.toarray() / (1 + library / len(TOY.genes))) @ c["gene_weight"]
+            + (np.log1p(cells.protein) * cells.measured) @ c["protein_weight"]
+            + np.log1p(library) @ c["depth_weight"]
+        )
+        return z_mean, 0.1 * np.abs(z_mean) + 0.1
+
+    def classify(self, z_mean: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        logits: np.ndarray[Any, Any] = (z_mean / (1 + np.abs(z_mean))) @ self.constants["classifier.onnx"]["weight"]
+        return logits
+
+    def decode(self, z: np.ndarray[Any, Any], batch: int, background: bool) -> np.ndarray[Any, Any]:
+        c = self.constants["proteins.onnx"]
+        level = np.exp(z @ c["decode_weight"] + c["batch_weight"][batch] + c["decode_bias"])
+        return level + c["background_weight"][batch] * background
+
+
+def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray[Any, Any] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def test_labels_and_probabilities(folder: Path, engine: Engine) -> None:
+    cells, truth = toy_cells(600)
+    mapped = engine.run(cells, MapOptions())
+    assert (mapped.label == truth).mean() > 0.99
+    toy = ToyModel(folder)
+    z_mean, _ = toy.encode(cells)
+    np.testing.assert_allclose(mapped.latent, z_mean / (1 + np.abs(z_mean)), rtol=1e-5)
+    # The temperatures that the bundle gives to cells with proteins and to cells without.
+    expected = softmax(toy.classify(z_mean) / np.where(cells.has_protein, 0.8, 1.5)[:, None])
+    np.testing.assert_allclose(mapped.probabilities, expected, rtol=1e-4)
+    np.testing.assert_array_equal(mapped.label, mapped.probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(mapped.confidence, mapped.probabilities.max(axis=1))
+    np.testing.assert_allclose(mapped.probabilities.sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("background", ["exclude", "include"])
+@pytest.mark.parametrize("samples", [1, 2, 40])
+def test_proteins(folder: Path, engine: Engine, samples: int, background: Any) -> None:
+    cells, _ = toy_cells(30)
+    mapped = engine.run(cells, MapOptions(samples=samples, background=background))
+    toy = ToyModel(folder)
+    z_mean, z_scale = toy.encode(cells)
+    noise = np.zeros((1, TOY.n_latent))
+    if samples > 1:
+        noise = np.random.default_rng(7).standard_normal((samples, TOY.n_latent))
+    z = z_mean + noise[:, None] * z_scale
+    first, second = (toy.decode(z, batch, background == "include").mean(axis=0) for batch in (0, 1))
+    expected = (first + second) / 2
+    expected[:, -1] = second[:, -1]  # the first batch did not measure the last protein
+    assert mapped.protein is not None
+    np.testing.assert_allclose(mapped.protein, expected, rtol=2e-5)
+
+
+def test_without_imputation(engine: Engine) -> None:
+    cells, _ = toy_cells(10)
+    without = engine.run(cells, MapOptions(impute=False))
+    assert without.protein is None
+    np.testing.assert_array_equal(without.probabilities, engine.run(cells, MapOptions()).probabilities)
+
+
+def test_novelty_tells_known_cells_from_unknown(engine: Engine) -> None:
+    known, _ = toy_cells(500, seed=9)
+    novelty = engine.run(known, PLUG_IN).novelty
+    for has_protein in (True, False):
+        of_mode = novelty[known.has_protein == has_protein]
+        assert 0.35 < np.median(of_mode) < 0.65
+        assert 0.8 < np.quantile(of_mode, 0.9) <= 1
+    # Cells that express no label's markers, at the depth of the others.
+    rna = known.rna.toarray()[:, ::-1].copy()
+    rna[:, :40] = 0
+    unknown = replace(known.rows(~known.has_protein), rna=sparse.csr_matrix(rna[~known.has_protein]))
+    assert engine.run(unknown, PLUG_IN).novelty.min() > 0.99
+
+
+def test_coordinates_lie_where_the_label_is(folder: Path, engine: Engine) -> None:
+    cells, truth = toy_cells(300)
+    reference = Bundle.open(folder).reference
+    centres = np.stack([reference.coordinates[reference.label == k].mean(axis=0) for k in range(len(TOY.labels))])
+    coordinates = engine.run(cells, PLUG_IN).coordinates
+    assert np.linalg.norm(coordinates - centres[truth], axis=1).max() < 1.5
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, *(size + extra for size in BLOCK_SIZES for extra in (0, 1))])
+def test_any_number_of_cells(engine: Engine, n_cells: int) -> None:
+    cells, _ = toy_cells(n_cells)
+    mapped = engine.run(cells, PLUG_IN)
+    assert len(mapped) == n_cells
+    assert mapped.probabilities.shape == (n_cells, len(TOY.labels))
+    assert mapped.latent.shape == (n_cells, TOY.n_latent)
+    assert mapped.protein is not None
+    assert mapped.protein.shape == (n_cells, len(TOY.proteins))
+    dtypes = {name: array.dtype for name, array in mapped.arrays().items()}
+    assert dtypes == {name: np.int32 if name == "label" else np.float32 for name in dtypes}
+
+
+def test_edge_cells(engine: Engine) -> None:
+    rna = np.zeros((4, len(TOY.genes)), dtype=np.float32)
+    rna[1, 3] = 1
+    rna[2] = 1e6
+    rna[3, 0] = 1e9
+    none = np.zeros((4, len(TOY.proteins)), dtype=np.float32)
+    mapped = engine.run(AlignedCells(sparse.csr_matrix(rna), rna.sum(axis=1), none, none.astype(bool)), MapOptions())
+    assert all(np.isfinite(array).all() for array in mapped.arrays().values())
+
+
+def test_threads_share_one_engine(engine: Engine) -> None:
+    cells, _ = toy_cells(1_200)
+    parts = [cells.rows(slice(start, start + 150)) for start in range(0, 1_200, 150)]
+    whole = engine.run(cells, MapOptions(samples=3))
+    with ThreadPoolExecutor(4) as pool:
+        mapped = list(pool.map(lambda part: engine.run(part, MapOptions(samples=3)), parts))
+    for i, part in enumerate(mapped):
+        for name, array in part.arrays().items():
+            np.testing.assert_allclose(array, whole.arrays()[name][150 * i : 150 * (i + 1)], rtol=1e-6, atol=1e-7)
+
+
+def test_cells_of_another_reference(engine: Engine) -> None:
+    cells, _ = toy_cells(3)
+    other = replace(cells, rna=cells.rna[:, :59].tocsr())
+    with pytest.raises(QueryError, match="aligned to the 60 genes and 6 proteins of 'toy', found 59 genes"):
+        engine.run(other, PLUG_IN)
+
+
+def test_auto_says_once_why_it_computes_where_it_does(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
+        engine = Engine(Bundle.open(folder))
+    if engine.provider == "cuda":
+        assert not caplog.messages
+    else:
+        assert [message.partition(",")[0] for message in caplog.messages] == [
+            f"Computing on the CPU with {engine.threads} threads"
+        ]
+
+
+def test_cuda_serves_or_is_refused(folder: Path) -> None:
+    try:
+        engine = Engine(Bundle.open(folder), provider="cuda")
+    except ServingError as error:
+        assert "expected a CUDA device to serve 'toy', found that" in str(error)  # noqa: PT017
+    else:
+        assert engine.provider == "cuda"
+
+
+def test_unknown_provider(folder: Path) -> None:
+    with pytest.raises(ServingError, match="expected one of auto, cpu, cuda, found 'tpu'"):
+        Engine(Bundle.open(folder), provider="tpu")  # type: ignore[arg-type]
+
+
+Edit = Callable[[onnx.ModelProto], object]
+
+
+@pytest.fixture
+def spoiled(folder: Path, tmp_path: Path) -> Callable[[str, Edit], Bundle]:
+    """Change one graph in a copy of the bundle."""
+
+    def spoil(name: str, edit: Edit) -> Bundle:
+        copy = Path(shutil.copytree(folder, tmp_path / "spoiled"))
+        model = onnx.load(copy / name)
+        edit(model)
+        (copy / name).write_bytes(model.SerializeToString())
+        return Bundle.open(sign(copy))
+
+    return spoil
+
+
+def rename_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
+
+
+def swap_inputs(model: onnx.ModelProto) -> None:
+    first, second = list(model.graph.input[:2])
+    del model.graph.input[:2]
+    model.graph.input.insert(0, second)
+    model.graph.input.insert(1, first)
+
+
+def fill_weight(value: float) -> Edit:
+    def fill(model: onnx.ModelProto) -> None:
+        weight = next(c for c in model.graph.initializer if c.name in ("weight", "decode_bias"))
+        weight.CopyFrom(numpy_helper.from_array(np.full(weight.dims, value, dtype=np.float32), weight.name))
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        ("classifier.onnx", rename_output, r"expected the outputs \['logits'\], found \['scores'\]"),
+        ("encoder.onnx", swap_inputs, r"expected the inputs \['rna', 'library', .* found \['library', 'rna'"),
+        ("encoder.onnx", lambda model: model.graph.ClearField("node"), r"encoder\.onnx cannot be loaded"),
+    ],
+)
+def test_graph_with_another_interface(
+    spoiled: Callable[[str, Edit], Bundle], name: str, edit: Edit, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        Engine(spoiled(name, edit), provider="cpu")
+
+
+def test_graph_of_another_size_than_the_manifest_says(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    other = bundle.manifest.model_copy(update={"labels": [*bundle.manifest.labels, "Monocyte"]})
+    with pytest.raises(BundleError, match=r"expected 'logits' to be float32 with 5 columns.*found .* \['cells', 4\]"):
+        Engine(replace(bundle, manifest=other), provider="cpu")
+
+
+def test_graph_that_is_no_graph(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / "encoder.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"encoder\.onnx cannot be loaded by ONNX Runtime"):
+        Engine(Bundle.open(sign(copy)), provider="cpu")
+
+
+def test_graph_that_changed_since_the_bundle_was_opened(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    bundle = Bundle.open(copy)
+    (copy / "proteins.onnx").write_bytes((copy / "encoder.onnx").read_bytes())
+    with pytest.raises(BundleError, match=r"'proteins\.onnx' has been altered"):
+        Engine(bundle, provider="cpu")
+
+
+def test_weights_in_another_file_are_not_read(spoiled: Callable[[str, Edit], Bundle], tmp_path: Path) -> None:
+    (tmp_path / "outside.bin").write_bytes(bytes(5 * 4 * 4))
+
+    def point_outside(model: onnx.ModelProto) -> None:
+        weight = model.graph.initializer[0]
+        weight.ClearField("raw_data")
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value=str(tmp_path / "outside.bin"))
+
+    with pytest.raises(BundleError, match=r"classifier\.onnx cannot be loaded"):
+        Engine(spoiled("classifier.onnx", point_outside), provider="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "output"),
+    [("classifier.onnx", np.nan, "logits"), ("classifier.onnx", np.inf, "logits"), ("proteins.onnx", 1e3, "protein")],
+)
+def test_result_that_is_not_finite_is_an_error(
+    spoiled: Callable[[str, Edit], Bundle], name: str, value: float, output: str
+) -> None:
+    engine = Engine(spoiled(name, fill_weight(value)), provider="cpu")
+    cells, _ = toy_cells(5)
+    with pytest.raises(QueryError, match=rf"found '{output}' not finite for 5 of 5 cells, first in row 0 with a total"):
+        engine.run(cells, MapOptions())
+    with pytest.raises(BundleError, match="cannot map an empty cell"):
+        engine.warm()
+
+
+def test_warm_computes_every_block_size(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
+        engine.warm()
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("Warm on cpu after")
