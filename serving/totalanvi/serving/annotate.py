@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from totalanvi.serving.align import AlignmentReport, FeatureMatch
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.version import software_version
 
 if TYPE_CHECKING:
     import anndata
@@ -150,7 +150,7 @@ def provenance(
             "proteins": _feature_match(alignment.proteins),
             "warnings": np.array(alignment.warnings, dtype=object),
         },
-        "totalanvi": metadata.version("totalanvi"),
+        "totalanvi": software_version(),
     }
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from totalanvi.serving.version import software_version
+
 __all__ = ["build_app", "main"]
 
-COMMANDS = ("simulate", "train", "export", "map", "serve", "info", "demo")
-"""In the order in which help lists them."""
+COMMANDS = {
+    "simulate": "Simulate a CITE-seq reference with a known truth.",
+    "train": "Train a reference.",
+    "export": "Export a trained reference as a bundle to be served.",
+    "map": "Map a query's file to a reference.",
+    "serve": "Start an endpoint that maps queries to a reference.",
+    "info": "Say what a reference is, what it knows and how well it did.",
+    "demo": "Run all of it on simulated cells.",
+}
+"""What help lists, in this order. It stands here so that help need not import what each command imports."""
 
 EXTRAS = {
     "torch": "train",
@@ -34,8 +44,14 @@ EXIT_MISSING_PACKAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-def build_app() -> typer.Typer:
-    """Assemble the command line from entry-point group ``totalanvi.commands``, so that no part imports another."""
+def build_app(command: str | None) -> typer.Typer:
+    """Assemble the command line from entry-point group ``totalanvi.commands``, so that no part imports another.
+
+    Parameters
+    ----------
+    command
+        The sub-command that is to run: the only one that is imported, whatever the others need.
+    """
     # Without rich's boxes, messages stay on one line each, whatever the width of the terminal, and can be searched for.
     app = typer.Typer(
         name="totalanvi",
@@ -46,15 +62,9 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     found = {entry.name: entry for entry in metadata.entry_points(group="totalanvi.commands")}
-    for name in sorted(found, key=_rank):
-        try:
-            command = found[name].load()
-        except (ImportError, AttributeError) as error:
-            app.command(name, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-                _unavailable(error)
-            )
-        else:
-            app.command(name)(command)
+    for name, summary in COMMANDS.items():
+        if name in found:
+            app.command(name, short_help=summary)(found[name].load() if name == command else _not_imported)
     return app
 
 
@@ -76,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        command = typer.main.get_command(build_app())
+        # No option of the root takes a value, so the first other word is the sub-command.
+        name = next((word for word in arguments if not word.startswith("-")), None)
+        command = typer.main.get_command(build_app(name))
         return _finish(command.main(args=arguments, prog_name="totalanvi", standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         return _finish(EXIT_INTERRUPTED)
@@ -109,7 +121,7 @@ def _finish(code: int | None) -> int:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"totalanvi {metadata.version('totalanvi')}")
+        typer.echo(f"totalanvi {software_version()}")
         raise typer.Exit
 
 
@@ -126,15 +138,5 @@ def _complain(message: str) -> None:
     typer.echo(f"Error: {message}", err=True)
 
 
-def _rank(name: str) -> tuple[int, str]:
-    return (COMMANDS.index(name) if name in COMMANDS else len(COMMANDS), name)
-
-
-def _unavailable(error: Exception) -> Callable[..., Any]:
-    """Stand in for a command that cannot be imported, so that the others work and help lists it."""
-
-    def command(context: typer.Context) -> None:
-        raise error
-
-    command.__doc__ = f"(not available: {error})"
-    return command
+def _not_imported() -> None:
+    """Hold the place of a command that help lists but that is not to run."""
