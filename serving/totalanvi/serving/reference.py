@@ -68,10 +68,11 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     BundleError
         When neither is there.
     """
-    path = Path(name).expanduser()
-    if path.exists():
-        return path
     text = os.fspath(name)
+    path = Path(text).expanduser()
+    # An empty name is a variable that was not set, not the current folder.
+    if text and path.exists():
+        return path
     if not _TAG.fullmatch(text):
         raise BundleError(
             f"{text}: expected the folder of a bundle, a model-store tag or the URL (http:// or https://) of an "
