@@ -6,6 +6,8 @@ import ctypes
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundle import Bundle
@@ -64,7 +66,9 @@ def open_sessions(
                 f"provider 'cuda': expected a CUDA device to serve {bundle.manifest.name!r}, found that {reason}; "
                 "install what is missing, or choose 'auto' or 'cpu'."
             )
-        _log.info("Computing on the CPU with %d threads, because %s.", threads, reason)
+        # A device that lies idle is worth a warning; a machine without one is as it should be.
+        level = logging.WARNING if _count_cuda_devices() else logging.INFO
+        _log.log(level, "Computing on the CPU with %d threads, because %s.", threads, reason)
     return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in _GRAPHS}, "cpu"
 
 
@@ -77,7 +81,7 @@ def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.I
     # Asked first, since a session on a machine without a device writes errors of its own and serves from the CPU.
     if (n_devices := _count_cuda_devices()) == 0:
         return {}, "the driver shows no CUDA device"
-    onnxruntime.preload_dlls()
+    complaints = _preload_cuda()
     # TF32 keeps 10 bits of a product's mantissa: too few for parity with training.
     providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
     sessions = {}
@@ -88,9 +92,21 @@ def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.I
             return {}, f"a session on {n_devices} CUDA device(s) failed ({error.__cause__})"
         # ONNX Runtime falls back to the CPU in silence, for want of a library for instance.
         if session.get_providers()[0] != _CUDA:
-            return {}, "ONNX Runtime fell back to the CPU (a CUDA or cuDNN library of another version, or none)"
+            return {}, f"ONNX Runtime fell back to the CPU ({complaints or 'a CUDA or cuDNN library does not fit'})"
         sessions[graph.file] = session
     return sessions, None
+
+
+def _preload_cuda() -> str:
+    """Load the CUDA libraries that were installed as packages, and return what ONNX Runtime prints about them.
+
+    Its words belong into the reason for a fall-back, not on standard output among results.
+    """
+    import onnxruntime
+
+    with redirect_stdout(StringIO()) as printed:
+        onnxruntime.preload_dlls()
+    return " ".join(printed.getvalue().split())
 
 
 def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any], threads: int) -> onnxruntime.InferenceSession:

@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from scipy import sparse
 from tests.support.toy_bundle import TOY, sign, toy_cells, write_toy_bundle
 
+from totalanvi.serving import sessions
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine import BLOCK_SIZES, Engine
@@ -192,6 +193,21 @@ def test_cuda_serves_or_is_refused(folder: Path) -> None:
         assert "expected a CUDA device to serve 'toy', found that" in str(error)  # noqa: PT017
     else:
         assert engine.provider == "cuda"
+
+
+def test_silent_fall_back_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if sessions._count_cuda_devices():
+        pytest.skip("a CUDA device is here: nothing falls back")
+    # A driver without the libraries that ONNX Runtime needs: the commonest broken installation.
+    monkeypatch.setattr(sessions, "_count_cuda_devices", lambda: 1)
+    with pytest.raises(ServingError, match="expected a CUDA device to serve 'toy', found that"):
+        Engine(Bundle.open(folder), provider="cuda")
+    with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
+        assert Engine(Bundle.open(folder)).provider == "cpu"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert capfd.readouterr().out == ""
 
 
 def test_unknown_provider(folder: Path) -> None:
