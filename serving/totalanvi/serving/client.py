@@ -1,0 +1,244 @@
+"""Map queries at an endpoint: the same call as in process, with the computing elsewhere.
+
+Features are agreed once, cells are aligned here, and only counts of genes that the reference knows travel, several
+chunks at a time. A chunk that fails for a passing reason is sent again; when one fails for good, so does the query:
+there is no partial result.
+
+Nothing heavy is imported until it is needed, and never torch, ONNX Runtime or BentoML.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import anndata
+    import mudata
+
+    from totalanvi.serving.cells import AlignedCells
+    from totalanvi.serving.features import ReferenceFeatures
+    from totalanvi.serving.mapped import Background, MapOptions, MappedCells
+    from totalanvi.serving.readers import QueryData
+    from totalanvi.serving.schemas import EndpointInfo
+
+__all__ = ["Client"]
+
+CHUNK_CELLS = 1024
+"""Cells in a chunk unless asked otherwise: enough to fill the server's blocks, few enough for several in flight."""
+
+
+class Client:
+    """A reference at an endpoint.
+
+    Parameters
+    ----------
+    url
+        Where `totalanvi serve` answers, such as ``"http://localhost:3000"``.
+    timeout
+        Seconds to wait for one answer.
+    concurrency
+        Chunks in flight.
+    chunk_cells
+        Cells in a chunk; results do not depend on it.
+    retries
+        How often a chunk is sent again after a busy answer or a lost connection.
+
+    Raises
+    ------
+    EndpointError
+        When the URL is none, or, from the first use on, when the endpoint cannot be reached, refuses, or speaks another
+        protocol version.
+
+    Examples
+    --------
+    >>> with Client("http://localhost:3000") as reference:  # doctest: +SKIP
+    ...     annotated = reference.map(adata, proteins="protein_expression")
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 120,
+        concurrency: int = 4,
+        chunk_cells: int = CHUNK_CELLS,
+        retries: int = 8,
+    ) -> None:
+        from totalanvi.serving.transport import Transport
+
+        if concurrency < 1 or chunk_cells < 1:
+            raise EndpointError(
+                f"Expected at least one chunk in flight and one cell in each, found concurrency={concurrency} and "
+                f"chunk_cells={chunk_cells}."
+            )
+        self._transport = Transport(url, timeout, retries)
+        self._concurrency = concurrency
+        self._chunk_cells = chunk_cells
+        self._info: EndpointInfo | None = None
+        self._features: ReferenceFeatures | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint's address."""
+        return self._transport.url
+
+    @property
+    def in_flight(self) -> int:
+        """How many chunks are sent at a time."""
+        return self._concurrency
+
+    @property
+    def features(self) -> ReferenceFeatures:
+        """The features that queries are aligned to."""
+        if self._features is None:
+            self._refresh()
+        assert self._features is not None
+        return self._features
+
+    def info(self) -> EndpointInfo:
+        """Say which reference is served, and what the endpoint accepts."""
+        if self._info is None:
+            self._refresh()
+        assert self._info is not None
+        return self._info
+
+    def map(
+        self,
+        data: QueryData,
+        proteins: str | None = None,
+        layer: str | None = None,
+        impute: bool = True,
+        samples: int = 25,
+        background: Background = "exclude",
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> anndata.AnnData | mudata.MuData:
+        """Map a query onto the endpoint's reference.
+
+        Parameters
+        ----------
+        data
+            AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
+        proteins, layer, impute, samples, background, progress
+            See `totalanvi.serving.mapper.LocalReference.map`.
+        batch_size
+            Cells in a chunk; None takes the client's `chunk_cells`.
+
+        Returns
+        -------
+        AnnData or MuData
+            A copy of the query, annotated as in process.
+
+        Raises
+        ------
+        QueryError
+            When the query is not what it should be; raised here or by the endpoint, with the same message.
+        EndpointError
+            When a chunk could not be mapped although it was sent again; nothing is returned then.
+
+        Warns
+        -----
+        UserWarning
+            When the query can be mapped, but less well than it might.
+        """
+        from totalanvi.serving.mapped import MapOptions
+        from totalanvi.serving.mapping import map_object
+
+        self._refresh()
+        options = MapOptions(impute=impute, samples=samples, background=background)
+        size = self._chunk_cells if batch_size is None else batch_size
+        return map_object(self, data, proteins, layer, options, size, progress)
+
+    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+        """Map aligned cells, in as many requests as the endpoint's limits ask for.
+
+        Raises
+        ------
+        StaleFeaturesError
+            When the endpoint's reference has been replaced since the cells were aligned.
+        EndpointError
+            When the endpoint cannot be reached, or answers with anything but the whole result.
+        """
+        from totalanvi.serving.mapped import MappedCells
+        from totalanvi.serving.wire import ChunkRequest, encode_request
+
+        info = self.info()
+        if len(cells) <= info.limits.max_cells:
+            body = encode_request(ChunkRequest(info.features_digest, options, cells))
+            if len(body) <= info.limits.max_body_bytes:
+                return self._send(info, body, len(cells), options)
+        if len(cells) == 1:
+            raise TooLargeError(
+                f"Expected cells of at most {info.limits.max_body_bytes} bytes, found a larger one; "
+                "ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES."
+            )
+        middle = len(cells) // 2
+        halves = (cells.rows(slice(0, middle)), cells.rows(slice(middle, len(cells))))
+        return MappedCells.concatenate([self.score(half, options) for half in halves])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
+        from totalanvi.serving.arrow_stream import compress
+        from totalanvi.serving.wire import MEDIA_TYPE, decode_response
+
+        headers = {"Content-Type": MEDIA_TYPE, "Content-Encoding": "zstd"}
+        answer = decode_response(
+            self._transport.post("/v1/map", compress(body), headers),
+            n_cells=n_cells,
+            n_labels=len(info.labels),
+            n_latent=info.n_latent,
+            n_proteins=len(info.proteins) if options.impute and info.proteins else None,
+        )
+        if answer.reference.digest != info.digest:
+            raise StaleFeaturesError(
+                f"Expected an answer of {info.name} {info.version}, found one of {answer.reference.name} "
+                f"{answer.reference.version}: the endpoint's reference has been replaced. Map the query again."
+            )
+        return answer.mapped
+
+    def _refresh(self) -> None:
+        """Ask which reference is served now, and for its features when they are not the ones that are known."""
+        from totalanvi.serving.schemas import EndpointInfo, FeaturesAnswer
+        from totalanvi.serving.wire import PROTOCOL
+
+        answer = self._transport.get("/v1/info")
+        self._require_protocol(answer, PROTOCOL)
+        info = self._transport.parse("/v1/info", answer, EndpointInfo)
+        if self._info is None or self._info.features_digest != info.features_digest:
+            answer = self._transport.get("/v1/features")
+            features = self._transport.parse("/v1/features", answer, FeaturesAnswer)
+            if features.digest != info.features_digest:
+                raise StaleFeaturesError(
+                    f"{self.url}: the reference was replaced while the client asked about it; try again."
+                )
+            self._features = features.features
+        self._info = info
+
+    def _require_protocol(self, answer: bytes, expected: int) -> None:
+        import json
+
+        try:
+            found: Any = json.loads(answer)["protocol"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise EndpointError(
+                f"{self.url}: expected a totalanvi endpoint, found something else that answers; check the URL."
+            ) from error
+        if found != expected:
+            older = "the endpoint" if isinstance(found, int) and found < expected else "this end"
+            raise EndpointError(
+                f"{self.url}: expected protocol {expected}, found {found!r}; upgrade totalanvi at {older}."
+            )

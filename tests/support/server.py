@@ -1,0 +1,82 @@
+"""A real endpoint: `totalanvi serve` in a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 120
+STOP_SECONDS = 60
+
+TOTALANVI = Path(sys.executable).with_name("totalanvi")
+"""The command, as installed beside the interpreter that runs the tests."""
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """An endpoint that is ready."""
+
+    url: str
+    port: int
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[RunningServer]:
+    """Serve a bundle until the end of the ``with`` statement.
+
+    Parameters
+    ----------
+    bundle
+        What to serve.
+    home
+        Folder for BentoML's files and the log.
+    settings
+        Limits by name, such as ``max_cells=100``.
+    """
+    port = free_port()
+    log = home / "server.log"
+    environment = os.environ | {"BENTOML_HOME": str(home)}
+    environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [TOTALANVI, "serve", bundle, "--port", str(port)], env=environment, stdout=stream, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_until_ready(process, log)
+        yield RunningServer(f"http://127.0.0.1:{port}", port, log, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if b"\nServing " in b"\n" + log.read_bytes():
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text()}")
