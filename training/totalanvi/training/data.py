@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class SparseRows:
         """Number of rows."""
         return self.row_starts.shape[0] - 1
 
-    @property
+    @cached_property
     def rows(self) -> Tensor:
         """Row of each stored value, (stored,)."""
         return torch.repeat_interleave(
@@ -56,9 +57,14 @@ class SparseRows:
             output_size=self.values.shape[0],
         )
 
+    @cached_property
+    def flat(self) -> Tensor:
+        """Position of each stored value in the flattened dense matrix, (stored,)."""
+        return self.rows * self.n_columns + self.columns
+
     def gather(self, dense: Tensor) -> Tensor:
         """Entries of ``dense``, (rows, columns), where values are stored, (stored,)."""
-        return dense.reshape(-1)[self.rows * self.n_columns + self.columns]
+        return dense.reshape(-1).index_select(0, self.flat)
 
     def sum_per_row(self, stored: Tensor) -> Tensor:
         """Sum of ``stored``, (stored,), over each row, (rows,)."""
@@ -66,12 +72,14 @@ class SparseRows:
 
     def with_values(self, values: Tensor) -> SparseRows:
         """Return the same pattern with other values."""
-        return replace(self, values=values)
+        other = replace(self, values=values)
+        other.__dict__.update({name: self.__dict__[name] for name in ("rows", "flat") if name in self.__dict__})
+        return other
 
     def to_dense(self) -> Tensor:
         """A dense tensor, (rows, columns), made on the device the rows are on."""
         dense = self.values.new_zeros(self.n_rows * self.n_columns)
-        dense[self.rows * self.n_columns + self.columns] = self.values
+        dense[self.flat] = self.values
         return dense.view(self.n_rows, self.n_columns)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseRows:

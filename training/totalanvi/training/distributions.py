@@ -67,7 +67,7 @@ def _log_zero(log_ratio: Tensor, theta: Tensor) -> Tensor:
 def _log_stored(rows: SparseRows, log_ratio: Tensor, theta: Tensor) -> Tensor:
     """What log NB adds to log NB(0) at each stored count, (stored,)."""
     counts = rows.values
-    theta_at = theta[rows.columns] if theta.dim() == 1 else rows.gather(theta)
+    theta_at = theta.index_select(0, rows.columns) if theta.dim() == 1 else rows.gather(theta)
     return (
         torch.lgamma(counts + theta_at)
         - torch.lgamma(theta_at)
