@@ -96,15 +96,11 @@ def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
     return matrix[positions[order]][np.argsort(order, kind="stable")]
 
 
-def stored_names(frame: h5py.Group | h5py.Dataset) -> pd.Index:
+def stored_names(frame: h5py.Group) -> pd.Index:
     """Read the index of a stored DataFrame, such as the ``obs`` of a file, without its columns."""
-    import h5py
     from anndata.io import read_elem
 
-    if isinstance(frame, h5py.Group) and "_index" in frame.attrs:
-        names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
-    else:
-        names = read_elem(frame).index.to_numpy()
+    names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
     index: pd.Index = pd.Index(names.astype(str).astype(object))
     return index
 
@@ -119,10 +115,11 @@ def _readable(matrix: Any, layer: str | None, shape: tuple[int, int]) -> Matrix:
             f"Expected {shape[0]} cells × {shape[1]} genes in {where}, as obs and var say; found a matrix of shape "
             f"{tuple(matrix.shape)}. Write the query again."
         )
+    if isinstance(matrix, CSRDataset):
+        _require_pointers(matrix.group, shape[0], where)
+        return matrix
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
-    if isinstance(matrix, CSRDataset) or (sparse.issparse(matrix) and matrix.format == "csr"):
-        return matrix
     if sparse.issparse(matrix):
         _require_structure(matrix, where)
         return matrix.tocsr()
@@ -134,15 +131,27 @@ def _readable(matrix: Any, layer: str | None, shape: tuple[int, int]) -> Matrix:
     )
 
 
+def _require_pointers(group: h5py.Group, n_cells: int, where: str) -> None:
+    """Verify where the rows of a stored CSR begin and end: read row by row, wrong ones would give wrong cells."""
+    pointers = group["indptr"][:]
+    n_entries = group["data"].shape[0]
+    whole = pointers.shape == (n_cells + 1,) and group["indices"].shape == (n_entries,)
+    if not whole or pointers[0] != 0 or pointers[-1] != n_entries or np.any(pointers[1:] < pointers[:-1]):
+        raise QueryError(
+            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {where}; found others: the "
+            f"matrix is damaged. Write the query again."
+        )
+
+
 def _require_structure(matrix: Any, where: str) -> None:
-    if matrix.format != "csc":
+    """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked."""
+    if matrix.format not in ("csr", "csc"):
         return
     try:
-        # Conversion to CSR follows these indices unchecked.
         matrix.check_format(full_check=True)
     except ValueError as error:
         raise QueryError(
-            f"Expected a valid CSC matrix in {where}; found a damaged one ({error}). Write the query again."
+            f"Expected a valid sparse matrix in {where}; found a damaged one ({error}). Write the query again."
         ) from error
 
 

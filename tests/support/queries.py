@@ -1,0 +1,95 @@
+"""Queries for the toy reference in every shape that users have, and the form that every error message keeps."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+from tests.support.toy_bundle import TOY, toy_query
+
+from totalanvi.serving.errors import ServingError
+
+REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
+"""Real cells, where a checkout has them."""
+
+_THREE_PARTS = re.compile(r"Expected .+; found .+\. [A-Z].+", re.DOTALL)
+
+
+def refusal(kind: type[ServingError], act: Callable[[], Any], *parts: str) -> str:
+    """Assert that `act` is refused with what was expected, what was found and what to do, and that it names `parts`."""
+    with pytest.raises(kind) as caught:
+        act()
+    message = str(caught.value)
+    assert_three_parts(message, *parts)
+    return message
+
+
+def assert_three_parts(message: str, *parts: str) -> None:
+    """Assert that a message says what was expected, what was found and what to do, and names `parts`."""
+    assert _THREE_PARTS.search(message), message
+    for part in parts:
+        assert part in message, f"{part!r} is not in: {message}"
+
+
+def protein_modality(query: AnnData) -> AnnData:
+    """Make an AnnData of a query's proteins."""
+    frame = query.obsm["protein_expression"]
+    return AnnData(
+        X=sparse.csr_matrix(frame.to_numpy()),
+        obs=pd.DataFrame(index=query.obs_names),
+        var=pd.DataFrame(index=frame.columns),
+    )
+
+
+def rna_modality(query: AnnData) -> AnnData:
+    """Make an AnnData of a query's RNA."""
+    rna = query.copy()
+    del rna.obsm["protein_expression"]
+    return rna
+
+
+def make_mudata(**modalities: AnnData) -> mudata.MuData:
+    """Join modalities, without mudata's notices of what its next version will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return mudata.MuData(modalities)
+
+
+def toy_mudata(n_cells: int = 30, n_rna_only: int = 6, n_protein_only: int = 4, seed: int = 1) -> mudata.MuData:
+    """Simulate a MuData query (``rna``, ``adt``): the first cells lack proteins, the last ones lack RNA."""
+    query = toy_query(n_cells, seed)
+    return make_mudata(
+        rna=rna_modality(query)[: n_cells - n_protein_only].copy(), adt=protein_modality(query)[n_rna_only:].copy()
+    )
+
+
+def write_mudata(mdata: mudata.MuData, path: Path) -> Path:
+    """Write a MuData, without mudata's notices of what its next version will change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        mdata.write_h5mu(path)
+    return path
+
+
+def write_anndata(adata: AnnData, path: Path) -> Path:
+    """Write an AnnData and return where it is."""
+    adata.write_h5ad(path)
+    return path
+
+
+def one_count(value: float, dtype: type[np.generic] = np.float64) -> AnnData:
+    """Simulate a query of which one value is replaced: cell ``cell3``, gene ``GENE007``."""
+    query = toy_query(8, proteins=False)
+    counts = query.X.toarray().astype(dtype)
+    counts[3, TOY.genes.index("GENE007")] = value
+    query.X = sparse.csr_matrix(counts)
+    return query
