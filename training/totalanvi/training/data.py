@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 __all__ = ["UNLABELLED", "CellBatch", "CellDataset", "Cells", "SparseRows", "cell_loader"]
 
@@ -171,11 +171,17 @@ class CellDataset(Dataset[CellBatch]):
         return self.cells[self.indices[np.asarray(positions)]].to_batch()
 
 
-class _EpochShuffle(Sampler[int]):
-    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees the same order."""
+class _ShuffledBatches(Sampler[list[int]]):
+    """Mini-batches in an order that depends on the seed and the epoch alone, so that a resumed run sees the same.
 
-    def __init__(self, n: int, seed: int):
+    It yields whole mini-batches because Lightning tells the epoch to a loader's sampler, and to no sampler inside it.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int):
+        # Batch norm has no variance for a single cell.
+        self.n_used = n - 1 if n > batch_size and n % batch_size == 1 else n
         self.n = n
+        self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
 
@@ -184,10 +190,12 @@ class _EpochShuffle(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.n
+        return -(-self.n_used // self.batch_size)
 
-    def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist()
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)[: self.n_used]
+        for start in range(0, self.n_used, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
 
 
 def cell_loader(
@@ -211,12 +219,10 @@ def cell_loader(
         single cell is left out: batch norm has no variance for it.
     """
     indices = np.arange(len(cells)) if indices is None else np.asarray(indices)
-    sampler: Sampler[int]
+    batches: Sampler[list[int]]
     if shuffle_seed is None:
-        sampler = SequentialSampler(range(len(indices)))
+        batches = BatchSampler(range(len(indices)), batch_size, drop_last=False)
     else:
-        sampler = _EpochShuffle(len(indices), shuffle_seed)
-    lone = shuffle_seed is not None and len(indices) > batch_size and len(indices) % batch_size == 1
-    batches = BatchSampler(sampler, batch_size=batch_size, drop_last=lone)
+        batches = _ShuffledBatches(len(indices), batch_size, shuffle_seed)
     loader: DataLoader[Any] = DataLoader(CellDataset(cells, indices), sampler=batches, batch_size=None)
     return loader
