@@ -150,7 +150,7 @@ def _describe(model: TOTALANVI) -> str:
 
 
 def _summary(model: TOTALANVI, output: Path, seconds: float) -> str:
-    last = {name: float(frame.iloc[-1, 0]) for name, frame in model.history.items()}
+    last = {name: float(frame[name].iloc[-1]) for name, frame in model.history.items()}
     scores = [
         f"{text} {last[name]:.4g}"
         for name, text in (("elbo_validation", "validation ELBO loss"), ("validation_accuracy", "validation accuracy"))

@@ -119,8 +119,8 @@ class TrainingConfig:
         Most passes over the training cells.
     batch_size
         Cells in a mini-batch.
-    lr, weight_decay
-        Learning rate and weight decay of Adam.
+    lr, weight_decay, adam_eps
+        Learning rate, weight decay and ε of Adam.
     n_epochs_kl_warmup, n_steps_kl_warmup
         Over how many epochs, or else steps, the weight of the divergences rises from 0 to ``max_kl_weight``.
     max_kl_weight
@@ -151,6 +151,7 @@ class TrainingConfig:
     batch_size: int = 256
     lr: float = 4e-3
     weight_decay: float = 1e-6
+    adam_eps: float = 0.01
     n_epochs_kl_warmup: int | None = None
     n_steps_kl_warmup: int | None = None
     max_kl_weight: float = 1.0

@@ -19,7 +19,7 @@ from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TrainingPlan"]
 
-_ADAM_EPS = 0.01
+_ADVERSARY_EPS = 0.01
 _ADVERSARY_LR = 1e-3
 
 
@@ -133,10 +133,12 @@ class TrainingPlan(L.LightningModule):
         """Adam for the model, watched by the plateau schedule, and Adam for the adversary."""
         config = self.config
         trained = [p for p in self.module.parameters() if p.requires_grad]
-        adam = torch.optim.Adam(trained, lr=config.lr, eps=_ADAM_EPS, weight_decay=config.weight_decay, fused=True)
+        adam = torch.optim.Adam(
+            trained, lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay, fused=True
+        )
         optimizers: list[torch.optim.Optimizer] = [adam]
         if self.adversary is not None:
-            optimizers.append(torch.optim.Adam(self.adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADAM_EPS))
+            optimizers.append(torch.optim.Adam(self.adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADVERSARY_EPS))
         if not config.reduce_lr_on_plateau:
             return optimizers
         plateau = ReduceLROnPlateau(

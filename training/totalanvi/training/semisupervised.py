@@ -11,16 +11,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.base import Data
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError
-from totalanvi.training.model import TOTALVI, Data
+from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
+from totalanvi.training.results.methods import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.prediction import label_probabilities
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TOTALANVI"]
-
-_BATCH_SIZE = 256
 
 
 class TOTALANVI(TOTALVI):
@@ -145,7 +145,7 @@ class TOTALANVI(TOTALVI):
             Labels, (cells,); or q(c | z), (cells, labels).
         """
         cells, names = self._cells_of(adata, indices)
-        probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or _BATCH_SIZE)
+        probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or DEFAULT_BATCH_SIZE)
         if soft:
             return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
         labels: npt.NDArray[np.str_] = np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]

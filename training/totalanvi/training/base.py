@@ -1,0 +1,130 @@
+"""What every model holds: its data in model order, its registry, its network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+
+from totalanvi.training.background import empirical_background_prior
+from totalanvi.training.config import ModelConfig
+from totalanvi.training.data import Cells
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration import Setup, read_cells, read_setup, register
+from totalanvi.training.registry import Registry
+from totalanvi.training.setup import SetUp
+from totalanvi.training.vae import TotalVAE
+
+__all__ = ["BaseModel", "Data", "model_config"]
+
+_logger = logging.getLogger(__name__)
+_MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
+
+Data: TypeAlias = AnnData | MuData
+
+
+class BaseModel(SetUp):
+    """A network over registered data."""
+
+    _module_class: ClassVar[type[TotalVAE]] = TotalVAE
+
+    module: TotalVAE
+    registry: Registry
+    adata: Data | None
+    seed: int
+    is_trained: bool = False
+    _setup: Setup
+    _cells: Cells | None
+
+    def _build(
+        self, adata: Data, config: ModelConfig, empirical_prior: bool | None, override_missing_proteins: bool, seed: int
+    ) -> None:
+        """Register ``adata`` and make the network for it."""
+        self.seed = seed
+        self.adata = adata
+        self._setup = read_setup(adata)
+        self.registry, cells = register(adata, self._setup, override_missing_proteins)
+        self._cells = cells
+        self._require_labels()
+        if self.registry.has_missing_proteins:
+            _logger.info("Some panels lack some proteins: they are treated as missing there, not as zero.")
+        if empirical_prior is None:
+            empirical_prior = len(self.registry.proteins) > _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR
+        background = empirical_background_prior(cells, len(self.registry.panels), seed) if empirical_prior else None
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.module = self._module_class(
+                self.registry.dimensions, config, background, _library_prior(cells, len(self.registry.batches))
+            )
+
+    def _require_labels(self) -> None:
+        """TotalANVI refuses data without labels here."""
+
+    def _reference_cells(self) -> Cells:
+        if self._cells is None:
+            raise ArgumentError("this model was loaded without data: give `adata`, or load it with `adata=...`.")
+        return self._cells
+
+    def _cells_of(self, adata: Data | None, indices: Sequence[int] | None) -> tuple[Cells, pd.Index]:
+        """Cells wanted, in model order, with their names."""
+        if adata is None:
+            cells, source = self._reference_cells(), self.adata
+        else:
+            cells, source = read_cells(adata, self._setup, self.registry), adata
+        assert source is not None
+        names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
+        if indices is None:
+            return cells, names
+        positions = np.asarray(indices)
+        positions = np.flatnonzero(positions) if positions.dtype == bool else positions.astype(np.intp)
+        if len(positions) and (positions.min() < 0 or positions.max() >= len(cells)):
+            raise ArgumentError(f"indices must lie within the {len(cells)} cells, found {positions.max()}.")
+        return cells[positions], names[positions]
+
+    def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
+        if batches is None:
+            return [None]
+        wanted = [batches] if isinstance(batches, str | int) else list(batches)
+        codes: list[int | None] = []
+        for batch in wanted:
+            known = range(len(self.registry.batches)) if isinstance(batch, int) else self.registry.batches
+            if batch not in known:
+                raise ArgumentError(
+                    f"expected transform_batch among the model's batches ({', '.join(self.registry.batches)}), "
+                    f"found {batch!r}."
+                )
+            codes.append(batch if isinstance(batch, int) else self.registry.batches.index(batch))
+        return codes
+
+    def __repr__(self) -> str:
+        """Say what it is and whether it is trained."""
+        dims = self.registry.dimensions
+        state = "trained" if self.is_trained else "not trained"
+        return (
+            f"{type(self).__name__}({dims.n_genes} genes, {dims.n_proteins} proteins, {dims.n_batches} batches, "
+            f"{dims.n_labels} labels, n_latent={self.module.config.n_latent}, {state})"
+        )
+
+
+def model_config(**options: Any) -> ModelConfig:
+    """Model options from keyword arguments, unknown ones refused by name."""
+    known = {field.name for field in fields(ModelConfig)}
+    if unknown := options.keys() - known:
+        raise ArgumentError(
+            f"unknown model options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+        )
+    return ModelConfig(**options)
+
+
+def _library_prior(cells: Cells, n_batches: int) -> torch.Tensor:
+    """Mean and variance of the log library of each batch, (batches, 2)."""
+    log_library = np.log(np.maximum(np.asarray(cells.rna.sum(axis=1)).ravel(), 1.0))
+    rows = [log_library[cells.batch == code] for code in range(n_batches)]
+    return torch.tensor([[row.mean(), max(row.var(), 1e-4)] for row in rows], dtype=torch.float32)

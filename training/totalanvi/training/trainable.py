@@ -1,0 +1,175 @@
+"""``train``: from a model that is built to one that knows its reference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from totalanvi.training.base import BaseModel
+from totalanvi.training.config import Augmentation, TrainingConfig
+from totalanvi.training.data import Cells
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.fit import fit
+from totalanvi.training.registry import Registry
+from totalanvi.training.split import Split, split_cells
+
+__all__ = ["TrainableModel"]
+
+
+class TrainableModel(BaseModel):
+    """A model that can be trained, and remembers how it was."""
+
+    history: dict[str, pd.DataFrame]
+    _split: Split | None = None
+    _training: dict[str, Any]
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        lr: float = 4e-3,
+        accelerator: str = "auto",
+        devices: Any = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        shuffle_set_split: bool = True,
+        batch_size: int = 256,
+        early_stopping: bool = True,
+        reduce_lr_on_plateau: bool = True,
+        n_steps_kl_warmup: int | None = None,
+        n_epochs_kl_warmup: int | None = None,
+        adversarial_classifier: bool | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        external_indexing: Sequence[npt.NDArray[np.intp]] | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int | None = None,
+        progress: bool = True,
+        resume_folder: str | Path | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells; by default 400, fewer above 20,000 cells.
+        lr
+            Learning rate.
+        accelerator, devices
+            As Lightning takes them.
+        train_size, validation_size, shuffle_set_split, external_indexing
+            Which cells train and which validate; see `totalanvi.training.split`.
+        batch_size
+            Cells in a mini-batch.
+        early_stopping, reduce_lr_on_plateau
+            What to do when the validation ELBO stops improving.
+        n_steps_kl_warmup, n_epochs_kl_warmup
+            Length of the warm-up of the divergences.
+        adversarial_classifier
+            Train batches to mix; by default where panels lack proteins.
+        plan_kwargs
+            Further options of `totalanvi.training.TrainingConfig`.
+        augmentation
+            What is hidden from the encoder while it trains.
+        seed
+            Seeds the split, the order of cells and all draws; the model's by default.
+        progress
+            Show a line that counts epochs.
+        resume_folder
+            Keep the state of the run here after each epoch, and continue from it when it is there.
+        **trainer_kwargs
+            Further options of Lightning's ``Trainer``.
+
+        Raises
+        ------
+        ArgumentError
+            For options that are unknown or out of range.
+        """
+        cells = self._reference_cells()
+        seed = self.seed if seed is None else seed
+        split = split_cells(len(cells), train_size, validation_size, shuffle_set_split, seed, external_indexing)
+        options = {
+            "max_epochs": _default_epochs(len(cells)) if max_epochs is None else max_epochs,
+            "batch_size": batch_size,
+            "lr": lr,
+            "early_stopping": early_stopping,
+            "reduce_lr_on_plateau": reduce_lr_on_plateau,
+            "n_steps_kl_warmup": n_steps_kl_warmup,
+            "n_epochs_kl_warmup": n_epochs_kl_warmup,
+            "adversarial_classifier": (
+                self.registry.has_missing_proteins if adversarial_classifier is None else adversarial_classifier
+            ),
+            "seed": seed,
+            **({} if augmentation is None else {"augmentation": augmentation}),
+        }
+        config = _training_config(options | (plan_kwargs or {}))
+        self.history, n_epochs = fit(
+            self.module,
+            cells,
+            split,
+            config,
+            accelerator=accelerator,
+            devices=devices,
+            progress=progress,
+            resume_folder=None if resume_folder is None else Path(resume_folder),
+            **trainer_kwargs,
+        )
+        self._split = split
+        self._training = {
+            "options": config.to_dict(),
+            "n_epochs": n_epochs,
+            "n_cells": len(cells),
+            "n_train": len(split.train),
+            "n_validation": len(split.validation),
+            "n_labelled": int((cells.label >= 0).sum()),
+            "data_digest": _digest(self.registry, cells),
+        }
+        self.is_trained = True
+
+    @property
+    def train_indices(self) -> npt.NDArray[np.intp]:
+        """Positions of the cells that trained."""
+        return self._trained_split().train
+
+    @property
+    def validation_indices(self) -> npt.NDArray[np.intp]:
+        """Positions of the cells that validated."""
+        return self._trained_split().validation
+
+    @property
+    def test_indices(self) -> npt.NDArray[np.intp]:
+        """Positions of the cells left for a test."""
+        return self._trained_split().test
+
+    def _trained_split(self) -> Split:
+        if self._split is None:
+            raise ArgumentError("the split of the cells is known after train() alone, in the same Python process.")
+        return self._split
+
+
+def _training_config(options: dict[str, Any]) -> TrainingConfig:
+    known = {field.name for field in fields(TrainingConfig)}
+    if unknown := options.keys() - known:
+        raise ArgumentError(
+            f"unknown training options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+        )
+    return replace(TrainingConfig(), **options)
+
+
+def _default_epochs(n_cells: int) -> int:
+    """400 passes over up to 20,000 cells, as many cells in all for larger references."""
+    return max(1, min(400, round(20_000 / n_cells * 400)))
+
+
+def _digest(registry: Registry, cells: Cells) -> str:
+    """SHA-256 over names and counts: the same data in the same order gives the same digest."""
+    digest = hashlib.sha256("\0".join((*registry.genes, *registry.proteins)).encode())
+    for array in (cells.rna.indptr, cells.rna.indices, cells.rna.data, cells.protein, cells.batch, cells.label):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
