@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 __all__ = ["software_version"]
 
 
 def software_version() -> str:
-    """Return the installed version; "unknown" where the source runs without being installed, as in a built Bento.
+    """Return the installed version, or that of ``pyproject.toml`` where the source runs as it is, as in a Bento.
 
     Examples
     --------
@@ -18,4 +20,5 @@ def software_version() -> str:
     try:
         return metadata.version("totalanvi")
     except metadata.PackageNotFoundError:
-        return "unknown"
+        project = Path(__file__).parents[3] / "pyproject.toml"
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
