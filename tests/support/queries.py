@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from anndata import AnnData
 from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_query
 
+from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.errors import ServingError
 
 REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -38,6 +40,26 @@ def assert_three_parts(message: str, *parts: str) -> None:
     assert _THREE_PARTS.search(message), message
     for part in parts:
         assert part in message, f"{part!r} is not in: {message}"
+
+
+def assert_same_annotations(found: Any, expected: Any, uns: bool = True) -> None:
+    """Assert that two AnnData or MuData carry the same annotations, to the last bit."""
+    for column in OBS_COLUMNS:
+        np.testing.assert_array_equal(found.obs[column], expected.obs[column])
+    for key in OBSM_KEYS:
+        assert (key in found.obsm) == (key in expected.obsm), key
+        if key not in expected.obsm:
+            continue
+        np.testing.assert_array_equal(found.obsm[key], expected.obsm[key])
+        if isinstance(expected.obsm[key], pd.DataFrame):
+            assert list(found.obsm[key].columns) == list(expected.obsm[key].columns)
+    if uns:
+        assert as_json(found.uns[UNS_KEY]) == as_json(expected.uns[UNS_KEY])
+
+
+def as_json(uns: dict[str, Any]) -> str:
+    """Write what ``uns["totalanvi"]`` holds, before or after it went through a file."""
+    return json.dumps(uns, sort_keys=True, default=lambda value: value.tolist())
 
 
 def protein_modality(query: AnnData) -> AnnData:

@@ -100,6 +100,7 @@ def map_object(
     _require_batch_size(batch_size)
     options = options or MapOptions()
     query: Any = read_object(data) if isinstance(data, (str, os.PathLike)) else data
+    _require_copyable(query)
     with open_query(query, proteins, layer) as source:
         aligner = Aligner(reference.features, source.gene_names, source.protein_names)
         for message in _messages(source, aligner):
@@ -111,7 +112,7 @@ def map_object(
                 advance(len(cell_ids))
         mapped = MappedCells.concatenate(blocks)
         uns = _provenance(reference, source, aligner, options)
-        annotated = _copy(query)
+        annotated = query.to_memory() if query.isbacked else query.copy()
         targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
         for target in targets:
             names = pd.Index(target.obs_names)
@@ -185,14 +186,11 @@ def map_file(
     )
 
 
-def _copy(query: Any) -> Any:
-    if not query.isbacked:
-        return query.copy()
-    if is_mudata(query):
+def _require_copyable(query: Any) -> None:
+    if is_mudata(query) and query.isbacked:
         raise QueryError(
             "Expected a MuData in memory; found one that is backed by a file. Read it whole (mudata.read_h5mu(path))."
         )
-    return query.to_memory()
 
 
 def _require_batch_size(batch_size: int) -> None:
