@@ -42,7 +42,8 @@ def read_reference(path: Path) -> AnnData | MuData:
     except Exception as error:  # whatever HDF5 and the readers raise for a damaged file
         kind = "a MuData" if path.suffix == ".h5mu" else "an AnnData"
         raise RegistrationError(
-            f"expected {kind} in {path}, could not read it ({error}): the file may be truncated or damaged; write it again."
+            f"expected {kind} in {path}, could not read it ({error}): the file may be truncated or damaged; "
+            "write it again."
         ) from error
 
 
