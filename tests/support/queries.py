@@ -45,7 +45,7 @@ def assert_three_parts(message: str, *parts: str) -> None:
 def assert_same_annotations(found: Any, expected: Any, uns: bool = True) -> None:
     """Assert that two AnnData or MuData carry the same annotations, to the last bit."""
     for column in OBS_COLUMNS:
-        np.testing.assert_array_equal(found.obs[column], expected.obs[column])
+        pd.testing.assert_series_equal(found.obs[column], expected.obs[column])
     for key in OBSM_KEYS:
         assert (key in found.obsm) == (key in expected.obsm), key
         if key not in expected.obsm:

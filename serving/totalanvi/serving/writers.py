@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Writer", "open_writer"]
+
+_SLACK_BYTES = 8 << 20
+"""For what HDF5 keeps beside the values themselves."""
 
 
 class Writer(Protocol):
@@ -193,17 +198,26 @@ class _AnnotatedCopy:
     def finish(self) -> None:
         import h5py
 
+        mapped = MappedCells.concatenate(self._mapped)
+        cell_ids = self._cell_ids[0].append(self._cell_ids[1:])
+        annotation_bytes = sum(array.nbytes for array in mapped.arrays().values())
+        _require_room(self._path, self._query.stat().st_size + 3 * annotation_bytes + _SLACK_BYTES)
         if self._format == "h5ad" and self._rna_modality is not None:
             _copy_modality(self._query, self._rna_modality, self._path)
         else:
             shutil.copyfile(self._query, self._path)
-        mapped = MappedCells.concatenate(self._mapped)
-        cell_ids = self._cell_ids[0].append(self._cell_ids[1:])
         with h5py.File(self._path, "r+") as file:
             groups = [file] if self._format == "h5ad" else [file, file["mod"][self._rna_modality]]
             for group in groups:
                 names = stored_names(group["obs"])
                 _annotate_group(group, Annotations.of(mapped, cell_ids, names, self._features, self._uns))
+
+
+def _require_room(path: Path, n_bytes: int) -> None:
+    """Raise OSError when a file of this size cannot be made here: HDF5 may crash where writing fails half-way."""
+    with tempfile.NamedTemporaryFile(dir=path.parent) as scratch:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(scratch.fileno(), 0, n_bytes)
 
 
 def _copy_modality(mudata_file: Path, modality: str, path: Path) -> None:
