@@ -60,7 +60,7 @@ def split_cells(
     if not 0.0 < train_size <= 1.0:
         raise ArgumentError(f"train_size must lie in (0, 1], found {train_size}.")
     validation_size = 1.0 - train_size if validation_size is None else validation_size
-    if validation_size < 0.0 or train_size + validation_size > 1.0 + 1e-9:
+    if not 0.0 <= validation_size <= 1.0 - train_size + 1e-9:
         raise ArgumentError(
             f"train_size and validation_size must add up to 1 at most, found {train_size} and {validation_size}."
         )
@@ -85,6 +85,7 @@ def _external(n_cells: int, external: Sequence[npt.NDArray[np.intp]]) -> Split:
         raise ArgumentError("external_indexing needs training cells, found none in its first list.")
     if len(np.unique(everyone)) != len(everyone):
         raise ArgumentError("external_indexing must put a cell into one part at most, found cells in several.")
-    if everyone.min() < 0 or everyone.max() >= n_cells:
-        raise ArgumentError(f"external_indexing must lie within the {n_cells} cells, found {everyone.max()}.")
+    outside = everyone[(everyone < 0) | (everyone >= n_cells)]
+    if len(outside):
+        raise ArgumentError(f"external_indexing must lie within the {n_cells} cells, found {outside[0]}.")
     return Split(*parts)
