@@ -96,9 +96,9 @@ def serve(
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
 ) -> None:
     """Start an endpoint that maps queries to a reference."""
-    from totalanvi.serving import server
+    from totalanvi.serving.server import serve as serve_bundle
 
-    server.serve(bundle, host, port)
+    serve_bundle(bundle, host, port)
 
 
 def info(
