@@ -1,4 +1,4 @@
-"""A real endpoint: `totalanvi serve` in a process of its own, on a free port."""
+"""Real servers: `totalanvi serve` in a process of its own, or an application in a thread of this one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -80,3 +85,23 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
             break
         time.sleep(0.1)
     raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text()}")
+
+
+@contextmanager
+def app_in_thread(app: Starlette) -> Iterator[httpx.Client]:
+    """Serve an application on a free port; yields a client of it."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        end = time.monotonic() + START_SECONDS
+        while not server.started and time.monotonic() < end:
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(STOP_SECONDS)

@@ -16,6 +16,7 @@ from totalanvi.serving.reference import find_bundle
 __all__ = ["serve"]
 
 _POLL_SECONDS = 0.2
+_LAST_PORT = 65535
 
 
 def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3000) -> None:
@@ -65,17 +66,18 @@ def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3
 
 def _require_free(host: str, port: int) -> str:
     """Return the numeric address of a host name, after listening there for a moment."""
+    if not 1 <= port <= _LAST_PORT:
+        raise EndpointError(f"Expected a port from 1 to {_LAST_PORT}, found {port}; choose another with --port.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+    except OSError as error:
         raise EndpointError(
-            f"Expected to listen on {host}, port {port}; found that impossible ({reason}). Stop what uses the port, or "
-            "choose another with --port, or an address of this machine with --host."
+            f"Expected to listen on {host}, port {port}; found that impossible ({error.strerror}). "
+            "Stop what uses the port, choose another with --port, or an address of this machine with --host."
         ) from error
     return str(address[0])
 

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Mapping
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -140,10 +141,11 @@ class Transport:
 
 def _valid(url: str) -> str:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise EndpointError(f"{url!r}: expected an endpoint's URL, found none ({error}).") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+        parsed = urlsplit(url)
+        usable = parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise EndpointError(f"{url!r}: expected an endpoint's URL such as http://localhost:3000, found another form.")
     return url.rstrip("/")
 

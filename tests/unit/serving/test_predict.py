@@ -1,0 +1,128 @@
+"""Cells as JSON: what is named, what is not, and what that means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+
+from totalanvi.serving.errors import AlignmentError, QueryError, TooLargeError
+from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.predict import predict
+from totalanvi.serving.schemas import PredictAnswer, PredictCell, PredictRequest
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
+    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+def ask(reference: LocalReference, *cells: dict[str, Any], **fields: Any) -> PredictAnswer:
+    return predict(reference, PredictRequest.model_validate({"cells": list(cells), **fields}))
+
+
+def as_cells(names: list[str], counts: np.ndarray[Any, Any]) -> list[dict[str, int]]:
+    return [{name: int(n) for name, n in zip(names, row, strict=True) if n} for row in counts]
+
+
+def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
+    query = toy_query(6)
+    proteins = query.obsm["protein_expression"].to_numpy()
+    rna = as_cells(TOY.genes, query.X.toarray())
+    cells = [
+        {"id": name, "genes": genes, "proteins": dict(zip(TOY.proteins, map(int, counts), strict=True))}
+        for name, genes, counts in zip(query.obs_names, rna, proteins, strict=True)
+    ]
+
+    answer = ask(local, *cells)
+
+    mapped = local.map(query)
+    assert [cell.id for cell in answer.cells] == list(query.obs_names)
+    assert [cell.label for cell in answer.cells] == list(mapped.obs["totalanvi_label"])
+    for row, cell in enumerate(answer.cells):
+        assert cell.proteins is not None
+        np.testing.assert_allclose(list(cell.proteins.values()), mapped.obsm["totalanvi_protein"].iloc[row], rtol=1e-6)
+        np.testing.assert_allclose(cell.latent, mapped.obsm["X_totalanvi"][row], rtol=1e-6)
+        np.testing.assert_allclose(cell.confidence, mapped.obs["totalanvi_confidence"].iloc[row], rtol=1e-6)
+
+
+def test_a_cell_does_not_depend_on_its_neighbours(local: LocalReference) -> None:
+    cell = {"genes": {"GENE000": 5, "GENE003": 2}, "proteins": {"CD19": 30}}
+    other = {"genes": {"GENE040": 5, "UNKNOWN": 3}, "proteins": {"IgG1": 2, "CD45": 50}}
+
+    alone = ask(local, {"id": "a", **cell}).cells[0]
+    together = ask(local, {"id": "b", **other}, {"id": "a", **cell}).cells[1]
+
+    assert together == alone
+
+
+def test_proteins_that_a_cell_does_not_name_are_not_measured(local: LocalReference) -> None:
+    genes = {"GENE000": 5}
+
+    without = ask(local, {"genes": genes}).cells[0]
+    zero = ask(local, {"genes": genes, "proteins": {"CD19": 0}}).cells[0]
+    mixed = ask(local, {"genes": genes}, {"genes": genes, "proteins": {"CD19": 0}}).cells
+
+    assert (mixed[0].confidence, mixed[1].confidence) == (without.confidence, zero.confidence)
+    assert without.confidence != zero.confidence
+
+
+def test_a_panel_of_genes_is_named_once_for_all(local: LocalReference) -> None:
+    panel = TOY.genes[:40]
+    genes = {"GENE000": 5, "GENE001": 6}
+
+    whole, part = ask(local, {"genes": genes}), ask(local, {"genes": genes}, measured_genes=panel)
+
+    assert part.cells[0].latent != whole.cells[0].latent
+
+
+def test_a_panel_that_covers_too_little_is_refused(local: LocalReference) -> None:
+    with pytest.raises(AlignmentError):
+        ask(local, {"genes": {"GENE055": 5}}, measured_genes=["GENE055", "GENE056"])
+
+
+def test_ensembl_ids_name_genes_too(local: LocalReference) -> None:
+    by_symbol = ask(local, {"genes": {"GENE000": 5, "GENE001": 6}})
+    by_id = ask(local, {"genes": {"ENSG00000000000.3": 5, "ENSG00000000001": 6}})
+
+    assert by_id.cells == by_symbol.cells
+
+
+def test_unknown_names_are_ignored_and_told(local: LocalReference) -> None:
+    answer = ask(local, {"genes": {"GENE000": 5, "MT-CO1": 9}, "proteins": {"CD999": 1}})
+
+    assert answer.unknown_genes == ["MT-CO1"]
+    assert answer.unknown_proteins == ["CD999"]
+    assert any("proteins" in warning for warning in answer.warnings)
+
+
+def test_imputation_is_optional(local: LocalReference) -> None:
+    assert ask(local, {"genes": {"GENE000": 5}}, options={"impute": False}).cells[0].proteins is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "fields", "message"),
+    [
+        ([{"id": "a", "genes": {"GENE000": 1}}, {"id": "a", "genes": {"GENE000": 1}}], {}, "cell id once"),
+        ([{"id": "1", "genes": {"GENE000": 1}}, {"genes": {"GENE000": 1}}], {}, "cell id once"),
+        ([{"genes": {"GENE000": 1}}], {"measured_genes": ["GENE001"]}, "measured genes only"),
+        ([{"genes": {"GENE000": 1}}], {"measured_genes": ["GENE000", "GENE000"]}, "measured gene once"),
+        ([{"genes": {}}], {}, "no gene in common"),
+        ([{"genes": {"GENE000": 1}, "proteins": {"CD4": 1, "cd4": 2}}], {}, "at most once"),
+    ],
+)
+def test_contradictions_are_refused(
+    local: LocalReference, cells: list[dict[str, Any]], fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        ask(local, *cells, **fields)
+
+
+def test_a_few_bytes_cannot_ask_for_a_table_without_end(local: LocalReference) -> None:
+    cells = [PredictCell(genes={"GENE000": 1}) for _ in range(5000)]
+    cells[0] = PredictCell(genes={"GENE000": 1}, proteins={f"P{i}": 1 for i in range(1000)})
+
+    with pytest.raises(TooLargeError, match="fewer cells"):
+        predict(local, PredictRequest(cells=cells))

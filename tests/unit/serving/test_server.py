@@ -1,0 +1,121 @@
+"""What is checked before an endpoint starts."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.server import free_port
+from tests.support.toy_bundle import write_toy_bundle
+
+from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError
+from totalanvi.serving.server import _asked, _require_free, _url, serve
+from totalanvi.serving.version import software_version
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
+
+
+def test_a_port_in_use_is_named(bundle: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EndpointError, match=f"port {port}.*--port"):
+            serve(bundle, port=port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("203.0.113.1", 3000), ("no.such.host.invalid", 3000)])
+def test_an_address_that_is_not_ours_is_named(bundle: Path, host: str, port: int) -> None:
+    with pytest.raises(EndpointError, match="--host"):
+        serve(bundle, host, port)
+
+
+@pytest.mark.parametrize("port", [0, -1, 70000])
+def test_a_port_that_is_none_is_named(bundle: Path, port: int) -> None:
+    with pytest.raises(EndpointError, match="from 1 to 65535"):
+        serve(bundle, port=port)
+
+
+def test_a_bundle_that_cannot_be_opened_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(BundleError):
+        serve(tmp_path, port=free_port())
+
+
+def test_an_unusable_setting_is_told_first(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOTALANVI_MAX_CELLS", "many")
+    with pytest.raises(SettingsError, match="TOTALANVI_MAX_CELLS"):
+        serve(bundle, port=free_port())
+
+
+def test_every_such_error_exits_with_2() -> None:
+    assert {kind.exit_code for kind in (EndpointError, BundleError, SettingsError, ServingError)} == {2}
+
+
+def test_names_become_addresses() -> None:
+    assert _require_free("localhost", free_port()) in ("127.0.0.1", "::1")
+
+
+def test_a_wildcard_is_asked_at_loopback() -> None:
+    assert [_asked(address) for address in ("0.0.0.0", "::", "10.0.0.1")] == ["127.0.0.1", "::1", "10.0.0.1"]
+    assert (_url("::1", 3000), _url("localhost", 80)) == ("http://[::1]:3000", "http://localhost:80")
+
+
+def test_importing_the_service_leaves_torch_and_the_engine_out() -> None:
+    code = (
+        "import sys, totalanvi.serving.service as s; "
+        "print([m for m in ('torch', 'lightning', 'onnxruntime', 'anndata', 'mudata') if m in sys.modules])"
+    )
+
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_importing_the_client_leaves_everything_heavy_out() -> None:
+    heavy = (
+        "torch",
+        "onnxruntime",
+        "bentoml",
+        "safetensors",
+        "anndata",
+        "pandas",
+        "pyarrow",
+        "httpx",
+        "numpy",
+        "scipy",
+    )
+    code = f"import sys, totalanvi.serving.client; print([m for m in {heavy} if m in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_service_wants_a_reference_and_reports_nothing_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    from totalanvi.serving import service
+
+    monkeypatch.delenv(service.REFERENCE_VARIABLE, raising=False)
+    with pytest.raises(SettingsError, match="TOTALANVI_REFERENCE"):
+        service._open_reference()
+    assert os.environ["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+def test_the_service_opens_the_reference_that_the_environment_names(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from totalanvi.serving import service
+
+    monkeypatch.setenv(service.REFERENCE_VARIABLE, str(bundle))
+
+    assert service._open_reference().info().name == "toy"
+
+
+def test_the_version_is_the_projects() -> None:
+    assert f'version = "{software_version()}"' in (Path(__file__).parents[3] / "pyproject.toml").read_text()

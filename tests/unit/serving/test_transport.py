@@ -1,0 +1,195 @@
+"""Requests to an endpoint that answers late, wrongly, or not at all: a scripted server on a real socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from tests.support.server import free_port
+
+from totalanvi.serving import transport
+from totalanvi.serving.client import Client
+from totalanvi.serving.errors import (
+    BundleError,
+    BusyError,
+    CountsError,
+    EndpointError,
+    NotReadyError,
+    StaleFeaturesError,
+)
+from totalanvi.serving.transport import Transport
+
+Answer = tuple[int, bytes, dict[str, str]] | None
+"""Status, body and headers; None closes the connection without an answer."""
+
+
+class Script:
+    """Answers in order, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.asked: list[tuple[str, str]] = []
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                script.asked.append((self.command, self.path))
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                if answer is None:
+                    self.close_connection = True
+                    return
+                status, body, headers = answer
+                self.send_response(status)
+                for name, value in (headers | {"content-length": str(len(body))}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: Any) -> None:
+                """Keep the test's output clean."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    script = Script()
+    yield script
+    script.server.shutdown()
+    script.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.01)
+
+
+def fault(kind: str, status: int, message: str = "what and why", **headers: str) -> Answer:
+    return status, json.dumps({"error": {"type": kind, "message": message}}).encode(), headers
+
+
+OK: Answer = (200, b"whole", {})
+
+
+def ask(script: Script, *answers: Answer, retries: int = 5, timeout: float = 5) -> bytes:
+    script.answers = list(answers)
+    return Transport(script.url, timeout, retries).post("/v1/map", b"chunk", {})
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        fault("BusyError", 429),
+        fault("NotReadyError", 503),
+        (502, b"<html>bad gateway</html>", {}),
+        (503, b"", {}),
+    ],
+)
+def test_what_passes_is_waited_for(script: Script, passing: Answer) -> None:
+    assert ask(script, passing, passing, OK) == b"whole"
+    assert len(script.asked) == 3
+
+
+def test_a_lost_connection_is_tried_again(script: Script) -> None:
+    assert ask(script, OK, None) == b"whole"
+    assert ask(script, None, OK) == b"whole"
+
+
+def test_retry_after_is_heeded(script: Script) -> None:
+    started = time.perf_counter()
+
+    assert ask(script, fault("BusyError", 429, **{"Retry-After": "1"}), OK) == b"whole"
+
+    assert time.perf_counter() - started >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (fault("CountsError", 422), CountsError),
+        (fault("StaleFeaturesError", 409), StaleFeaturesError),
+        (fault("BundleError", 503), BundleError),
+        (fault("EndpointError", 500), EndpointError),
+        (fault("SomethingNewer", 400), EndpointError),
+        (fault("ServingError.__init__", 400), EndpointError),
+    ],
+)
+def test_what_does_not_pass_is_raised_at_once_as_what_it_is(script: Script, answer: Answer, kind: type) -> None:
+    with pytest.raises(kind, match="what and why") as caught:
+        ask(script, answer)
+
+    assert type(caught.value) is kind
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(fault("BusyError", 429), BusyError), (fault("NotReadyError", 503), NotReadyError)]
+)
+def test_patience_ends(script: Script, answer: Answer, kind: type) -> None:
+    with pytest.raises(kind):
+        ask(script, answer, retries=2)
+
+    assert len(script.asked) == 3
+
+
+def test_an_answer_that_takes_too_long_is_not_asked_for_again() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EndpointError, match="longer timeout"):
+            Transport(url, timeout=0.2, retries=50).get("/v1/info")
+
+
+def test_nobody_there_is_told_with_what_was_tried() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    with pytest.raises(EndpointError, match=r"tried 3 times.*totalanvi serve") as caught:
+        Transport(url, timeout=5, retries=50).get("/v1/info")
+
+    assert url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:3000", "ftp://localhost", "http://", "http://[", "http://localhost:99999", "bundle/"]
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(EndpointError, match="URL"):
+        Client(url)
+
+
+@pytest.mark.parametrize(("concurrency", "chunk_cells"), [(0, 10), (1, 0)])
+def test_a_client_needs_something_to_do(concurrency: int, chunk_cells: int) -> None:
+    with pytest.raises(EndpointError, match="at least one"):
+        Client("http://localhost:3000", concurrency=concurrency, chunk_cells=chunk_cells)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((200, b"<html>", {}), "something else that answers"),
+        ((200, b"[]", {}), "something else that answers"),
+        ((200, b'{"name": "another service"}', {}), "something else that answers"),
+        ((200, b'{"protocol": 99}', {}), "upgrade totalanvi at this end"),
+        ((200, b'{"protocol": 0}', {}), "upgrade totalanvi at the endpoint"),
+        ((200, b'{"protocol": 1}', {}), "cannot be understood"),
+        ((404, b"Not Found", {}), "status 404"),
+        ((301, b"", {"Location": "https://elsewhere"}), "status 301"),
+    ],
+)
+def test_what_is_no_endpoint_of_ours_is_told(script: Script, answer: Answer, message: str) -> None:
+    script.answers = [answer]
+
+    with Client(script.url + "/") as client, pytest.raises(EndpointError, match=message):
+        client.info()
