@@ -5,14 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import anndata as ad
+import mudata as md
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED, Cells
+from totalanvi.training.registration import read_setup, register
+from totalanvi.training.registry import Registry
 
-__all__ = ["draw_adata", "draw_cells"]
+__all__ = [
+    "PROTEINS",
+    "draw_adata",
+    "draw_cells",
+    "draw_mudata",
+    "set_up",
+    "set_up_mudata",
+    "with_columns",
+    "with_counts",
+    "with_names",
+    "with_obs",
+    "with_proteins",
+    "without_obs",
+]
+
+PROTEINS = "protein_expression"
+MODALITIES = {"rna_layer": "rna", "protein_layer": "prot"}
 
 
 def draw_cells(
@@ -60,4 +80,74 @@ def draw_adata(n_cells: int = 20, n_genes: int = 6, proteins: tuple[str, ...] = 
     adata.obsm["protein_expression"] = pd.DataFrame(
         rng.poisson(30.0, (n_cells, len(proteins))), index=names, columns=list(proteins)
     )
+    return adata
+
+
+def draw_mudata() -> md.MuData:
+    """Cells 0 to 15 have RNA, cells 5 to 19 proteins; columns sit on the RNA modality."""
+    adata = draw_adata()
+    table = adata.obsm[PROTEINS]
+    prot = ad.AnnData(
+        table.to_numpy(np.float32), obs=pd.DataFrame(index=table.index), var=pd.DataFrame(index=table.columns)
+    )
+    del adata.obsm[PROTEINS]
+    with md.set_options(pull_on_update=False):
+        return md.MuData({"rna": adata[:16].copy(), "prot": prot[5:].copy()})
+
+
+def set_up(adata: ad.AnnData, **options: Any) -> tuple[Registry, Cells]:
+    TOTALANVI.setup_anndata(
+        adata, PROTEINS, **{"batch_key": "donor", "labels_key": "kind", "unlabeled_category": "unknown", **options}
+    )
+    return register(adata, read_setup(adata))
+
+
+def set_up_mudata(mdata: md.MuData, **options: Any) -> tuple[Registry, Cells]:
+    TOTALANVI.setup_mudata(
+        mdata,
+        **{
+            "batch_key": "donor",
+            "labels_key": "kind",
+            "unlabeled_category": "unknown",
+            "modalities": MODALITIES,
+            **options,
+        },
+    )
+    return register(mdata, read_setup(mdata))
+
+
+def with_counts(adata: ad.AnnData, value: float) -> ad.AnnData:
+    adata.X = adata.X.toarray()
+    adata.X[3, 2] = value
+    return adata
+
+
+def with_proteins(adata: ad.AnnData, value: float) -> ad.AnnData:
+    adata.obsm[PROTEINS] = adata.obsm[PROTEINS].astype(float)
+    adata.obsm[PROTEINS].iloc[3, 1] = value
+    return adata
+
+
+def with_columns(adata: ad.AnnData, names: list[str]) -> ad.AnnData:
+    adata.obsm[PROTEINS].columns = names
+    return adata
+
+
+def with_obs(adata: ad.AnnData, **columns: Any) -> ad.AnnData:
+    for name, values in columns.items():
+        adata.obs[name] = values
+    return adata
+
+
+def without_obs(adata: ad.AnnData, name: str) -> ad.AnnData:
+    del adata.obs[name]
+    return adata
+
+
+def with_names(adata: ad.AnnData, obs: str | None = None, var: str | None = None) -> ad.AnnData:
+    """Let the second cell or gene have the name of the first."""
+    if obs is not None:
+        adata.obs_names = pd.Index([obs, obs, *adata.obs_names[2:]])
+    if var is not None:
+        adata.var_names = pd.Index([var, var, *adata.var_names[2:]])
     return adata

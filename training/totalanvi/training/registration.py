@@ -117,12 +117,10 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
         For values that are not raw counts.
     """
     tables = _tables(data, setup)
-    require_unique(tables.names, "cell")
-    require_unique(tables.genes, "gene")
-    require_unique(tables.proteins, "protein")
     if len(tables.names) == 0 or len(tables.genes) == 0:
         raise RegistrationError(
-            f"expected a reference with cells and genes, found {len(tables.names)} cells and {len(tables.genes)} genes."
+            f"expected a reference with cells and genes, found {len(tables.names)} cells and {len(tables.genes)} "
+            "genes: look at what filtered it."
         )
     if len(tables.proteins) == 0:
         raise RegistrationError("expected protein counts, found no protein: totalVI needs RNA and protein.")
@@ -161,7 +159,6 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry) -> Cell
         When genes or proteins of the model are missing, or a batch, panel or label is unknown to it.
     """
     tables = _tables(data, setup)
-    require_unique(tables.names, "cell")
     rna = tables.rna[:, _positions(tables.genes, registry.genes, "gene")]
     protein = tables.protein[:, _positions(tables.proteins, registry.proteins, "protein")]
     batch = _known_codes(tables.obs, setup.batch_key, registry.batches, "batch")
@@ -178,9 +175,16 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry) -> Cell
 
 
 def _tables(data: AnnData | MuData, setup: Setup) -> _Tables:
-    if isinstance(data, MuData):
-        return _mudata_tables(data, setup)
-    return _anndata_tables(data, setup)
+    expected = "MuData" if setup.kind == "mudata" else "AnnData"
+    if isinstance(data, MuData) != (setup.kind == "mudata"):
+        raise RegistrationError(
+            f"expected {expected}, as set up with setup_{setup.kind}(), found {type(data).__name__}: put the cells "
+            f"into {expected}, or map them through an exported bundle, which takes both."
+        )
+    tables = _mudata_tables(data, setup) if isinstance(data, MuData) else _anndata_tables(data, setup)
+    require_unique(tables.genes, "gene")
+    require_unique(tables.proteins, "protein")
+    return tables
 
 
 def _anndata_tables(adata: AnnData, setup: Setup) -> _Tables:
@@ -189,6 +193,7 @@ def _anndata_tables(adata: AnnData, setup: Setup) -> _Tables:
             f"expected protein counts in obsm[{setup.proteins!r}], found the keys "
             f"{_listed(adata.obsm.keys())}: name one of them."
         )
+    require_unique(adata.obs_names, "cell")
     where, counts = _counts_of(adata, setup.rna_layer, "")
     matrix = adata.obsm[setup.proteins]
     proteins = _protein_names(adata, matrix, setup)
@@ -211,12 +216,13 @@ def _mudata_tables(mdata: MuData, setup: Setup) -> _Tables:
                 "`modalities`."
             )
     rna, prot = mdata.mod[setup.rna], mdata.mod[setup.proteins]
+    require_unique(rna.obs_names, "cell")
+    require_unique(prot.obs_names, "cell")
     without_rna = int((~prot.obs_names.isin(rna.obs_names)).sum())
     if without_rna:
         _logger.warning("%d cells have no RNA and are left out: the model starts from RNA.", without_rna)
     where, counts = _counts_of(rna, setup.rna_layer, f"mod[{setup.rna!r}].")
     protein_where, protein_counts = _counts_of(prot, setup.protein_layer, f"mod[{setup.proteins!r}].")
-    require_unique(prot.obs_names, "cell")
     measured = as_dense_counts(protein_counts, protein_where, prot.obs_names, prot.var_names)
     protein = np.zeros((rna.n_obs, prot.n_vars), np.float32)
     position = prot.obs_names.get_indexer(rna.obs_names)
@@ -257,7 +263,7 @@ def _protein_names(adata: AnnData, matrix: Any, setup: Setup) -> pd.Index:
         if setup.protein_names_uns_key not in adata.uns:
             raise RegistrationError(
                 f"expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys "
-                f"{_listed(adata.uns.keys())}."
+                f"{_listed(adata.uns.keys())}: name one of them."
             )
         names = np.asarray(adata.uns[setup.protein_names_uns_key]).astype(str)
     elif isinstance(matrix, pd.DataFrame):

@@ -18,6 +18,7 @@ from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.methods import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TOTALANVI"]
@@ -100,21 +101,20 @@ class TOTALANVI(TOTALVI):
         data = totalvi_model.adata if adata is None else adata
         if data is None:
             raise ArgumentError("this totalVI model was loaded without data: give `adata`.")
-        category = (unlabeled_category,) if isinstance(unlabeled_category, str) else tuple(unlabeled_category)
         # Other data may differ in where its parts are only if it says so itself.
         setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
-        write_setup(data, replace(setup, labels_key=labels_key, unlabeled=category))
+        write_setup(data, replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category)))
         config = totalvi_model.module.config.to_dict()
         model = cls(
             data, **(config | totalanvi_kwargs), empirical_protein_background_prior=False, seed=totalvi_model.seed
         )
-        if (
-            model.registry.genes != totalvi_model.registry.genes
-            or model.registry.proteins != totalvi_model.registry.proteins
-        ):
-            raise ArgumentError(
-                "expected data with the features of the totalVI model, in its order: subset and reorder it."
-            )
+        for what in ("genes", "proteins", "batches", "panels"):
+            theirs, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
+            if theirs != ours:
+                raise ArgumentError(
+                    f"expected data with the totalVI model's {len(theirs)} {what} in their order, found {len(ours)} "
+                    f"{what} that are not these: subset, reorder or rename them."
+                )
         model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
         for parameter in (model.module.background_pro_alpha, model.module.background_pro_log_beta):
             parameter.requires_grad = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from anndata import AnnData
 from mudata import MuData
@@ -10,7 +10,7 @@ from mudata import MuData
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.registration import Setup, write_setup
 
-__all__ = ["SetUp"]
+__all__ = ["SetUp", "as_values"]
 
 
 class SetUp:
@@ -62,7 +62,7 @@ class SetUp:
                 batch_key=batch_key,
                 panel_key=panel_key,
                 labels_key=labels_key,
-                unlabeled=_as_values(unlabeled_category),
+                unlabeled=as_values(unlabeled_category),
             ),
         )
 
@@ -116,15 +116,17 @@ class SetUp:
                 batch_key=batch_key,
                 panel_key=panel_key,
                 labels_key=labels_key,
-                unlabeled=_as_values(unlabeled_category),
+                unlabeled=as_values(unlabeled_category),
             ),
         )
 
 
-def _as_values(category: str | Sequence[str] | None) -> tuple[str, ...]:
+def as_values(category: str | Iterable[object] | None) -> tuple[str, ...]:
+    """Values that mean "not labelled" as strings, the form in which labels are compared."""
     if category is None:
         return ()
-    return (category,) if isinstance(category, str) else tuple(str(value) for value in category)
+    several = isinstance(category, Iterable) and not isinstance(category, str)
+    return tuple(str(value) for value in (category if several else (category,)))
 
 
 def _require_keys(adata: AnnData, obsm: Sequence[str], obs: Sequence[str | None]) -> None:

@@ -1,0 +1,203 @@
+"""References that are refused: what was expected, what was found, what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from tests.support.reference_cells import (
+    PROTEINS,
+    draw_adata,
+    draw_mudata,
+    set_up,
+    set_up_mudata,
+    with_columns,
+    with_counts,
+    with_names,
+    with_obs,
+    with_proteins,
+)
+
+from totalanvi.training import TOTALANVI, TOTALVI
+from totalanvi.training.counts import as_count_rows
+from totalanvi.training.errors import CountsError, RegistrationError
+
+NORMALISED = r"name the layer that holds raw counts, or undo the normalisation"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "found", "cure"),
+    [
+        (
+            lambda a: with_counts(a, 0.5),
+            "expected raw counts .* in X",
+            "found 0.5 .*'GENE2' in cell 'cell3'",
+            NORMALISED,
+        ),
+        (lambda a: with_counts(a, -1), "expected raw counts .* in X", "found -1 ", NORMALISED),
+        (lambda a: with_counts(a, np.nan), "expected raw counts .* in X", "found nan ", NORMALISED),
+        (lambda a: with_counts(a, np.inf), "expected raw counts .* in X", "found inf ", NORMALISED),
+        (
+            lambda a: with_proteins(a, 1.5),
+            rf"in obsm\['{PROTEINS}'\]",
+            "found 1.5 for feature 'CD4' in cell 'cell3'",
+            NORMALISED,
+        ),
+        (lambda a: with_proteins(a, -2), rf"in obsm\['{PROTEINS}'\]", "found -2 ", NORMALISED),
+        (lambda a: with_proteins(a, np.nan), rf"in obsm\['{PROTEINS}'\]", "found nan ", NORMALISED),
+    ],
+)
+def test_values_that_are_no_counts(
+    change: Callable[[ad.AnnData], ad.AnnData], expected: str, found: str, cure: str
+) -> None:
+    with pytest.raises(CountsError) as caught:
+        set_up(change(draw_adata()))
+    message = str(caught.value)
+    assert re.search(expected, message)
+    assert re.search(found, message)
+    assert re.search(cure, message)
+    assert caught.value.exit_code == 2
+
+
+def test_values_that_are_no_counts_in_a_layer_or_a_modality() -> None:
+    adata = draw_adata()
+    adata.layers["norm"] = adata.X * 0.1
+    with pytest.raises(CountsError, match=r"in layers\['norm'\], found 0\.[1-9]"):
+        set_up(adata, layer="norm")
+    for modality in ("rna", "prot"):
+        mdata = draw_mudata()
+        mdata[modality].X = mdata[modality].X * 0.1
+        with pytest.raises(CountsError, match=rf"in mod\['{modality}'\]\.X, found \d\.\d"):
+            set_up_mudata(mdata)
+
+
+def test_the_offender_is_named_after_empty_rows_too() -> None:
+    matrix = sp.csr_matrix(np.array([[0, 0], [0, 0], [1, 0.25], [0, 0]]))
+    with pytest.raises(CountsError, match=r"found 0\.25 for feature 'b' in cell 'r'"):
+        as_count_rows(matrix, "X", pd.Index(list("pqrs")), pd.Index(list("ab")))
+
+
+def empty(adata: ad.AnnData) -> ad.AnnData:
+    return adata[:0].copy()
+
+
+def zero_proteins(adata: ad.AnnData) -> ad.AnnData:
+    adata.obsm[PROTEINS][:] = 0
+    return adata
+
+
+def no_proteins(adata: ad.AnnData) -> ad.AnnData:
+    adata.obsm[PROTEINS] = adata.obsm[PROTEINS].iloc[:, :0]
+    return adata
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (None, {"labels_key": "Kind"}, r"expected obs\['Kind'\], found the keys kind, donor: name one of them"),
+        (None, {"batch_key": "lane"}, r"expected obs\['lane'\], found the keys kind, donor: name one of them"),
+        (None, {"panel_key": "lane"}, r"expected obs\['lane'\], found the keys kind, donor: name one of them"),
+        (None, {"layer": "counts"}, r"expected counts in layers\['counts'\], found the layers none: "),
+        (
+            None,
+            {"protein_names_uns_key": "names"},
+            r"expected protein names in uns\['names'\], found the keys .*: name",
+        ),
+        (
+            lambda a: with_obs(a, kind="unknown"),
+            {},
+            r"two types or more in obs\['kind'\], found no labelled cell \(not counting unknown\): name another",
+        ),
+        (lambda a: with_obs(a, kind=np.nan), {}, "found no labelled cell"),
+        (
+            lambda a: with_obs(a, kind=["T", "unknown"] * 10),
+            {},
+            r"two types or more .* found only 'T' .*: name another",
+        ),
+        (
+            lambda a: with_obs(a, donor=["x", None] * 10),
+            {},
+            r"a batch for every cell .* found 10 cells without: fill them",
+        ),
+        (
+            lambda a: with_names(a, obs="cell0"),
+            {},
+            r"unique cell names, found repeated ones \('cell0'\): make them unique",
+        ),
+        (
+            lambda a: with_names(a, var="GENE0"),
+            {},
+            r"unique gene names, found repeated ones \('GENE0'\): make them unique",
+        ),
+        (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), {}, r"unique protein names, .* \('CD3'\): make them unique"),
+        (empty, {}, "expected a reference with cells and genes, found 0 cells and 6 genes: "),
+        (lambda a: a[:, :0].copy(), {}, "expected a reference with cells and genes, found 20 cells and 0 genes: "),
+        (zero_proteins, {}, "expected cells with protein counts, found zeros only: "),
+        (no_proteins, {}, "expected protein counts, found no protein: "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+def test_references_that_are_refused(
+    change: Callable[[ad.AnnData], ad.AnnData] | None, options: dict[str, Any], message: str
+) -> None:
+    adata = draw_adata()
+    with pytest.raises(RegistrationError, match=message) as caught:
+        set_up(adata if change is None else change(adata), **options)
+    assert caught.value.exit_code == 2
+
+
+def test_an_obsm_key_that_is_not_there() -> None:
+    with pytest.raises(RegistrationError, match=r"expected obsm\['adt'\], found the keys protein_expression: name one"):
+        TOTALVI.setup_anndata(draw_adata(), "adt")
+
+
+def test_data_that_was_not_set_up() -> None:
+    for data in (draw_adata(), draw_mudata()):
+        with pytest.raises(
+            RegistrationError, match=r"expected data that was set up, found none of it noted: call setup_"
+        ):
+            TOTALVI(data)
+
+
+def test_totalanvi_without_a_column_of_labels() -> None:
+    adata = draw_adata()
+    TOTALANVI.setup_anndata(adata, PROTEINS)
+    with pytest.raises(RegistrationError, match="expected a labels_key, found none: name the column"):
+        TOTALANVI(adata)
+
+
+@pytest.mark.parametrize("modalities", [None, {}, {"rna_layer": "rna"}])
+def test_modalities_that_are_not_named(modalities: dict[str, str] | None) -> None:
+    with pytest.raises(RegistrationError, match=r"expected modalities=.* say which of rna, prot holds RNA"):
+        TOTALVI.setup_mudata(draw_mudata(), modalities=modalities)
+
+
+def test_a_modality_that_is_not_there() -> None:
+    with pytest.raises(RegistrationError, match=r"expected a modality 'adt', found rna, prot: name one of them"):
+        set_up_mudata(draw_mudata(), modalities={"rna_layer": "rna", "protein_layer": "adt"})
+
+
+@pytest.mark.parametrize("modality", ["rna", "prot"])
+@pytest.mark.filterwarnings("ignore:Duplicated obs_names:UserWarning")
+def test_repeated_cells_of_a_mudata(modality: str) -> None:
+    mdata = draw_mudata()
+    parts = {name: mdata[name].copy() for name in ("rna", "prot")}
+    parts[modality] = with_names(parts[modality], obs="cell6")
+    with md.set_options(pull_on_update=False):
+        repeated = md.MuData(parts)
+    with pytest.raises(RegistrationError, match=r"expected unique cell names, found repeated ones \('cell6'\)"):
+        set_up_mudata(repeated)
+
+
+def test_a_layer_of_a_mudata_that_is_not_there() -> None:
+    with pytest.raises(
+        RegistrationError, match=r"expected counts in mod\['prot'\]\.layers\['raw'\], found the layers none"
+    ):
+        set_up_mudata(draw_mudata(), protein_layer="raw")
