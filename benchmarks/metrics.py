@@ -1,0 +1,68 @@
+"""Figures of merit: how right the labels are, how honest their probabilities, how close the imputed proteins."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+Array = npt.NDArray[np.float64]
+
+
+def label_figures(truth: npt.NDArray[np.str_], labels: npt.NDArray[np.str_], probabilities: Array) -> dict[str, float]:
+    """Score the labels of the cells whose truth is known.
+
+    Parameters
+    ----------
+    truth
+        (cells,) the true label, an empty string where there is none; those cells are left out.
+    labels
+        (labels,) the columns of ``probabilities``.
+    probabilities
+        (cells, labels), rows summing to 1.
+
+    Returns
+    -------
+    ``accuracy``, ``macro_f1`` (over the labels that are present), ``log_loss`` (nats, probabilities clipped at 1e-15;
+    a true label that the method cannot give counts as 1e-15) and ``ece`` (15 bins of equal width).
+    """
+    known = truth != ""
+    truth, probabilities = truth[known], probabilities[known]
+    predicted = labels[probabilities.argmax(axis=1)]
+    right = predicted == truth
+    given = np.where(truth[:, None] == labels[None, :], probabilities, 0).sum(axis=1)
+    return {
+        "accuracy": float(right.mean()),
+        "macro_f1": macro_f1(truth, predicted),
+        "log_loss": float(-np.log(np.clip(given, 1e-15, 1)).mean()),
+        "ece": expected_calibration_error(probabilities.max(axis=1), right),
+    }
+
+
+def macro_f1(truth: npt.NDArray[np.str_], predicted: npt.NDArray[np.str_]) -> float:
+    """Mean over true labels of 2·TP / (2·TP + FP + FN)."""
+    scores = []
+    for label in np.unique(truth):
+        hit = np.sum((truth == label) & (predicted == label))
+        scores.append(2 * hit / (np.sum(truth == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))
+
+
+def expected_calibration_error(confidence: Array, right: npt.NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean distance between confidence and accuracy over equal-width bins (0, 1/15], …, weighted by their cells."""
+    cell_bin = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(cell_bin, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def protein_correlations(observed: Array, imputed: Array, ranks: bool = False) -> Array:
+    """Correlate log1p(imputed) with log1p(observed), one figure per protein (proteins,).
+
+    Pearson, or Spearman with ``ranks``. A protein that either side holds constant has no correlation and gives 0.
+    """
+    left, right = np.log1p(observed, dtype=np.float64), np.log1p(imputed, dtype=np.float64)
+    if ranks:
+        left, right = rankdata(left, axis=0), rankdata(right, axis=0)
+    left, right = left - left.mean(axis=0), right - right.mean(axis=0)
+    norms = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))
+    return np.divide((left * right).sum(axis=0), norms, out=np.zeros_like(norms), where=norms > 0)

@@ -1,0 +1,52 @@
+"""Logistic regression for labels and ridge regression for proteins, on 50 principal components or on all genes.
+
+The penalties are chosen inside the reference by cross-validation: of the log-loss for labels, of the squared error of
+log1p counts for proteins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from components import View
+from exchange import Exchange
+from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+from sklearn.model_selection import StratifiedKFold
+
+STRENGTHS = {"pcs": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0), "genes": (0.01, 0.1, 1.0)}
+PENALTIES = (30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
+
+
+def main() -> None:
+    """Fit on the reference, answer every query mode."""
+    exchange = Exchange.from_arguments(__doc__ or "")
+    reference, queries = exchange.reference(), exchange.queries()
+    labels, protein = exchange.labels(reference), exchange.proteins(reference)
+    measured = np.isfinite(protein).all(axis=1)
+    folds = StratifiedKFold(5, shuffle=True, random_state=exchange.seed)
+    with exchange.timed("train"):
+        view = View(exchange, reference, components=exchange.variant == "pcs")
+        classifiers = {}
+        for mode in queries:
+            known = (labels != "") & (measured | (mode == "rna"))
+            classifier = LogisticRegressionCV(
+                Cs=STRENGTHS[exchange.variant],
+                cv=folds,
+                scoring="neg_log_loss",
+                max_iter=1000,
+                n_jobs=exchange.threads,
+            )
+            classifiers[mode] = classifier.fit(view.features(reference, mode)[known], labels[known])
+        ridge = RidgeCV(PENALTIES).fit(view.features(reference, "rna")[measured], np.log1p(protein[measured]))
+    for mode, query in queries.items():
+        with exchange.timed(f"map_{mode}"):
+            features = view.features(query, mode)
+            probabilities = classifiers[mode].predict_proba(features)
+            imputed = np.expm1(ridge.predict(features)) if mode == "rna" else None
+        exchange.answer_labels(mode, classifiers[mode].classes_, probabilities)
+        if imputed is not None:
+            exchange.answer_proteins(imputed)
+    exchange.write("scikit-learn")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The product as its users run it: `totalanvi train`, `export` and `map`, each a process, files in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pandas as pd
+
+from answers import Answers
+from tasks import Task, Truth
+
+COMMAND = Path(sys.executable).with_name("totalanvi")
+SAMPLES = 25
+PROBABILITY, PROTEIN = "probability:", "protein:"
+
+
+def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
+    """Train on the task in ``folder``, export, map every query; ``work`` receives checkpoint, bundle and tables."""
+    task, truth = Task.read(folder), Truth.read(folder)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    seconds: dict[str, float] = {}
+
+    def totalanvi(step: str, *arguments: str | Path) -> None:
+        print("$ totalanvi", *arguments, flush=True)
+        started = time.perf_counter()
+        subprocess.run([COMMAND, *arguments], check=True, env=environment)
+        seconds[step] = time.perf_counter() - started
+
+    checkpoint, bundle = work / "checkpoint", work / "bundle"
+    unlabelled = [part for value in task.unlabelled for part in ("--unlabeled", value)]
+    batch = ["--batch", task.batch_key] if task.batch_key else []
+    totalanvi(
+        "train",
+        *("train", folder / task.reference, "--labels", task.labels_key, *unlabelled, *batch),
+        *("--proteins", task.proteins_key, "--max-epochs", str(max_epochs), "--seed", str(task.seed)),
+        *("-o", checkpoint),
+    )
+    totalanvi("export", "export", checkpoint, "-o", bundle)
+
+    tables: dict[str, pd.DataFrame] = {}
+
+    def map_query(mode: str, *options: str) -> pd.DataFrame:
+        step = "-".join(["map", mode, *(option for option in options if not option.startswith("-"))])
+        output = work / f"{step}.parquet"
+        proteins = task.proteins_key if mode == "protein" else "none"
+        totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
+        return pd.read_parquet(output).set_index("cell_id").loc[truth.cell_ids]
+
+    imputed: dict[str, npt.NDArray[np.float32]] = {}
+    for mode in task.queries:
+        if mode == "rna" and len(truth.protein_names):
+            for background in ("include", "exclude"):
+                tables[mode] = map_query(mode, "--background", background, "--samples", str(SAMPLES))
+                columns = [PROTEIN + name for name in truth.protein_names]
+                imputed[background] = tables[mode][columns].to_numpy(dtype=np.float32)
+        else:
+            tables[mode] = map_query(mode, "--no-impute")
+    labels = json.loads((bundle / "manifest.json").read_text())["labels"]
+    return Answers(
+        labels=np.array(labels, dtype=str),
+        probabilities={
+            mode: table[[PROBABILITY + label for label in labels]].to_numpy(dtype=np.float64)
+            for mode, table in tables.items()
+        },
+        protein_include=imputed.get("include"),
+        protein_exclude=imputed.get("exclude"),
+        seconds=seconds,
+        versions={"totalanvi": version("totalanvi"), "torch": version("torch"), "onnxruntime": onnxruntime.__version__},
+    )
