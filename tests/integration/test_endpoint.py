@@ -25,6 +25,7 @@ from totalanvi.serving.client import Client
 from totalanvi.serving.errors import AlignmentError, CountsError, EndpointError, QueryError, TooLargeError
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.transport import Transport
 from totalanvi.serving.wire import MEDIA_TYPE, PROTOCOL, ChunkRequest, decode_response, encode_request
 
 MAX_CELLS = 64
@@ -266,6 +267,15 @@ def test_the_client_maps_a_file(client: Client, local: LocalReference, tmp_path:
     query.write_h5ad(tmp_path / "query.h5ad")
 
     assert_same(client.map(tmp_path / "query.h5ad"), local.map(query))
+
+
+def test_the_client_compresses_what_leaves_the_machine(
+    client: Client, local: LocalReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Transport, "is_loopback", False)
+    query = toy_query(20)
+
+    assert_same(client.map(query), local.map(query))
 
 
 def test_the_client_splits_what_exceeds_the_limits(client: Client, local: LocalReference) -> None:

@@ -21,7 +21,6 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ from totalanvi.serving.manifest import (
     Thresholds,
 )
 from totalanvi.serving.reference_arrays import ReferenceArrays
+from totalanvi.serving.version import software_version
 
 __all__ = [
     "CLASSIFIER",
@@ -203,7 +203,7 @@ def _parse_manifest(folder: Path, content: bytes) -> Manifest:
         raise BundleError(f"{file}: expected a bundle's manifest with a schema_version, found none; export again.")
     if version > SCHEMA_VERSION:
         raise BundleError(
-            f"{file}: found schema {version}{_writer(values)}, but totalanvi {metadata.version('totalanvi')} reads "
+            f"{file}: found schema {version}{_writer(values)}, but totalanvi {software_version()} reads "
             f"schemas up to {SCHEMA_VERSION}; upgrade totalanvi here, or export with the older one."
         )
     if version != SCHEMA_VERSION:

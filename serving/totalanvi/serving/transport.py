@@ -54,6 +54,12 @@ class Transport:
         self._met = False
         self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)))
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the endpoint is on this machine, by its address."""
+        host = urlsplit(self.url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")
+
     def get(self, path: str) -> bytes:
         """Return the answer to a GET; raises as `post`."""
         return self._ask("GET", path, None, {})

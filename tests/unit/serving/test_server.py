@@ -31,10 +31,9 @@ def test_a_port_in_use_is_named(bundle: Path) -> None:
             serve(bundle, port=port)
 
 
-@pytest.mark.parametrize(("host", "port"), [("203.0.113.1", 3000), ("no.such.host.invalid", 3000)])
-def test_an_address_that_is_not_ours_is_named(bundle: Path, host: str, port: int) -> None:
+def test_an_address_that_is_not_ours_is_named(bundle: Path) -> None:
     with pytest.raises(EndpointError, match="--host"):
-        serve(bundle, host, port)
+        serve(bundle, "203.0.113.1")
 
 
 @pytest.mark.parametrize("port", [0, -1, 70000])

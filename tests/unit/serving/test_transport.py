@@ -169,6 +169,19 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1", True),
+        ("http://[::1]:80", True),
+        ("https://lab.org", False),
+    ],
+)
+def test_this_machine_is_told_by_its_address(url: str, near: bool) -> None:
+    assert Transport(url, timeout=1, retries=0).is_loopback is near
+
+
 @pytest.mark.parametrize(("concurrency", "chunk_cells"), [(0, 10), (1, 0)])
 def test_a_client_needs_something_to_do(concurrency: int, chunk_cells: int) -> None:
     with pytest.raises(EndpointError, match="at least one"):
