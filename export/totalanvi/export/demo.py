@@ -1,0 +1,213 @@
+"""The main job, end to end, on simulated cells: reference → checkpoint → bundle → endpoint → annotated query.
+
+Every joint is the real one: the files, the formats and the endpoint's process are those of a real reference.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mudata as md
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from totalanvi.export.bundle import export_bundle
+from totalanvi.export.demo_endpoint import running_endpoint
+from totalanvi.export.demo_picture import draw_map
+from totalanvi.export.demo_scores import FLAGGED, Scores, score_query
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.client import Client
+from totalanvi.serving.errors import OutputError
+from totalanvi.training.semisupervised import TOTALANVI
+from totalanvi.training.simulate import simulate, simulate_query
+
+__all__ = ["DemoSize", "run_demo"]
+
+UNLABELLED = "unknown"
+PRODUCTS = ("bundle", "query_annotated.h5mu", "map.png")
+PROTEIN_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much the demo does. The defaults take minutes on two CPU cores."""
+
+    n_cells: int = 3000
+    n_query: int = 1000
+    n_genes: int = 1000
+    n_proteins: int = 30
+    n_labels: int = 8
+    labelled: float = 0.5
+    """Share of reference cells whose label training may see."""
+    max_epochs: int = 40
+
+
+@dataclass
+class _Stopwatch:
+    """Announces steps and takes their times."""
+
+    console: Console
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self.console.print(f"{name} …", highlight=False)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSize | None = None) -> Scores:
+    """Simulate, train, export, serve, map; print how well it went and leave the products in a folder.
+
+    Parameters
+    ----------
+    folder
+        Folder to make, with ``bundle/``, ``query_annotated.h5mu`` and ``map.png``.
+    seed
+        Of the simulation and of training.
+    overwrite
+        Whether the products of an earlier demo may be replaced.
+    size
+        How much to do.
+
+    Returns
+    -------
+    Scores
+        What the tables show.
+
+    Raises
+    ------
+    OutputError
+        When the folder exists and may not be replaced, or holds something else.
+    EndpointError
+        When the endpoint does not get ready.
+    """
+    size = size or DemoSize()
+    _require_replaceable(folder, overwrite)
+    watch = _Stopwatch(Console())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        room, made = Path(name), Path(name) / "made"
+        made.mkdir()
+        # What mudata does from 0.4 on: no copies of the modalities' columns in the whole's obs.
+        with md.set_options(pull_on_update=False):
+            scores = _run(made, room, watch, size, seed)
+        _publish(made, folder)
+    for table in _tables(scores, watch.seconds):
+        watch.console.print(table)
+    for product in PRODUCTS:
+        watch.console.print(f"  {folder / product}", highlight=False, soft_wrap=True)
+    return scores
+
+
+def _run(made: Path, room: Path, watch: _Stopwatch, size: DemoSize, seed: int) -> Scores:
+    with watch.step("Simulate a reference and a query"):
+        reference, query, complete = _simulate(size, seed)
+    with watch.step(f"Train on {size.n_cells:,} cells, {size.labelled:.0%} of them labelled"):
+        _train(reference, room / "checkpoint", size.max_epochs, seed)
+    with watch.step("Export to ONNX, calibrate, prove it equal to the model"):
+        export_bundle(room / "checkpoint", made / "bundle", name="demo")
+    with ExitStack() as stack:
+        with watch.step("Start the endpoint"):
+            url = stack.enter_context(running_endpoint(made / "bundle", room))
+        with watch.step(f"Map {size.n_query:,} query cells through the client"), Client(url) as client:
+            annotated = client.map(query, background="include")
+    with watch.step("Judge, draw and write"):
+        scores = score_query(annotated, complete)
+        unseen_label = str(query.uns["simulation"]["unseen_label"])
+        draw_map(annotated, Bundle.open(made / "bundle").reference.coordinates, unseen_label, made / "map.png")
+        annotated.write(made / "query_annotated.h5mu")
+    return scores
+
+
+def _simulate(size: DemoSize, seed: int) -> tuple[md.MuData, md.MuData, md.MuData]:
+    """Return the reference, the query, and the query with the proteins that it hides."""
+    sizes = {
+        "n_genes": size.n_genes,
+        "n_proteins": size.n_proteins,
+        "n_labels": size.n_labels,
+        "seed": seed,
+    }
+    reference = simulate(size.n_cells, **sizes)
+    kept = np.random.default_rng(seed).random(size.n_cells) < size.labelled
+    for part in (reference, reference["rna"]):
+        labels = part.obs["cell_type"].astype(str)
+        part.obs["label"] = pd.Categorical(labels.where(kept, UNLABELLED))
+    # The counts are drawn before cells lose their proteins, so both hold the same cells.
+    return reference, simulate_query(size.n_query, **sizes), simulate_query(size.n_query, **sizes, without_proteins=0)
+
+
+def _train(reference: md.MuData, checkpoint: Path, max_epochs: int, seed: int) -> None:
+    TOTALANVI.setup_mudata(
+        reference,
+        batch_key="batch",
+        labels_key="label",
+        unlabeled_category=UNLABELLED,
+        modalities={"rna_layer": "rna", "protein_layer": "prot"},
+    )
+    model = TOTALANVI(reference, seed=seed)
+    model.train(max_epochs=max_epochs)
+    model.save(checkpoint)
+
+
+def _require_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse before the work, not after it; never touch what no demo made."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"Expected a folder for the demo at {folder}, found a file; choose another.")
+    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in PRODUCTS)
+    if foreign:
+        raise OutputError(
+            f"Expected {folder} to hold an earlier demo or nothing, found {foreign[0]!r}; choose another folder."
+        )
+    if not overwrite and any(folder.iterdir()):
+        raise OutputError(f"{folder} holds an earlier demo; choose another folder, or allow --overwrite.")
+
+
+def _publish(made: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    made.rename(folder)
+
+
+def _tables(scores: Scores, seconds: dict[str, float]) -> list[Table]:
+    figures = Table(title="Query from an unseen batch", title_justify="left", show_header=False)
+    figures.add_column()
+    figures.add_column(justify="right")
+    figures.add_row("Label accuracy, known types", f"{scores.accuracy:.1%}")
+    figures.add_row("  cells with proteins", f"{scores.accuracy_with_proteins:.1%}")
+    figures.add_row("  cells without proteins", f"{scores.accuracy_without_proteins:.1%}")
+    figures.add_row("Mean confidence, known types", f"{scores.confidence:.1%}")
+    figures.add_row("Imputed proteins, mean correlation with hidden counts", f"{scores.imputation.mean():.3f}")
+    figures.add_row("Novelty of the unseen type, AUROC", f"{scores.novelty_auroc:.3f}")
+    figures.add_row(f"  flagged (novelty above {FLAGGED}): unseen type", f"{scores.flagged_unseen:.1%}")
+    figures.add_row(f"  flagged (novelty above {FLAGGED}): known types", f"{scores.flagged_known:.1%}")
+
+    proteins = Table(title="Imputed and hidden counts, log1p: Pearson r", title_justify="left")
+    for _ in range(PROTEIN_COLUMNS):
+        proteins.add_column("Protein")
+        proteins.add_column("r", justify="right")
+    ordered = scores.imputation.sort_values(ascending=False)
+    entries = [(str(protein), f"{r:.2f}") for protein, r in ordered.items()]
+    n_rows = -(-len(entries) // PROTEIN_COLUMNS)
+    for i in range(n_rows):
+        proteins.add_row(*(text for entry in entries[i::n_rows] for text in entry))
+
+    times = Table(title="Time", title_justify="left")
+    times.add_column("Step")
+    times.add_column("Seconds", justify="right")
+    for name, taken in seconds.items():
+        times.add_row(name, f"{taken:.1f}")
+    times.add_section()
+    times.add_row("All", f"{sum(seconds.values()):.1f}")
+    return [figures, proteins, times]

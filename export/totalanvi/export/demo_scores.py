@@ -1,0 +1,78 @@
+"""How well a simulated query was mapped, judged against what the simulation knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mudata as md
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from totalanvi.serving.annotate import CONFIDENCE, LABEL, NOVELTY
+
+__all__ = ["FLAGGED", "Scores", "score_query"]
+
+FLAGGED = 0.95
+"""Novelty above which a cell counts as flagged: 5 % of cells like the reference's own are expected there."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one mapped query."""
+
+    accuracy_with_proteins: float
+    """Share of cells of known types that got their type, among those whose proteins were measured."""
+    accuracy_without_proteins: float
+    """The same among those mapped from RNA alone."""
+    confidence: float
+    """Mean confidence over cells of known types; near their accuracy when it is calibrated."""
+    accuracy: float
+    """Share of all cells of known types that got their type."""
+    imputation: pd.Series
+    """Pearson correlation of log1p(imputed) with log1p(hidden counts), by protein (proteins,)."""
+    novelty_auroc: float
+    """How well novelty tells cells of the unseen type from the others; 0.5 is chance."""
+    flagged_unseen: float
+    """Share of cells of the unseen type that are flagged as novel."""
+    flagged_known: float
+    """Share of cells of known types that are flagged as novel."""
+
+
+def score_query(annotated: md.MuData, complete: md.MuData) -> Scores:
+    """Compare an annotated query with the truth.
+
+    Parameters
+    ----------
+    annotated
+        The query as `totalanvi.serving.client.Client.map` returned it, mapped with ``background="include"``.
+    complete
+        The same query with the proteins of all its cells.
+    """
+    obs = annotated["rna"].obs
+    truth = obs["cell_type"].astype(str)
+    unseen = (truth == str(complete.uns["simulation"]["unseen_label"])).to_numpy()
+    right = (obs[LABEL].astype(str) == truth).to_numpy()[~unseen]
+    measured = obs.index.isin(annotated["prot"].obs_names)
+    novelty = obs[NOVELTY].to_numpy()
+
+    hidden = obs.index[~measured & ~unseen]
+    imputed = annotated["rna"].obsm["totalanvi_protein"].loc[hidden]
+    counts = pd.DataFrame(
+        complete["prot"][hidden].X.toarray(), index=hidden, columns=list(complete["prot"].var_names)
+    ).loc[:, list(imputed.columns)]
+    return Scores(
+        accuracy_with_proteins=float(right[measured[~unseen]].mean()),
+        accuracy_without_proteins=float(right[~measured[~unseen]].mean()),
+        accuracy=float(right.mean()),
+        confidence=float(obs[CONFIDENCE].to_numpy()[~unseen].mean()),
+        imputation=np.log1p(imputed).corrwith(np.log1p(counts)),
+        novelty_auroc=float(roc_auc_score(unseen, novelty)),
+        flagged_unseen=_share(novelty[unseen] > FLAGGED),
+        flagged_known=_share(novelty[~unseen] > FLAGGED),
+    )
+
+
+def _share(selected: npt.NDArray[np.bool_]) -> float:
+    return float(selected.mean())

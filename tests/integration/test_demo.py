@@ -1,0 +1,39 @@
+"""The whole job on few cells: what `totalanvi demo` does, with nothing left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mudata as md
+import pytest
+
+from totalanvi.export.demo import PRODUCTS, DemoSize, run_demo
+from totalanvi.serving.mapper import LocalReference
+
+SMALL = DemoSize(n_cells=600, n_query=200, n_genes=150, n_proteins=6, n_labels=4, max_epochs=25)
+
+
+def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "demo"
+    scores = run_demo(folder, seed=1, size=SMALL)
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(PRODUCTS)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["demo"]
+
+    assert scores.accuracy > 0.8
+    assert scores.accuracy_without_proteins > 0.6
+    assert scores.imputation.mean() > 0.4
+    assert scores.novelty_auroc > 0.6
+    assert scores.flagged_known < 0.25
+
+    printed = capsys.readouterr().out
+    for text in ("Label accuracy, known types", "CD501", "Novelty of the unseen type", "Train on 600 cells", "All"):
+        assert text in printed
+    for product in PRODUCTS:
+        assert product in printed
+
+    with md.set_options(pull_on_update=False):
+        annotated = md.read(folder / "query_annotated.h5mu")
+    assert annotated.n_obs == 200
+    assert annotated["rna"].obsm["totalanvi_protein"].shape == (200, 6)
+    again = LocalReference(folder / "bundle").map(annotated["rna"], proteins="none", impute=False)
+    assert again.obs["totalanvi_label"].notna().all()

@@ -1,0 +1,112 @@
+"""The demo's parts: scores against a known truth, the picture, the endpoint's process, and what it may replace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from tests.support.toy_bundle import toy_query, write_toy_bundle
+
+from totalanvi.export.demo import run_demo
+from totalanvi.export.demo_endpoint import running_endpoint
+from totalanvi.export.demo_picture import draw_map
+from totalanvi.export.demo_scores import score_query
+from totalanvi.serving.client import Client
+from totalanvi.serving.errors import EndpointError, OutputError
+from totalanvi.training.simulate import simulate_query
+
+SIZES = {"n_genes": 100, "n_proteins": 6, "n_labels": 4, "seed": 0}
+
+
+@pytest.fixture
+def complete() -> md.MuData:
+    return simulate_query(200, **SIZES, without_proteins=0)
+
+
+@pytest.fixture
+def annotated(complete: md.MuData) -> md.MuData:
+    """Return a query as a perfect reference would annotate it: it knows the truth, but for the unseen type."""
+    query = simulate_query(200, **SIZES)
+    rna = query["rna"]
+    truth = rna.obs["cell_type"].astype(str)
+    unseen = truth == query.uns["simulation"]["unseen_label"]
+    rna.obs["totalanvi_label"] = pd.Categorical(truth.where(~unseen, truth[~unseen].iloc[0]))
+    rna.obs["totalanvi_confidence"] = np.where(unseen, 0.4, 0.9).astype(np.float32)
+    rna.obs["totalanvi_novelty"] = np.where(unseen, 0.99, 0.5).astype(np.float32)
+    rna.obsm["X_totalanvi_map"] = rna.obsm["X_true"][:, :2]
+    rna.obsm["totalanvi_protein"] = pd.DataFrame(
+        complete["prot"].X.toarray(), index=rna.obs_names, columns=list(complete["prot"].var_names)
+    )
+    return query
+
+
+def test_a_perfect_annotation_scores_best(annotated: md.MuData, complete: md.MuData) -> None:
+    scores = score_query(annotated, complete)
+    assert scores.accuracy == scores.accuracy_with_proteins == scores.accuracy_without_proteins == 1
+    assert scores.novelty_auroc == scores.flagged_unseen == 1
+    assert scores.flagged_known == 0
+    assert scores.confidence == pytest.approx(0.9)
+    assert list(scores.imputation.index) == list(complete["prot"].var_names)
+    assert np.allclose(scores.imputation, 1)
+
+
+def test_only_hidden_proteins_of_known_types_are_judged(annotated: md.MuData, complete: md.MuData) -> None:
+    rna, imputed = annotated["rna"], annotated["rna"].obsm["totalanvi_protein"]
+    measured = rna.obs_names.isin(annotated["prot"].obs_names)
+    unseen = rna.obs["cell_type"] == complete.uns["simulation"]["unseen_label"]
+    imputed.loc[measured | unseen] = 0
+    assert np.allclose(score_query(annotated, complete).imputation, 1)
+    imputed.loc[~measured] = imputed.loc[~measured].sample(frac=1, random_state=0).to_numpy()
+    assert score_query(annotated, complete).imputation.mean() < 0.5
+
+
+def test_wrong_labels_are_counted_where_they_are(annotated: md.MuData, complete: md.MuData) -> None:
+    obs = annotated["rna"].obs
+    measured = obs.index.isin(annotated["prot"].obs_names)
+    labels = obs["totalanvi_label"].cat.categories
+    wrong = obs["totalanvi_label"].map(dict(zip(labels, np.roll(labels, 1), strict=True)))
+    obs["totalanvi_label"] = obs["totalanvi_label"].where(measured, wrong)
+    scores = score_query(annotated, complete)
+    assert scores.accuracy_with_proteins == 1
+    assert scores.accuracy_without_proteins == 0
+    assert 0 < scores.accuracy < 1
+
+
+def test_the_picture_is_a_picture(tmp_path: Path, annotated: md.MuData) -> None:
+    rng = np.random.default_rng(0)
+    unseen_label = annotated.uns["simulation"]["unseen_label"]
+    draw_map(annotated, rng.normal(size=(50, 2)).astype(np.float32), unseen_label, tmp_path / "map.png")
+    picture = (tmp_path / "map.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+
+
+def test_the_endpoint_runs_while_it_is_needed(tmp_path: Path) -> None:
+    bundle = write_toy_bundle(tmp_path / "bundle")
+    with running_endpoint(bundle, tmp_path) as url, Client(url) as client:
+        assert client.map(toy_query()).obs["totalanvi_label"].notna().all()
+    with pytest.raises(EndpointError), Client(url, retries=0) as client:
+        client.info()
+
+
+def test_an_endpoint_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EndpointError, match=r"found that it ended early\. It wrote:\n.*expected the folder of a bundle"),
+        running_endpoint(tmp_path / "nothing", tmp_path),
+    ):
+        pass
+
+
+def test_nothing_but_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "map.png").touch()
+    with pytest.raises(OutputError, match="holds an earlier demo"):
+        run_demo(tmp_path)
+    (tmp_path / "thesis.docx").touch()
+    with pytest.raises(OutputError, match=r"found 'thesis\.docx'"):
+        run_demo(tmp_path, overwrite=True)
+    with pytest.raises(OutputError, match="found a file"):
+        run_demo(tmp_path / "map.png", overwrite=True)
+    assert (tmp_path / "map.png").exists()
