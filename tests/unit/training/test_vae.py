@@ -53,7 +53,9 @@ def edge(request: pytest.FixtureRequest) -> CellBatch:
 @pytest.mark.parametrize("labels", [0, 3])
 def test_terms_and_gradients_are_finite(edge: CellBatch, options: dict[str, Any], labels: int) -> None:
     model = tiny_model(labels, **options).train()
-    terms = model(edge, Augmentation())
+    terms = model(edge)
+    hidden = model.hidden_view(edge, terms.posterior, Augmentation())
+    assert hidden.loss(1.0, 1.0).isfinite().all()
     for name in ("reconstruction_gene", "reconstruction_protein", "kl_latent", "kl_background", "kl_library"):
         term = getattr(terms, name)
         if name == "kl_library" and options.get("use_observed_lib_size", True):
@@ -130,13 +132,35 @@ def test_what_was_not_measured_does_not_matter() -> None:
     assert torch.equal(*losses)
 
 
+NOTHING = Augmentation(no_panel=0.0, part_panel=0.0, unknown_batch=0.0)
+EVERYTHING = Augmentation(no_panel=1.0, part_panel=0.0, unknown_batch=1.0)
+
+
 def test_only_the_encoder_loses_what_is_hidden() -> None:
     """The likelihood goes on scoring the panel that was hidden."""
     model = tiny_model()
     batch = tiny_batch(without_proteins=0.0)
-    hidden = model(batch, Augmentation(no_panel=1.0, part_panel=0.0, unknown_batch=1.0))
+    hidden = model.hidden_view(batch, model(batch).posterior, EVERYTHING)
     assert (hidden.reconstruction_protein > 0).all()
-    assert (hidden.kl_background > 0).all()
+
+
+def test_a_hidden_view_matches_the_full_one_when_nothing_is_hidden() -> None:
+    model = tiny_model().eval()
+    batch = tiny_batch(without_proteins=0.0)
+    posterior = model(batch).posterior
+    torch.testing.assert_close(model.hidden_view(batch, posterior, NOTHING).matching, torch.zeros(batch.n_cells))
+    assert (model.hidden_view(batch, posterior, EVERYTHING).matching > 1e-6).all()
+
+
+def test_matching_teaches_the_partial_posterior_alone() -> None:
+    """The full posterior is the target: what RNA cannot tell must not be unlearned from it."""
+    model = tiny_model().eval()
+    batch = tiny_batch(without_proteins=0.0)
+    posterior = model(batch).posterior
+    posterior.mean.retain_grad()
+    model.hidden_view(batch, posterior, EVERYTHING).matching.sum().backward()
+    assert posterior.mean.grad is None
+    assert model.encoder.z_mean.weight.grad.abs().sum() > 0
 
 
 @pytest.fixture

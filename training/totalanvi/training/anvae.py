@@ -115,6 +115,10 @@ class TotalANVAE(TotalVAE):
         logits: Tensor = self.classifier(self.classifier_trunk(latent))
         return logits
 
+    def label_logits(self, latent: Tensor) -> Tensor | None:
+        """Logits of q(c | z), (cells, labels)."""
+        return self.classify(latent)
+
     def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
         r"""Divergences of z, u and c.
 
@@ -140,6 +144,5 @@ class TotalANVAE(TotalVAE):
         return {
             "kl_latent": log_normal(z, q_z) + pairs.sum_into_cells(per_pair, len(label)),
             "kl_label": kl_label,
-            "latent": latent,
             "label_logits": logits,
         }

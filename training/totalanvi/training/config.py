@@ -13,9 +13,9 @@ __all__ = ["Augmentation", "ModelConfig", "TrainingConfig"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is hidden from the encoder while it trains, because queries will come without it.
+    """What a second view of each mini-batch hides from the encoder, because queries will come without it.
 
-    Nothing that is hidden here is hidden from the likelihood unless it says so.
+    The likelihood of the proteins is asked of this view too, hidden ones included; see `TotalVAE.hidden_view`.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class Augmentation:
         Least share of the counts that thinning leaves.
     """
 
-    no_panel: float = 0.25
-    part_panel: float = 0.15
-    unknown_batch: float = 0.5
+    no_panel: float = 0.6
+    part_panel: float = 0.2
+    unknown_batch: float = 1.0
     thinning: float = 0.0
     thinning_floor: float = 0.25
 
@@ -142,7 +142,9 @@ class TrainingConfig:
     gradient_clip
         Largest norm of the gradient.
     augmentation
-        What is hidden from the encoder.
+        What a second view of each mini-batch hides from the encoder; no second view when `None`.
+    matching_weight
+        Weight of the divergence between the two views' posteriors.
     seed
         Seeds the order of cells, dropout and posterior draws.
     """
@@ -166,7 +168,8 @@ class TrainingConfig:
     lr_patience: int = 30
     lr_min: float = 0.0
     gradient_clip: float = 100.0
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation | None = Augmentation()
+    matching_weight: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:

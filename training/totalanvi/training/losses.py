@@ -21,6 +21,7 @@ from totalanvi.training.distributions import log_negative_binomial_rows, log_pro
 
 __all__ = [
     "ElboTerms",
+    "HiddenTerms",
     "Normal",
     "efficiency_penalty",
     "gene_reconstruction",
@@ -56,6 +57,8 @@ class ElboTerms:
     kl_background: Tensor
     kl_library: Tensor | None = None
     kl_label: Tensor | None = None
+    posterior: Normal | None = None
+    """q(z | x, y), for terms that look at it."""
     latent: Tensor | None = None
     """The drawn latents, (cells, latent), for terms that look at them."""
     label_logits: Tensor | None = None
@@ -71,6 +74,22 @@ class ElboTerms:
         """Weighted sum of the terms, (cells,); the negative ELBO when both weights are 1."""
         total = self.reconstruction_gene + protein_weight * self.reconstruction_protein + kl_weight * self.kl_local
         return total if self.kl_library is None else total + self.kl_library
+
+
+@dataclass(frozen=True)
+class HiddenTerms:
+    """What is asked of the posterior that sees a part of a cell only, each (cells,)."""
+
+    matching: Tensor
+    """KL from the posterior that sees everything."""
+    reconstruction_protein: Tensor
+    """Negative log-probability of the measured proteins, the hidden ones included."""
+    label_logits: Tensor | None
+    """Logits of q(c | z), (cells, labels)."""
+
+    def loss(self, matching_weight: float, protein_weight: float) -> Tensor:
+        """Weighted sum, (cells,)."""
+        return matching_weight * self.matching + protein_weight * self.reconstruction_protein
 
 
 def log_normal(value: Tensor, normal: Normal) -> Tensor:

@@ -84,11 +84,17 @@ class TrainingPlan(L.LightningModule):
         config, kl_weight = self.config, self.kl_weight
         optimizer, *adversary_optimizer = self._optimizers()
 
-        terms: ElboTerms = self.module(cells, config.augmentation)
+        terms: ElboTerms = self.module(cells)
         loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
-        classification = self._classification(terms, cells.label)
+        classification = self._classification(terms.label_logits, cells.label)
         if classification is not None:
             loss = loss + config.classification_ratio * classification
+        if config.augmentation is not None and terms.posterior is not None:
+            hidden = self.module.hidden_view(cells, terms.posterior, config.augmentation)
+            loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
+            hidden_classification = self._classification(hidden.label_logits, cells.label)
+            if hidden_classification is not None:
+                loss = loss + config.classification_ratio * hidden_classification
         # The adversary matters while the divergences, which also mix batches, are still weak.
         adversary_weight = 1.0 - kl_weight / config.max_kl_weight
         if self.adversary is not None and adversary_weight > 0 and terms.latent is not None:
@@ -111,7 +117,7 @@ class TrainingPlan(L.LightningModule):
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
         terms: ElboTerms = self.module(cells)
-        classification = self._classification(terms, cells.label)
+        classification = self._classification(terms.label_logits, cells.label)
         self._log_terms("validation", terms, classification, cells.n_cells)
         if terms.label_logits is not None:
             self._validation_logits.append((terms.label_logits, cells.label))
@@ -170,12 +176,12 @@ class TrainingPlan(L.LightningModule):
     def _protein_weight(self, kl_weight: float) -> float:
         return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
 
-    def _classification(self, terms: ElboTerms, label: Tensor) -> Tensor | None:
+    def _classification(self, logits: Tensor | None, label: Tensor) -> Tensor | None:
         """CE(q(c | z), c*), the mean over the labelled cells; `None` where there are none."""
-        if terms.label_logits is None:
+        if logits is None:
             return None
         known = label != UNLABELLED
-        return F.cross_entropy(terms.label_logits[known], label[known]) if bool(known.any()) else None
+        return F.cross_entropy(logits[known], label[known]) if bool(known.any()) else None
 
     def _log_terms(self, split: str, terms: ElboTerms, classification: Tensor | None, n_cells: int) -> None:
         reconstruction = terms.reconstruction_gene + terms.reconstruction_protein

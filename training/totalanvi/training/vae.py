@@ -32,11 +32,13 @@ from totalanvi.training.inputs import EncoderInputs, hide, scaled_log_counts, sc
 from totalanvi.training.layers import FullyConnected
 from totalanvi.training.losses import (
     ElboTerms,
+    HiddenTerms,
     Normal,
     efficiency_penalty,
     gene_reconstruction,
     kl_background,
     kl_library,
+    kl_normals,
     kl_standard_normal,
     protein_reconstruction,
 )
@@ -265,46 +267,78 @@ class TotalVAE(nn.Module):
 
     # Objective
 
-    def forward(self, cells: CellBatch, hidden: Augmentation | None = None) -> ElboTerms:
-        """Terms of the ELBO of each cell, with one draw from the posterior.
-
-        Parameters
-        ----------
-        cells
-            A mini-batch.
-        hidden
-            What to hide from the encoder; nothing when `None`. The likelihood always scores what was measured.
-        """
+    def forward(self, cells: CellBatch) -> ElboTerms:
+        """Terms of the ELBO of each cell of a mini-batch, with one draw from the posterior."""
         inputs = EncoderInputs.of(cells, self.dims.n_batches)
-        batch = inputs.batch
-        q_z, q_library = self.encode(inputs if hidden is None else hide(inputs, hidden))
+        q_z, q_library = self.encode(inputs)
         z = q_z.sample()
         latent = self.transform(z)
 
         log_library = cells.library.clamp(min=1.0).log() if q_library is None else q_library.sample()
-        log_scale, dropout_logits = self.decode_genes(latent, batch)
-        proteins = self.decode_proteins(latent, batch)
+        log_scale, dropout_logits = self.decode_genes(latent, inputs.batch)
+        proteins = self.decode_proteins(latent, inputs.batch)
 
         return ElboTerms(
             reconstruction_gene=gene_reconstruction(cells.rna, log_library + log_scale, self.px_r, dropout_logits),
-            reconstruction_protein=protein_reconstruction(
-                cells.protein,
-                cells.measured,
-                log_background=proteins.sample_log_background() + self.log_efficiency(batch),
-                log_foreground_ratio=proteins.log_foreground_ratio,
-                log_theta=self.py_r,
-                background_logits=proteins.background_logits,
-            ),
+            reconstruction_protein=self._protein_reconstruction(cells, proteins, inputs.batch),
             kl_library=None if q_library is None else kl_library(q_library, self.library_prior[cells.batch]),
             kl_background=kl_background(
                 Normal(proteins.log_background_mean, proteins.log_background_scale),
                 Normal(self.background_pro_alpha.t()[cells.panel], self.background_pro_log_beta.t()[cells.panel].exp()),
                 cells.measured,
             )
-            + efficiency_penalty(self.log_efficiency(batch), cells.measured),
+            + efficiency_penalty(self.log_efficiency(inputs.batch), cells.measured),
+            posterior=q_z,
+            latent=latent,
             **self.latent_terms(q_z, z, latent, cells.label),
+        )
+
+    def hidden_view(self, cells: CellBatch, posterior: Normal, rates: Augmentation) -> HiddenTerms:
+        r"""What the encoder makes of the same cells when it sees less of them, as it will of queries.
+
+        .. math::
+
+            \mathrm{KL}(q(z \mid x, y, s) \| q(z \mid \tilde{x}, \tilde{y}))
+                - \mathbb{E}_{q(z \mid \tilde{x}, \tilde{y})} \log p(y \mid z, s)
+
+        On average over what is hidden, the first term is least where the partial posterior is the mixture of all full
+        posteriors that agree with what is seen: as wide as what RNA leaves open about the proteins. The full posterior
+        gets no gradient from it.
+
+        Parameters
+        ----------
+        cells
+            A mini-batch.
+        posterior
+            q(z | x, y, s) of these cells.
+        rates
+            What to hide.
+        """
+        inputs = EncoderInputs.of(cells, self.dims.n_batches)
+        q_hidden, _ = self.encode(hide(inputs, rates))
+        latent = self.transform(q_hidden.sample())
+        proteins = self.decode_proteins(latent, inputs.batch)
+        target = Normal(posterior.mean.detach(), posterior.scale.detach())
+        return HiddenTerms(
+            matching=kl_normals(target, q_hidden).sum(dim=-1),
+            reconstruction_protein=self._protein_reconstruction(cells, proteins, inputs.batch),
+            label_logits=self.label_logits(latent),
+        )
+
+    def label_logits(self, latent: Tensor) -> Tensor | None:
+        """Logits of q(c | z), (cells, labels); totalVI has none."""
+        return None
+
+    def _protein_reconstruction(self, cells: CellBatch, proteins: ProteinParameters, batch: Tensor) -> Tensor:
+        return protein_reconstruction(
+            cells.protein,
+            cells.measured,
+            log_background=proteins.sample_log_background() + self.log_efficiency(batch),
+            log_foreground_ratio=proteins.log_foreground_ratio,
+            log_theta=self.py_r,
+            background_logits=proteins.background_logits,
         )
 
     def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
         """KL terms of the latent space, here KL(q(z) ‖ N(0, I)); TotalANVI has its own."""
-        return {"kl_latent": kl_standard_normal(q_z), "latent": latent}
+        return {"kl_latent": kl_standard_normal(q_z)}
