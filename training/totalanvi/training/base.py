@@ -120,7 +120,10 @@ def model_config(**options: Any) -> ModelConfig:
         raise ArgumentError(
             f"unknown model options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
         )
-    return ModelConfig(**options)
+    # NumPy's numbers have no place in the checkpoint's JSON.
+    return ModelConfig(
+        **{name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    )
 
 
 def _library_prior(cells: Cells, n_batches: int) -> torch.Tensor:

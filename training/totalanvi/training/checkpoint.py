@@ -15,7 +15,7 @@ few that it did, through the very engine that will serve. No file is a pickle.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,8 +37,11 @@ from totalanvi.training.registry import Registry
 
 __all__ = ["Checkpoint", "ReferenceSample", "read_checkpoint", "sample_reference", "write_checkpoint"]
 
+_FORMAT = "totalanvi checkpoint"
 _VERSION = 1
 _MODEL, _CONFIG, _REGISTRY, _CELLS = "model.safetensors", "config.json", "registry.json", "cells.safetensors"
+_FILES = {_MODEL, _CONFIG, _REGISTRY, _CELLS}
+_SECTIONS = {"class": str, "model": dict, "training": dict, "history": dict, "versions": dict}
 _MOST_LANDMARKS = 2_000
 _MOST_HELD_OUT = 4_000
 _PACKAGES = ("totalanvi", "torch", "lightning", "anndata", "mudata", "numpy", "scipy")
@@ -89,7 +92,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = Fal
         )
         checkpoint.registry.write(temporary / _REGISTRY)
         config = {
-            "format": "totalanvi checkpoint",
+            "format": _FORMAT,
             "version": _VERSION,
             "class": checkpoint.kind,
             "model": checkpoint.model,
@@ -102,26 +105,45 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = Fal
             arrays = _cell_arrays("landmarks", checkpoint.sample.landmarks)
             save_arrays(arrays | _cell_arrays("held_out", checkpoint.sample.held_out), temporary / _CELLS)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(Path(name) / "previous")
         temporary.rename(folder)
 
 
 def require_writable(folder: Path, overwrite: bool) -> None:
-    """Refuse to write over what is not ours, before any work is done.
+    """Refuse a place that cannot be written, or holds what is not ours, before any work is done.
 
     Raises
     ------
     CheckpointError
-        When ``folder`` exists and may not be replaced.
+        When ``folder`` exists and may not be replaced, or cannot be made.
     """
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        why = "which may not be written" if above.is_dir() else "which is a file"
+        raise CheckpointError(
+            f"expected a folder in which to make {folder}, found {above}, {why}: choose another folder."
+        )
     if not folder.exists():
         return
     if not overwrite:
         raise CheckpointError(f"{folder} exists already: choose another folder, or overwrite it (--overwrite).")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _CONFIG).exists()):
-        raise CheckpointError(
-            f"{folder} exists and is not a checkpoint: it will not be replaced. Choose another folder."
-        )
+    if folder.is_dir():
+        found = {file.name for file in folder.iterdir()}
+        strange = sorted(found - _FILES)
+        if not found or (not strange and _is_checkpoint(folder)):
+            return
+        holds = f" (it holds {', '.join(strange[:3])})" if strange else ""
+    else:
+        holds = " (it is a file)"
+    raise CheckpointError(f"{folder} is not a checkpoint{holds}: it will not be replaced. Choose another folder.")
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == _FORMAT
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -138,13 +160,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"expected a checkpoint at {folder}, found {found}: give the folder that `train` wrote.")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
-        if config["format"] != "totalanvi checkpoint":
-            raise KeyError(config["format"])
+        if config["format"] != _FORMAT:
+            raise ValueError(f"format {config['format']!r}")
         if config["version"] > _VERSION:
             raise CheckpointError(
                 f"expected a checkpoint of version {_VERSION} or older, {folder} has "
                 f"{config['version']}: upgrade totalanvi."
             )
+        wrong = [name for name, kind in _SECTIONS.items() if not isinstance(config[name], kind)]
+        if wrong:
+            raise TypeError(f"{', '.join(wrong)} of another type in {_CONFIG}")
         weights = load_file(folder / _MODEL)
         sample = None
         if (folder / _CELLS).exists():
@@ -160,7 +185,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             versions=config["versions"],
             sample=sample,
         )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(

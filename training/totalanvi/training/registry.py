@@ -100,7 +100,7 @@ class Registry:
                 "totalanvi."
             )
         try:
-            return cls(**{name: _as_tuples(value) if name != "setup" else value for name, value in fields.items()})
+            return cls(**_as_tuples(fields))
         except TypeError as error:
             raise CheckpointError(
                 f"{path} is not a registry that this version knows ({error}): train again."
@@ -108,4 +108,6 @@ class Registry:
 
 
 def _as_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_tuples(item) for name, item in value.items()}
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value

@@ -92,13 +92,16 @@ class SavableModel(TrainableModel):
             )
         model = cls.__new__(cls)
         model.registry = checkpoint.registry
-        setup = dict(checkpoint.registry.setup)
-        model._setup = Setup(**{**setup, "unlabeled": tuple(setup["unlabeled"])})
-        model.module = cls._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
         try:
+            model._setup = Setup(**checkpoint.registry.setup)
+            model.module = cls._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
             model.module.load_state_dict(checkpoint.weights)
-        except RuntimeError as error:
-            raise CheckpointError(f"the weights in {dir_path} do not fit its config.json: {error}") from error
+        except (RuntimeError, LookupError, TypeError, ValueError) as error:
+            first = " ".join(str(error).split("\n\t")[:2])  # torch names every weight
+            raise CheckpointError(
+                f"expected a checkpoint at {dir_path} whose files belong together, found some that do not ({first}): "
+                "train again, or restore the folder."
+            ) from error
         model.module.eval()
         model.adata = adata
         model._cells = None if adata is None else read_cells(adata, model._setup, model.registry)

@@ -159,7 +159,9 @@ def _training_config(options: dict[str, Any]) -> TrainingConfig:
         raise ArgumentError(
             f"unknown training options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
         )
-    return replace(TrainingConfig(), **options)
+    # NumPy's numbers have no place in Lightning's arguments, nor in the checkpoint's JSON.
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
+    return replace(TrainingConfig(), **plain)
 
 
 def _default_epochs(n_cells: int) -> int:

@@ -1,0 +1,306 @@
+"""Checkpoints: what is written is what is read, nothing of it is a pickle, and nothing else is ever deleted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mudata as md
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from tests.support.reference_cells import draw_cells
+
+from totalanvi.training import TOTALANVI, TOTALVI
+from totalanvi.training.checkpoint import read_checkpoint, sample_reference
+from totalanvi.training.data import Cells
+from totalanvi.training.errors import CheckpointError
+
+FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
+
+
+@pytest.fixture(scope="module")
+def saved(trained: TOTALANVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `trained`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
+    trained.save(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(saved: Path, tmp_path: Path) -> Path:
+    """A copy to do things to."""
+    shutil.copytree(saved, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+# What is written is what is read
+
+
+def test_predictions_survive_to_the_bit(trained: TOTALANVI, saved: Path, reference: md.MuData) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference)
+    assert np.array_equal(loaded.predict(soft=True), trained.predict(soft=True))
+    assert np.array_equal(loaded.get_latent_representation(), trained.get_latent_representation())
+    for name, weight in trained.module.state_dict().items():
+        assert torch.equal(loaded.module.state_dict()[name], weight), name
+    assert loaded.registry == trained.registry
+    assert loaded.module.config == trained.module.config
+    assert repr(loaded) == repr(trained)
+    assert loaded.is_trained
+
+
+def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
+    loaded = TOTALANVI.load(saved)
+    assert loaded.history.keys() == trained.history.keys()
+    for name, frame in trained.history.items():
+        assert loaded.history[name].equals(frame), name
+
+
+def test_it_says_how_it_was_made(saved: Path, reference: md.MuData) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    assert config["format"] == "totalanvi checkpoint"
+    assert config["version"] == 1
+    assert config["class"] == "TOTALANVI"
+    assert config["versions"]["torch"] == torch.__version__
+    training = config["training"]
+    assert training["n_cells"] == reference.n_obs
+    assert training["n_train"] + training["n_validation"] == reference.n_obs
+    assert training["n_labelled"] == int((reference["rna"].obs["known"] != "unknown").sum())
+    assert training["n_epochs"] == 20
+    assert len(training["data_digest"]) == 64
+
+
+def test_no_file_is_a_pickle(saved: Path) -> None:
+    assert sorted(file.name for file in saved.iterdir()) == FILES
+    for file in saved.iterdir():
+        head = file.read_bytes()[:16]
+        # A zip (torch.save) begins with PK, a pickle with \x80; a safetensors header is JSON after its length.
+        assert head[8:9] == b"{" if file.suffix == ".safetensors" else head[:1] == b"{"
+
+
+def test_its_cells_are_those_of_the_split(trained: TOTALANVI, saved: Path) -> None:
+    sample = read_checkpoint(saved).sample
+    assert len(sample.landmarks) == len(trained.train_indices)
+    assert len(sample.held_out) == len(trained.validation_indices) > 0
+    cells = trained._cells[trained.validation_indices]
+    assert (sample.held_out.rna != cells.rna).nnz == 0
+    for name in ("protein", "measured", "batch", "panel", "label"):
+        assert np.array_equal(getattr(sample.held_out, name), getattr(cells, name)), name
+
+
+def test_a_loaded_model_saves_what_it_loaded(saved: Path, tmp_path: Path) -> None:
+    TOTALANVI.load(saved).save(tmp_path / "again")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes(), name
+
+
+def test_a_model_that_was_not_trained(reference: md.MuData, tmp_path: Path) -> None:
+    TOTALVI(reference, n_hidden=8, empirical_protein_background_prior=False).save(tmp_path / "fresh")
+    loaded = TOTALVI.load(tmp_path / "fresh")
+    assert not loaded.is_trained
+    assert not (tmp_path / "fresh" / "cells.safetensors").exists()
+
+
+def test_training_goes_on_after_loading(saved: Path, reference: md.MuData) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference)
+    before = {name: weight.clone() for name, weight in loaded.module.state_dict().items()}
+    loaded.train(max_epochs=1, accelerator="cpu", progress=False)
+    after = loaded.module.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_numbers_of_numpy_have_a_place(reference: md.MuData, tmp_path: Path) -> None:
+    model = TOTALVI(reference, n_latent=np.int64(4), n_hidden=8, empirical_protein_background_prior=False)
+    model.train(max_epochs=np.int64(1), lr=np.float32(0.01), seed=np.int64(4), accelerator="cpu", progress=False)
+    model.save(tmp_path / "checkpoint")
+    assert read_checkpoint(tmp_path / "checkpoint").training["options"]["seed"] == 4
+
+
+# Landmarks
+
+
+def many_cells(sizes: list[int]) -> Cells:
+    cells = draw_cells(n_cells=sum(sizes))
+    return Cells(**{**cells.__dict__, "label": np.repeat(np.arange(len(sizes)) - 1, sizes)})
+
+
+def test_rare_labels_are_among_the_landmarks() -> None:
+    cells = many_cells([2_000, 4_000, 30])
+    train, held_out = np.arange(6_030), np.arange(5)
+    sample = sample_reference(cells, train, held_out)
+    sizes = np.bincount(sample.landmarks.label + 1)
+    assert sizes.sum() <= 2_000
+    assert sizes[2] == 30
+    assert sizes[0] / sizes[1] == pytest.approx(0.5**0.5, rel=0.01)
+    again = sample_reference(cells, train, held_out)
+    assert np.array_equal(again.landmarks.protein, sample.landmarks.protein)
+
+
+def test_few_cells_are_all_kept_and_many_held_out_are_not() -> None:
+    cells = many_cells([10, 4_200])
+    sample = sample_reference(cells, np.arange(10), np.arange(10, 4_210))
+    assert len(sample.landmarks) == 10
+    assert len(sample.held_out) == 4_000
+
+
+# Overwriting
+
+
+def test_nothing_is_overwritten_unasked(trained: TOTALANVI, checkpoint: Path) -> None:
+    before = (checkpoint / "config.json").read_bytes()
+    with pytest.raises(
+        CheckpointError, match=r"exists already: choose another folder, or overwrite it \(--overwrite\)"
+    ):
+        trained.save(checkpoint)
+    assert (checkpoint / "config.json").read_bytes() == before
+
+
+def test_a_checkpoint_may_be_replaced(trained_totalvi: TOTALVI, checkpoint: Path) -> None:
+    trained_totalvi.save(checkpoint, overwrite=True)
+    assert read_checkpoint(checkpoint).kind == "TOTALVI"
+    assert sorted(file.name for file in checkpoint.iterdir()) == FILES
+    assert [file.name for file in checkpoint.parent.iterdir()] == ["copy"]
+
+
+def test_an_empty_folder_may_be_used(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    trained_totalvi.save(tmp_path / "empty", overwrite=True)
+    assert read_checkpoint(tmp_path / "empty").kind == "TOTALVI"
+
+
+def test_folders_above_are_made(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
+    trained_totalvi.save(tmp_path / "a" / "b")
+    assert read_checkpoint(tmp_path / "a" / "b").kind == "TOTALVI"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"thesis.docx": "years"}, r"is not a checkpoint \(it holds thesis\.docx\): it will not be replaced"),
+        ({"config.json": '{"hidden_size": 768}'}, "is not a checkpoint: it will not be replaced"),
+        ({"config.json": "[]"}, "is not a checkpoint: it will not be replaced"),
+        ({"config.json": '{"format": "totalanvi checkpoint"}', "notes.txt": "mine"}, r"it holds notes\.txt"),
+    ],
+)
+def test_a_foreign_folder_is_never_deleted(
+    trained_totalvi: TOTALVI, tmp_path: Path, content: dict[str, str], message: str
+) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for name, text in content.items():
+        (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        trained_totalvi.save(folder, overwrite=True)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == content
+
+
+def test_a_file_is_no_folder(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint \(it is a file\)"):
+        trained_totalvi.save(tmp_path / "file", overwrite=True)
+    with pytest.raises(
+        CheckpointError, match=r"expected a folder in which to make .*, which is a file: choose another"
+    ):
+        trained_totalvi.save(tmp_path / "file" / "checkpoint")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_fails_leaves_nothing_behind(reference: md.MuData, tmp_path: Path) -> None:
+    model = TOTALVI(reference, n_hidden=8, empirical_protein_background_prior=False)
+    model._training = {"options": object()}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        model.save(tmp_path / "checkpoint")
+    assert not list(tmp_path.iterdir())
+
+
+# Reading what is not whole
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file(checkpoint: Path, name: str) -> None:
+    cut(checkpoint / name)
+    with pytest.raises(CheckpointError, match=r"expected .*, could not read it .*: train again, or restore the f"):
+        TOTALANVI.load(checkpoint)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "registry.json"])
+def test_a_missing_file(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    with pytest.raises(
+        CheckpointError, match=name.replace(".", r"\.") if name != "model.safetensors" else "No such file"
+    ):
+        TOTALANVI.load(checkpoint)
+
+
+def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "config.json",
+            lambda c: c.update(version=2),
+            r"expected a checkpoint of version 1 or older, .* has 2: upgrade",
+        ),
+        (
+            "registry.json",
+            lambda c: c.update(version=2),
+            r"expected a registry of version 1 or older .* found version 2",
+        ),
+        ("registry.json", lambda c: c.pop("version"), r"found version None"),
+        ("config.json", lambda c: c.update(format="other"), r"could not read it \(ValueError: format 'other'\)"),
+        ("config.json", lambda c: c.update(version="1"), r"could not read it \(TypeError"),
+        ("config.json", lambda c: c.pop("training"), r"could not read it \(KeyError: 'training'\)"),
+        ("config.json", lambda c: c.update(model=[], history=3), r"model, history of another type in config\.json"),
+        (
+            "config.json",
+            lambda c: c["model"].update(n_latent=9),
+            r"whose files belong together, .*size mismatch for [^:]*: [^:]*: train",
+        ),
+        ("config.json", lambda c: c["model"].update(n_latent="x"), r"whose files belong together"),
+        ("config.json", lambda c: c["model"].update(depth=9), r"belong together, .* \(unknown model options depth: "),
+        ("registry.json", lambda c: c["genes"].pop(), r"whose files belong together"),
+        ("registry.json", lambda c: c.pop("genes"), r"is not a registry that this version knows"),
+        ("registry.json", lambda c: c["setup"].pop("kind"), r"whose files belong together"),
+        ("registry.json", lambda c: c["setup"].update(colour=1), r"whose files belong together"),
+    ],
+)
+def test_altered_files(
+    checkpoint: Path, name: str, change: Callable[[dict[str, object]], object], message: str
+) -> None:
+    edit(checkpoint / name, change)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        TOTALANVI.load(checkpoint)
+    assert caught.value.exit_code == 2
+
+
+def test_cells_without_an_array(checkpoint: Path) -> None:
+    arrays = load_file(checkpoint / "cells.safetensors")
+    del arrays["held_out.label"]
+    save_file(arrays, checkpoint / "cells.safetensors")
+    with pytest.raises(CheckpointError, match=r"KeyError: 'held_out\.label'"):
+        read_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_of_another_class(saved: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"expected a checkpoint of TOTALVI .* found one of TOTALANVI: load it with"
+    ):
+        TOTALVI.load(saved)
+
+
+@pytest.mark.parametrize(("name", "found"), [("nowhere", "no such folder"), ("", r"a folder without config\.json")])
+def test_no_checkpoint_at_all(tmp_path: Path, name: str, found: str) -> None:
+    with pytest.raises(CheckpointError, match=f"expected a checkpoint at .*, found {found}: give the folder"):
+        TOTALANVI.load(tmp_path / name)
