@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
@@ -55,7 +57,9 @@ def expected_calibration_error(confidence: Array, right: npt.NDArray[np.bool_], 
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def protein_correlations(observed: Array, imputed: Array, ranks: bool = False) -> Array:
+def protein_correlations(
+    observed: npt.NDArray[np.floating[Any]], imputed: npt.NDArray[np.floating[Any]], ranks: bool = False
+) -> Array:
     """Correlate log1p(imputed) with log1p(observed), one figure per protein (proteins,).
 
     Pearson, or Spearman with ``ranks``. A protein that either side holds constant has no correlation and gives 0.
@@ -65,4 +69,5 @@ def protein_correlations(observed: Array, imputed: Array, ranks: bool = False) -
         left, right = rankdata(left, axis=0), rankdata(right, axis=0)
     left, right = left - left.mean(axis=0), right - right.mean(axis=0)
     norms = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))
-    return np.divide((left * right).sum(axis=0), norms, out=np.zeros_like(norms), where=norms > 0)
+    correlations: Array = np.divide((left * right).sum(axis=0), norms, out=np.zeros_like(norms), where=norms > 0)
+    return correlations

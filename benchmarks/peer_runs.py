@@ -43,7 +43,7 @@ def run(name: str, folder: Path, seed: int, max_epochs: int, threads: int) -> An
     peer = PEERS[name]
     output = folder / (f"{name}-epochs{max_epochs}.npz" if peer.epochs else f"{name}.npz")
     if not output.exists():
-        command = [PYTHON, "-W", "ignore", HERE / "peers" / peer.script, folder, "--output", output]
+        command: list[str | Path] = [PYTHON, "-W", "ignore", HERE / "peers" / peer.script, folder, "--output", output]
         command += ["--seed", str(seed), "--max-epochs", str(max_epochs), "--threads", str(threads)]
         command += ["--variant", peer.variant] if peer.variant else []
         limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), str(threads))

@@ -36,34 +36,32 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         seconds[step] = time.perf_counter() - started
 
     checkpoint, bundle = work / "checkpoint", work / "bundle"
-    unlabelled = [part for value in task.unlabelled for part in ("--unlabeled", value)]
+    unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
     batch = ["--batch", task.batch_key] if task.batch_key else []
-    totalanvi(
-        "train",
-        *("train", folder / task.reference, "--labels", task.labels_key, *unlabelled, *batch),
-        *("--proteins", task.proteins_key, "--max-epochs", str(max_epochs), "--seed", str(task.seed)),
-        *("-o", checkpoint),
-    )
+    options = ["--labels", task.labels_key, *unlabelled, *batch, "--proteins", task.proteins_key]
+    options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
+    totalanvi("train", "train", folder / task.reference, *options, "-o", checkpoint)
     totalanvi("export", "export", checkpoint, "-o", bundle)
 
     tables: dict[str, pd.DataFrame] = {}
 
-    def map_query(mode: str, *options: str) -> pd.DataFrame:
-        step = "-".join(["map", mode, *(option for option in options if not option.startswith("-"))])
+    def map_query(step: str, mode: str, *options: str) -> pd.DataFrame:
         output = work / f"{step}.parquet"
         proteins = task.proteins_key if mode == "protein" else "none"
         totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
-        return pd.read_parquet(output).set_index("cell_id").loc[truth.cell_ids]
+        cells: pd.DataFrame = pd.read_parquet(output).set_index("cell_id")
+        return cells.loc[truth.cell_ids.tolist()]
 
     imputed: dict[str, npt.NDArray[np.float32]] = {}
     for mode in task.queries:
         if mode == "rna" and len(truth.protein_names):
+            columns = [PROTEIN + name for name in truth.protein_names]
             for background in ("include", "exclude"):
-                tables[mode] = map_query(mode, "--background", background, "--samples", str(SAMPLES))
-                columns = [PROTEIN + name for name in truth.protein_names]
+                options = ["--background", background, "--samples", str(SAMPLES)]
+                tables[mode] = map_query(f"map_{mode}_{background}", mode, *options)
                 imputed[background] = tables[mode][columns].to_numpy(dtype=np.float32)
         else:
-            tables[mode] = map_query(mode, "--no-impute")
+            tables[mode] = map_query(f"map_{mode}", mode, "--no-impute")
     labels = json.loads((bundle / "manifest.json").read_text())["labels"]
     return Answers(
         labels=np.array(labels, dtype=str),
