@@ -224,5 +224,12 @@ def cell_loader(
         batches = BatchSampler(range(len(indices)), batch_size, drop_last=False)
     else:
         batches = _ShuffledBatches(len(indices), batch_size, shuffle_seed)
-    loader: DataLoader[Any] = DataLoader(CellDataset(cells, indices), sampler=batches, batch_size=None)
+    loader: DataLoader[Any] = DataLoader(
+        CellDataset(cells, indices),
+        sampler=batches,
+        batch_size=None,
+        # A loader draws a seed for its workers whenever it is iterated. Drawn from the global generator, it would shift
+        # the numbers of a resumed run, which iterates at another moment.
+        generator=torch.Generator(),
+    )
     return loader

@@ -72,9 +72,9 @@ def fit(
         plugins.append(SafeCheckpointIO())
         every.append(_keep_last(resume_folder))
         resume_from = resume_folder / RESUME_FILE if (resume_folder / RESUME_FILE).exists() else None
-    plan = TrainingPlan(module, config)
     with _quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.seed)
+        plan = TrainingPlan(module, config)
         trainer = L.Trainer(
             **{
                 "accelerator": accelerator,

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 
 from totalanvi.training.config import TrainingConfig
 from totalanvi.training.data import UNLABELLED, CellBatch
+from totalanvi.training.errors import CheckpointError
 from totalanvi.training.layers import FullyConnected
 from totalanvi.training.losses import ElboTerms
 from totalanvi.training.vae import TotalVAE
@@ -155,11 +156,28 @@ class TrainingPlan(L.LightningModule):
     # A resumed run draws the same numbers as one that was not interrupted.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers."""
+        """Keep the options and the state of the random numbers."""
+        checkpoint["options"] = self.config.to_dict()
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state of the random numbers once training starts."""
+        """Take up the state of the random numbers once training starts.
+
+        Raises
+        ------
+        CheckpointError
+            When the interrupted run was one of another model, or had other options; it may have had fewer epochs.
+        """
+        kept = checkpoint.get("options", {}) | {"max_epochs": self.config.max_epochs}
+        differ = [name for name, value in self.config.to_dict().items() if kept.get(name) != value]
+        shapes = {name: weight.shape for name, weight in self.state_dict().items()}
+        if {name: weight.shape for name, weight in checkpoint.get("state_dict", {}).items()} != shapes:
+            differ.append("the shape of its weights")
+        if differ:
+            raise CheckpointError(
+                f"expected an interrupted run of this model with these options, found one of another "
+                f"({', '.join(differ)} differ): resume with what it was started with, or name another folder."
+            )
         self._rng_state = checkpoint["rng_state"]
 
     def on_train_start(self) -> None:

@@ -47,12 +47,13 @@ class SafeCheckpointIO(CheckpointIO):
         try:
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                state = json.loads(file.metadata()[_STATE])
+                decoded = _decode(json.loads(file.metadata()[_STATE]), tensors)
+                if not isinstance(decoded, dict):
+                    raise TypeError("no state in it")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"expected an interrupted run at {path}, could not read it ({error}): start without resuming."
             ) from error
-        decoded: dict[str, Any] = _decode(state, tensors)
         return decoded
 
     def remove_checkpoint(self, path: Any) -> None:
