@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,15 @@ from totalanvi.training.errors import ArgumentError
 from totalanvi.training.layers import NormKind
 
 __all__ = ["Augmentation", "ModelConfig", "TrainingConfig"]
+
+
+def _require_range(options: object, names: tuple[str, ...], least: float, most: float = math.inf) -> None:
+    """Refuse options outside ``[least, most]``; options that are `None` are not asked for."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise ArgumentError(f"{name} must be {allowed}, found {value}: give such a number.")
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,14 @@ class Augmentation:
     unknown_batch: float = 1.0
     thinning: float = 0.0
     thinning_floor: float = 0.25
+
+    def __post_init__(self) -> None:
+        _require_range(self, ("no_panel", "part_panel", "unknown_batch", "thinning", "thinning_floor"), 0, 1)
+        if self.no_panel + self.part_panel > 1 + 1e-9:
+            raise ArgumentError(
+                "no_panel and part_panel are shares of the same cells, expected 1 in all at most, found "
+                f"{self.no_panel} and {self.part_panel}: lower one of them."
+            )
 
 
 @dataclass(frozen=True)
@@ -88,10 +106,9 @@ class ModelConfig:
     n_enumerated_labels: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ArgumentError(f"{name} must be at least 1, found {value}: give a positive whole number.")
+        sizes = ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels")
+        _require_range(self, sizes, 1)
+        _require_range(self, ("dropout_rate_encoder", "dropout_rate_decoder"), 0, 1)
         allowed = {
             "gene_likelihood": ("nb", "zinb"),
             "latent_distribution": ("normal", "ln"),
@@ -173,11 +190,11 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_size"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ArgumentError(f"{name} must be at least 1, found {value}: give a positive whole number.")
-        if self.lr <= 0:
+        _require_range(self, ("max_epochs", "batch_size"), 1)
+        patience = ("early_stopping_patience", "lr_patience", "n_epochs_kl_warmup", "n_steps_kl_warmup", "seed")
+        weights = ("max_kl_weight", "pro_recons_weight", "classification_ratio", "matching_weight", "weight_decay")
+        _require_range(self, (*patience, *weights), 0)
+        if not 0 < self.lr < math.inf:
             raise ArgumentError(f"lr must be above 0, found {self.lr}: 0.004 is the default.")
 
     def to_dict(self) -> dict[str, Any]:

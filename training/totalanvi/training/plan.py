@@ -69,20 +69,20 @@ class TrainingPlan(L.LightningModule):
         self._rng_state: Tensor | None = None
 
     @property
-    def kl_weight(self) -> float:
-        """Weight of the divergences at this point of the warm-up."""
+    def warm_up(self) -> float:
+        """How much of the warm-up is done, from 0 to 1."""
         config = self.config
         if config.n_epochs_kl_warmup:
-            progress = self.current_epoch / config.n_epochs_kl_warmup
-        elif config.n_steps_kl_warmup:
-            progress = self.global_step / config.n_steps_kl_warmup
-        else:
-            progress = 1.0
-        return config.max_kl_weight * min(1.0, progress)
+            return min(1.0, self.current_epoch / config.n_epochs_kl_warmup)
+        if config.n_steps_kl_warmup:
+            # Not `global_step`: that one counts the adversary's steps too.
+            return min(1.0, self.trainer.fit_loop.total_batch_idx / config.n_steps_kl_warmup)
+        return 1.0
 
     def training_step(self, cells: CellBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
-        config, kl_weight = self.config, self.kl_weight
+        config, warm_up = self.config, self.warm_up
+        kl_weight = config.max_kl_weight * warm_up
         optimizer, *adversary_optimizer = self._optimizers()
 
         terms: ElboTerms = self.module(cells)
@@ -97,7 +97,7 @@ class TrainingPlan(L.LightningModule):
             if hidden_classification is not None:
                 loss = loss + config.classification_ratio * hidden_classification
         # The adversary matters while the divergences, which also mix batches, are still weak.
-        adversary_weight = 1.0 - kl_weight / config.max_kl_weight
+        adversary_weight = 1.0 - warm_up
         if self.adversary is not None and adversary_weight > 0 and terms.latent is not None:
             loss = loss + adversary_weight * self.adversary.loss(terms.latent, cells.batch, fool=True)
 

@@ -1,0 +1,43 @@
+"""Options out of range are refused where they are given, by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from totalanvi.training import ArgumentError, Augmentation, ModelConfig, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (ModelConfig, {"n_latent": 0}, "n_latent must be at least 1, found 0: give such a number"),
+        (ModelConfig, {"n_layers_decoder": -1}, "n_layers_decoder must be at least 1, found -1"),
+        (ModelConfig, {"dropout_rate_encoder": 1.5}, r"dropout_rate_encoder must be from 0 to 1, found 1\.5"),
+        (ModelConfig, {"gene_likelihood": "poisson"}, "must be one of nb, zinb, found 'poisson': choose one"),
+        (ModelConfig, {"norm_encoder": "group"}, "norm_encoder must be one of layer, batch, none, found 'group'"),
+        (TrainingConfig, {"max_epochs": 0}, "max_epochs must be at least 1, found 0"),
+        (TrainingConfig, {"lr": 0.0}, r"lr must be above 0, found 0\.0"),
+        (TrainingConfig, {"lr": float("nan")}, "lr must be above 0, found nan"),
+        (TrainingConfig, {"seed": -1}, "seed must be at least 0, found -1"),
+        (TrainingConfig, {"classification_ratio": -1.0}, r"classification_ratio must be at least 0, found -1\.0"),
+        (TrainingConfig, {"n_epochs_kl_warmup": -5}, "n_epochs_kl_warmup must be at least 0, found -5"),
+        (Augmentation, {"no_panel": 1.1}, r"no_panel must be from 0 to 1, found 1\.1"),
+        (Augmentation, {"thinning_floor": float("nan")}, "thinning_floor must be from 0 to 1, found nan"),
+        (
+            Augmentation,
+            {"no_panel": 0.7, "part_panel": 0.6},
+            r"expected 1 in all at most, found 0\.7 and 0\.6: lower one",
+        ),
+    ],
+)
+def test_options_out_of_range(kind: type, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        kind(**options)
+
+
+@pytest.mark.parametrize("config", [ModelConfig(), TrainingConfig(), TrainingConfig(augmentation=None)])
+def test_options_are_plain_json(config: Any) -> None:
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
