@@ -1,0 +1,266 @@
+"""From a checkpoint to a bundle: the one function that writes what `totalanvi.serving.bundle` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from totalanvi.export.errors import ExportError, TargetError
+from totalanvi.export.graphs import graphs_of
+from totalanvi.export.held_out import Evaluation, evaluate
+from totalanvi.export.onnx import export_graph
+from totalanvi.export.parity import check_parity
+from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
+from totalanvi.export.reference_map import map_coordinates
+from totalanvi.export.source import Source, read_source
+from totalanvi.serving.bundle import (
+    CLASSIFIER,
+    ENCODER,
+    MANIFEST_FILE,
+    PROTEINS,
+    REFERENCE_FILE,
+    REQUIRED_FILES,
+    SCHEMA_VERSION,
+    Bundle,
+    Calibration,
+    FileRecord,
+    Genes,
+    Manifest,
+    Provenance,
+    ReferenceArrays,
+    hash_files,
+    write_manifest,
+)
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.training.registry import Registry
+
+__all__ = ["export_bundle"]
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+"""What a model store takes."""
+
+_ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
+_PACKAGES = ("totalanvi", "torch", "onnx", "onnxscript", "numpy", "scipy")
+_N_VERIFIED = 64
+_VERIFIED_WITHIN = 1e-3
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    output: str | Path,
+    name: str | None = None,
+    version: str | None = None,
+    overwrite: bool = False,
+    *,
+    report: Callable[[str], None] | None = None,
+) -> Path:
+    """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
+
+    Parameters
+    ----------
+    checkpoint
+        Folder that ``train`` wrote.
+    output
+        Folder to make. It appears when all of it is there and was opened once.
+    name
+        Name of the reference: small letters, digits, ``.``, ``-`` and ``_``; the output folder's by default.
+    version
+        Version of the reference; by default the first digits of a digest of what is in it.
+    overwrite
+        Replace a bundle that is there.
+    report
+        Called with a line about each step.
+
+    Returns
+    -------
+    The bundle's folder.
+
+    Raises
+    ------
+    ExportError
+        When the checkpoint cannot be served, the output may not be written, or a graph does not compute what torch
+        computes.
+    CheckpointError
+        When the checkpoint is not whole.
+
+    Examples
+    --------
+    >>> export_bundle("checkpoint/", "bundle/", name="pbmc")  # doctest: +SKIP
+    PosixPath('bundle')
+    """
+    say = report or (lambda line: None)
+    target = Path(output)
+    name = _checked_name(target, name, version)
+    _require_writable(target, overwrite)
+    source = read_source(Path(checkpoint))
+    _make_parents(target)
+    with staged(OutputPlan(target, "parts")) as folder:
+        folder.mkdir()
+        for graph in graphs_of(source.module):
+            say(f"Writing {graph.signature.file}")
+            export_graph(graph, folder)
+        draft = _draft(folder, source, name)
+        say("Comparing with torch")
+        parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out))
+        say("Mapping the reference's own cells to calibrate")
+        evaluation = evaluate(draft, source.sample)
+        say("Drawing the map")
+        arrays = _reference_arrays(source, evaluation)
+        arrays.save(folder / REFERENCE_FILE, draft.manifest)
+        files = hash_files(folder, REQUIRED_FILES)
+        manifest = draft.manifest.model_copy(
+            update={
+                "version": version or _content_version(files),
+                "calibration": evaluation.calibration,
+                "parity": parity,
+                "files": files,
+            }
+        )
+        write_manifest(folder, manifest)
+        say("Opening what was written")
+        _require_served(folder, source)
+    return target
+
+
+def _checked_name(target: Path, name: str | None, version: str | None) -> str:
+    if name is None:
+        # The folder's name, as far as a store takes it.
+        name = re.sub(r"[^a-z0-9]+", "-", target.resolve().name.lower()).strip("-")[:63].strip("-") or "reference"
+    for what, value, pattern in (("name", name, _NAME), ("version", version, _VERSION)):
+        if value is not None and not pattern.fullmatch(value):
+            letters = "small letters" if pattern is _NAME else "letters"
+            raise TargetError(
+                f"{what}: expected at most 63 {letters}, digits, '.', '-' and '_', with a letter or a digit at either "
+                f"end, found {value!r}; choose another."
+            )
+    return name
+
+
+def _require_writable(target: Path, overwrite: bool) -> None:
+    """Judge the output before any work is done."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
+    # `model.yaml` is what a model store adds.
+    foreign = sorted({entry.name for entry in target.iterdir()} - {MANIFEST_FILE, *REQUIRED_FILES, "model.yaml"})
+    if foreign:
+        raise TargetError(
+            f"{target}: expected a folder that does not exist, or holds a bundle alone; found {foreign[0]!r} in it, "
+            "which would be lost; choose another."
+        )
+    if not overwrite:
+        raise TargetError(
+            f"{target}: expected a folder that does not exist, found one; choose another, or allow to replace it "
+            "(--overwrite)."
+        )
+
+
+def _make_parents(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(
+            f"{target}: expected a place where a folder can be made, found that it cannot ({error.strerror}); choose "
+            "another, or change its permissions."
+        ) from error
+
+
+def _draft(folder: Path, source: Source, name: str) -> Bundle:
+    """Describe a bundle whose graphs are there, but not yet its calibration and map: enough to run its engine."""
+    registry, training = source.registry, source.training
+    uncalibrated = Calibration(temperature=1, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        version="draft",
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        genes=Genes(names=list(registry.genes), ensembl_ids=_ensembl_ids(registry)),
+        proteins=list(registry.proteins),
+        labels=list(registry.labels),
+        batches=list(registry.batches),
+        protein_batches=[list(row) for row in registry.batch_proteins],
+        n_latent=source.module.config.n_latent,
+        input_transform="log1p_mean_scaled",
+        calibration={"protein": uncalibrated, "rna": uncalibrated},
+        provenance=Provenance(
+            data_digest=training["data_digest"],
+            n_cells=training["n_cells"],
+            n_labelled=training["n_labelled"],
+            versions=_versions(),
+            model=source.module.config.to_dict(),
+            training={**training, "versions": source.versions},
+        ),
+        parity=[],
+        files=hash_files(folder, [graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS)]),
+    )
+    return Bundle(folder, manifest, _empty_reference(manifest), digest="")
+
+
+def _empty_reference(manifest: Manifest) -> ReferenceArrays:
+    """Return what the engine opens with before there is a map: one landmark, one distance."""
+    return ReferenceArrays(
+        latent=np.zeros((1, manifest.n_latent), np.float32),
+        label=np.full(1, -1, np.int32),
+        coordinates=np.zeros((1, 2), np.float32),
+        gene_share=np.empty(0, np.float32),
+        protein_share=np.empty(0, np.float32),
+        novelty_protein=np.ones(1, np.float32),
+        novelty_rna=np.ones(1, np.float32),
+    )
+
+
+def _reference_arrays(source: Source, evaluation: Evaluation) -> ReferenceArrays:
+    everyone = joined(source.sample.landmarks, source.sample.held_out)
+    return ReferenceArrays(
+        latent=evaluation.landmark_latent,
+        label=source.sample.landmarks.label.astype(np.int32),
+        coordinates=map_coordinates(evaluation.landmark_latent),
+        gene_share=gene_share(everyone),
+        protein_share=protein_share(everyone),
+        novelty_protein=evaluation.distances["protein"],
+        novelty_rna=evaluation.distances["rna"],
+    )
+
+
+def _ensembl_ids(registry: Registry) -> list[str | None] | None:
+    """Keep what is an Ensembl id and names one gene alone; columns of real references hold other things, too."""
+    if registry.ensembl_ids is None:
+        return None
+    counts = Counter(registry.ensembl_ids)
+    return [name if _ENSEMBL_ID.fullmatch(name) and counts[name] == 1 else None for name in registry.ensembl_ids]
+
+
+def _versions() -> dict[str, str]:
+    import onnxruntime
+
+    # ONNX Runtime is installed under one of several names.
+    return {name: metadata.version(name) for name in _PACKAGES} | {"onnxruntime": onnxruntime.__version__}
+
+
+def _content_version(files: Mapping[str, FileRecord]) -> str:
+    digests = "".join(files[name].sha256 for name in sorted(files))
+    return hashlib.sha256(digests.encode()).hexdigest()[:12]
+
+
+def _require_served(folder: Path, source: Source) -> None:
+    """Open the bundle as a server would, and map some landmarks to where it says that they are."""
+    bundle = Bundle.open(folder)
+    landmarks = source.sample.landmarks[:_N_VERIFIED]
+    mapped = Engine(bundle, provider="cpu").run(aligned(landmarks), MapOptions())
+    difference = float(np.abs(mapped.latent - bundle.reference.latent[:_N_VERIFIED]).max())
+    if not difference <= _VERIFIED_WITHIN:
+        raise ExportError(
+            f"Expected the bundle to map its landmarks to where they are, found them {difference:.3g} away. Nothing "
+            "was exported; this is a bug, please report it."
+        )

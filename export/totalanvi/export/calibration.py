@@ -1,0 +1,111 @@
+"""How sure a label is: temperatures, and what they make of held-out cells.
+
+A network's probabilities are mostly too sure of themselves, and how much depends on what it was given. So each query
+mode, with proteins and from RNA alone, has a temperature T of its own, ``softmax(logits / T)``, fitted to reference
+cells that training did not see.
+
+References
+----------
+Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks. ICML 2017. Platt: Probabilistic outputs for
+support vector machines. 1999 (the softened targets).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from totalanvi.serving.manifest import Calibration
+
+__all__ = ["MIN_CELLS", "calibrate", "calibration_error", "fit_temperature"]
+
+Floats = npt.NDArray[np.floating]
+Codes = npt.NDArray[np.integer]
+
+MIN_CELLS = 50
+"""Labelled held-out cells that a temperature can be fitted to; with fewer it stays 1."""
+
+_BOUNDS = (0.05, 20.0)
+_N_BINS = 15
+
+
+def calibrate(logits: Floats, label: Codes) -> Calibration:
+    """Fit the temperature of one query mode, and judge its probabilities.
+
+    Parameters
+    ----------
+    logits
+        Of held-out cells, (cells, labels).
+    label
+        Known label codes, (cells,), -1 where there is none; these cells are left out.
+
+    Returns
+    -------
+    Calibration
+        On ``n_cells`` labelled cells. Fewer than `MIN_CELLS` leave the temperature at 1, none leaves no figures.
+    """
+    known = np.asarray(label) >= 0
+    logits, label = np.asarray(logits, dtype=np.float64)[known], np.asarray(label)[known]
+    n_cells = len(label)
+    temperature = fit_temperature(logits, label) if n_cells >= MIN_CELLS else 1.0
+    if n_cells == 0:
+        return Calibration(
+            temperature=temperature, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None
+        )
+    log_probabilities = log_softmax(logits / temperature, axis=1)
+    return Calibration(
+        temperature=temperature,
+        n_cells=n_cells,
+        accuracy=float((logits.argmax(axis=1) == label).mean()),
+        log_loss=-float(log_probabilities[np.arange(n_cells), label].mean()),
+        expected_calibration_error=calibration_error(np.exp(log_probabilities), label),
+    )
+
+
+def fit_temperature(logits: Floats, label: Codes) -> float:
+    """Find the temperature with the least log-loss.
+
+    Parameters
+    ----------
+    logits
+        (cells, labels).
+    label
+        Codes, (cells,), none of them missing.
+
+    Returns
+    -------
+    float
+        From 0.05 to 20. Each cell counts as its own label but for 1 / (cells + 2), which is spread over all: otherwise
+        cells that are all labelled correctly would ask for certainty without end.
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    n_cells, n_labels = logits.shape
+    doubt = 1 / (n_cells + 2)
+    target = np.full(logits.shape, doubt / n_labels)
+    target[np.arange(n_cells), label] += 1 - doubt
+
+    def loss(log_temperature: float) -> float:
+        return -float((target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum() / n_cells)
+
+    best = minimize_scalar(loss, bounds=tuple(np.log(_BOUNDS)), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(best.x))
+
+
+def calibration_error(probabilities: Floats, label: Codes) -> float:
+    """Return the expected calibration error: how far confidence and accuracy lie apart, over 15 bins of confidence.
+
+    Parameters
+    ----------
+    probabilities
+        (cells, labels).
+    label
+        Codes, (cells,).
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == label
+    # Bins are open on the left and closed on the right: a confidence of 1 belongs to the last.
+    bins = np.clip(np.ceil(confidence * _N_BINS).astype(int) - 1, 0, _N_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=_N_BINS)
+    return float(np.abs(gaps).sum() / len(label))

@@ -1,0 +1,88 @@
+"""The sub-commands ``totalanvi export`` and ``totalanvi demo``.
+
+Heavy imports wait inside the functions, so that ``totalanvi --help`` is quick and works without torch.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from totalanvi.serving.bundle import Bundle
+
+__all__ = ["demo", "export"]
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` wrote.", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="BUNDLE", help="Folder to make.", show_default=False)
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the reference; the output folder's by default.", show_default=False),
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
+    ] = False,
+) -> None:
+    """Turn a checkpoint into a bundle that is served without torch."""
+    from totalanvi.export.bundle import export_bundle
+    from totalanvi.export.store import store_bundle
+    from totalanvi.serving.bundle import Bundle
+
+    def say(line: str) -> None:
+        typer.echo(f"{line} …", err=True)
+
+    started = time.perf_counter()
+    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, report=say))
+    for line in _summary_lines(bundle, time.perf_counter() - started):
+        typer.echo(line, err=True)
+    if store:
+        typer.echo(f"Stored as:   {store_bundle(bundle, overwrite)}", err=True)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where to leave all of it.")] = Path(
+        "demo"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left there.")] = False,
+) -> None:
+    """Run the main job with nothing else at hand: simulate, train, export, serve, map."""
+    from totalanvi.export.demo import run_demo
+
+    run_demo(output, overwrite=overwrite)
+
+
+def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:
+    manifest = bundle.manifest
+    worst = max(manifest.parity, key=lambda figure: figure.relative_error)
+    n_bytes = sum(record.bytes for record in manifest.files.values())
+    return [
+        f"Reference:   {manifest.name} {manifest.version}: {len(manifest.genes.names):,} genes, "
+        f"{len(manifest.proteins):,} proteins, {len(manifest.labels):,} labels",
+        f"Parity:      relative error to torch at most {worst.relative_error:.1e} ({worst.graph} {worst.output}; "
+        f"{worst.tolerance:g} allowed)",
+        *(_calibration_line(bundle, mode, name) for mode, name in (("protein", "with proteins"), ("rna", "RNA alone"))),
+        f"Size:        {n_bytes / 1e6:.1f} MB",
+        f"Time:        {seconds:.1f} s",
+        f"Output:      {bundle.path}",
+    ]
+
+
+def _calibration_line(bundle: Bundle, mode: str, name: str) -> str:
+    calibration = {str(key): value for key, value in bundle.manifest.calibration.items()}[mode]
+    start = f"Calibration: {name}, temperature {calibration.temperature:.2f}"
+    if calibration.accuracy is None:
+        return f"{start} (no labelled cells were held out)"
+    return (
+        f"{start}; {calibration.n_cells:,} held-out cells: accuracy {calibration.accuracy:.3f}, log-loss "
+        f"{calibration.log_loss:.3f}, calibration error {calibration.expected_calibration_error:.3f}"
+    )

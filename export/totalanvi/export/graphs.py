@@ -1,0 +1,137 @@
+"""Forward-only torch modules over a trained TotalANVI: what becomes the three graphs of a bundle.
+
+They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
+an input that all cells share, so that a cell's result does not depend on its neighbours. Submodules keep the names they
+have in training, and so do the weights in the exported files: ``encoder.rna_in.weight``, (hidden, genes).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.inputs import EncoderInputs
+
+__all__ = ["ClassifierGraph", "EncoderGraph", "Graph", "ProteinsGraph", "graphs_of"]
+
+
+class Graph(nn.Module):
+    """What the exporter has to know of a graph besides its computation."""
+
+    signature: ClassVar[GraphSignature]
+    rows: ClassVar[tuple[str | None, ...]]
+    """Name of the first axis of each input; `None` where it is always 1. The second axis has a fixed width."""
+    widths: tuple[int, ...]
+    """Width of each input."""
+
+
+class EncoderGraph(Graph):
+    """Counts → posterior of z before the latent transformation, and its mean after it.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = ENCODER
+    rows = ("cells", "cells", "cells", "cells", "cells")
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__()
+        dims = module.dims
+        self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_batches)
+        self.encoder = module.encoder
+        self.transform = module.transform
+
+    def forward(
+        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map dense inputs as in `totalanvi.serving.manifest.ENCODER` to z_mean, z_scale, latent, (cells, latent)."""
+        z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, batch))
+        return z.mean, z.scale, self.transform(z.mean)
+
+
+class ClassifierGraph(Graph):
+    """Latent → logits of the labels.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = CLASSIFIER
+    rows = ("cells",)
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__()
+        self.widths = (module.config.n_latent,)
+        self.classifier_trunk = module.classifier_trunk
+        self.classifier = module.classifier
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Map (cells, latent) to logits (cells, labels)."""
+        logits: Tensor = self.classifier(self.classifier_trunk(latent))
+        return logits
+
+
+class ProteinsGraph(Graph):
+    """Posterior of z → what is expected of each protein, decoded as one batch.
+
+    For each draw of z the expectation over the mixture and over the background β is taken in closed form,
+    ``E[β] = exp(mean + scale² / 2)``; the outputs are averages of these over the draws.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = PROTEINS
+    rows = ("cells", "cells", "samples", None)
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__()
+        n_latent = module.config.n_latent
+        self.widths = (n_latent, n_latent, n_latent, module.dims.n_batches)
+        self.protein_decoder = module.protein_decoder
+        self.log_per_batch_efficiency = module.log_per_batch_efficiency
+        self.transform = module.transform
+
+    def forward(self, z_mean: Tensor, z_scale: Tensor, noise: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map the inputs of `totalanvi.serving.manifest.PROTEINS` to its outputs, (cells, proteins)."""
+        draws = z_mean + z_scale * noise.unsqueeze(1)
+        n_samples, n_cells, _ = draws.shape
+        # One flat row per draw and cell: batch norm would take a third axis for positions within a channel.
+        latent = self.transform(draws.flatten(0, 1))
+        parameters = self.protein_decoder(latent, batch.expand(n_samples * n_cells, -1))
+        # In logs, unlike `ProteinParameters`: ONNX Runtime's sigmoid is right to 1e-7 and no better where it is small
+        # itself, as the probability of a foreground often is.
+        log_is_foreground = -F.softplus(parameters.background_logits)
+        log_is_background = -F.softplus(-parameters.background_logits)
+        denoised = torch.exp(log_is_foreground + parameters.log_foreground_ratio + parameters.log_background)
+        background = torch.exp(log_is_background + parameters.log_background)
+        efficiency = torch.exp(F.linear(batch, self.log_per_batch_efficiency))
+
+        def average(values: Tensor) -> Tensor:
+            return values.view(n_samples, n_cells, -1).mean(dim=0)
+
+        return average(denoised), average(efficiency * (denoised + background)), average(torch.exp(log_is_foreground))
+
+
+def graphs_of(module: TotalANVAE) -> tuple[Graph, ...]:
+    """Return the graphs of a bundle, in evaluation mode.
+
+    Parameters
+    ----------
+    module
+        The trained model; put into evaluation mode too.
+    """
+    module.eval()
+    return tuple(graph(module).eval() for graph in (EncoderGraph, ClassifierGraph, ProteinsGraph))

@@ -1,0 +1,115 @@
+"""From a torch module to an ONNX file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from totalanvi.export.errors import GraphError
+from totalanvi.export.graphs import Graph
+
+__all__ = ["OPSET", "export_graph"]
+
+OPSET = 18
+"""What torch's exporter writes without converting, and every ONNX Runtime since 1.14 reads: nothing here needs more."""
+
+_EXAMPLE_ROWS = {"cells": 3, "samples": 2}
+"""Not 1, which the exporter would take for a fixed axis to broadcast."""
+
+_CHATTY_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+
+
+def export_graph(graph: Graph, folder: Path) -> Path:
+    """Write a graph into a folder, under the name of its signature.
+
+    Parameters
+    ----------
+    graph
+        In evaluation mode.
+    folder
+        Where to.
+
+    Returns
+    -------
+    The file: one, with its weights inside.
+
+    Raises
+    ------
+    GraphError
+        When the file is not valid ONNX, or its inputs and outputs are not those of the signature.
+    """
+    signature = graph.signature
+    rows = tuple(1 if name is None else _EXAMPLE_ROWS[name] for name in graph.rows)
+    axes = {name: torch.export.Dim(name) for name in graph.rows if name is not None}
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            tuple(torch.ones(shape) for shape in zip(rows, graph.widths, strict=True)),
+            dynamo=True,
+            dynamic_shapes=tuple(None if name is None else {0: axes[name]} for name in graph.rows),
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    _verify(model, graph)
+    file = folder / signature.file
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return file
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own remarks off the user's terminal; what matters of them raises."""
+    loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _strip(model: Any) -> None:
+    """Remove the exporter's notes: stack traces with the paths of this machine, which differ from one to the next."""
+    graph = model.graph
+    for annotated in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del annotated.metadata_props[:]
+        annotated.doc_string = ""
+
+
+def _verify(model: Any, graph: Graph) -> None:
+    signature = graph.signature
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(
+            f"{signature.file}: expected valid ONNX, found {error}; export with the versions of torch and onnx that "
+            "totalanvi is tested with."
+        ) from error
+    # An input that the model does not need (the batch, where the encoder does not see it) has to stay: it is fed.
+    for kind, nodes, names in (
+        ("inputs", model.graph.input, signature.inputs),
+        ("outputs", model.graph.output, signature.outputs),
+    ):
+        found = tuple(node.name for node in nodes)
+        if found != names:
+            raise GraphError(
+                f"{signature.file}: expected the {kind} {list(names)}, found {list(found)}; export with the versions "
+                "of torch and onnx that totalanvi is tested with."
+            )

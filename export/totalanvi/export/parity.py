@@ -1,0 +1,191 @@
+"""Whether serving computes what torch computes.
+
+Each output of each graph is held against the module that trained, through the sessions that serve; then what the engine
+makes of them against the same, from counts to proteins. The two differ by rounding alone, or the export fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from totalanvi.export.errors import ParityError
+from totalanvi.export.probes import probe_cells
+from totalanvi.export.reference_cells import aligned
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.cores import usable_cores
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Parity
+from totalanvi.serving.mapped import Background, MapOptions
+from totalanvi.serving.sessions import open_sessions
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.data import Cells
+from totalanvi.training.inputs import EncoderInputs
+
+__all__ = ["TOLERANCE", "check_parity", "relative_error"]
+
+TOLERANCE = 1e-4
+"""Largest relative error, in float32."""
+
+FLOORS: Mapping[str, float] = {
+    "z_mean": 0.1,
+    "z_scale": 0.01,
+    "latent": 0.1,
+    "logits": 0.1,
+    "denoised": 0.01,
+    "expected": 0.01,
+    "foreground": 0.01,
+    "probabilities": 0.01,
+    "protein": 0.01,
+}
+"""Values smaller than this count as this large, so that the rounding of a value near zero is not blown up: in standard
+deviations of the prior (z, latent), in log-odds, in counts and in probability. 1e-4 of these is far below what anybody
+reads off them."""
+
+_N_SAMPLES = 7
+_ENGINE = "engine"
+
+Arrays = Mapping[str, npt.NDArray[np.floating]]
+
+
+def relative_error(found: npt.NDArray[np.floating], expected: npt.NDArray[np.floating], floor: float) -> float:
+    """Return the largest ``|found − expected| / max(|expected|, floor)``; infinite where either is not finite.
+
+    Examples
+    --------
+    >>> relative_error(np.array([1.1, 0.001]), np.array([1.0, 0.0]), floor=0.01)
+    0.1
+    """
+    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    return float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), floor), initial=0.0))
+
+
+def check_parity(bundle: Bundle, module: TotalANVAE, reference: Cells, seed: int = 0) -> list[Parity]:
+    """Compare a bundle, on the CPU, with the module it was exported from.
+
+    Parameters
+    ----------
+    bundle
+        With its graphs in place; its reference map is not looked at.
+    module
+        The trained model, in evaluation mode.
+    reference
+        Cells to draw fresh ones like; see `totalanvi.export.probes`.
+    seed
+        Of these draws.
+
+    Returns
+    -------
+    list of Parity
+        The largest error of each output of each graph, then of the engine as a whole.
+
+    Raises
+    ------
+    ParityError
+        When one is larger than `TOLERANCE`; names all that are.
+    """
+    cells = probe_cells(reference, seed)
+    with torch.inference_mode():
+        # The engine refuses what is not finite with an error of its own; a graph at fault is to be named first.
+        return [*_check_graphs(bundle, module, cells, seed), *_check_engine(bundle, module, cells)]
+
+
+def _check_graphs(bundle: Bundle, module: TotalANVAE, cells: Cells, seed: int) -> list[Parity]:
+    """Feed each graph what the module is fed, so that errors of one do not add to those of the next."""
+    sessions, _ = open_sessions(bundle, "cpu", usable_cores())
+    figures = _Figures()
+
+    def compare(graph: GraphSignature, feed: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+        arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in feed.items()}
+        found = sessions[graph.file].run(list(graph.outputs), arrays)
+        figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), expected)
+
+    known = EncoderInputs.of(cells.to_batch(), module.dims.n_batches)
+    for inputs in (known, replace(known, batch=torch.zeros_like(known.batch))):
+        z, _ = module.encode(inputs)
+        feed = {name: getattr(inputs, name) for name in ENCODER.inputs} | {"rna": torch.from_numpy(cells.rna.toarray())}
+        latent = module.transform(z.mean)
+        compare(ENCODER, feed, {"z_mean": z.mean, "z_scale": z.scale, "latent": latent})
+        compare(CLASSIFIER, {"latent": latent}, {"logits": module.classify(latent)})
+        draws = torch.randn(_N_SAMPLES, z.mean.shape[1], generator=torch.Generator().manual_seed(seed))
+        for noise in (draws, torch.zeros(1, z.mean.shape[1])):
+            for batch in torch.eye(module.dims.n_batches).unsqueeze(1):
+                feed = {"z_mean": z.mean, "z_scale": z.scale, "noise": noise, "batch": batch}
+                compare(PROTEINS, feed, _decode(module, **feed))
+    return figures.within_tolerance()
+
+
+def _check_engine(bundle: Bundle, module: TotalANVAE, cells: Cells) -> list[Parity]:
+    """Map the cells as a query, whose batch is unknown, and compare what comes out at the other end."""
+    engine, query = Engine(bundle, provider="cpu"), aligned(cells)
+    inputs = EncoderInputs.of(cells.to_batch(), module.dims.n_batches)
+    z, _ = module.encode(replace(inputs, batch=torch.zeros_like(inputs.batch)))
+    latent = module.transform(z.mean)
+    temperature = {mode: figures.temperature for mode, figures in bundle.manifest.calibration.items()}
+    divisor = torch.where(torch.from_numpy(query.has_protein), temperature["protein"], temperature["rna"])
+    logits = module.classify(latent) / divisor.unsqueeze(1)
+    expected = {"latent": latent, "probabilities": logits.softmax(dim=-1)}
+    figures = _Figures()
+    weights = torch.tensor(bundle.manifest.protein_batches, dtype=torch.float32)
+    weights /= weights.sum(dim=0)
+    outputs: dict[Background, str] = {"exclude": "denoised", "include": "expected"}
+    for background, output in outputs.items():
+        decoded = [
+            _decode(module, z.mean, z.scale, torch.zeros(1, z.mean.shape[1]), batch)[output] * weight
+            for weight, batch in zip(weights, torch.eye(module.dims.n_batches).unsqueeze(1), strict=True)
+        ]
+        mapped = engine.run(query, MapOptions(samples=1, background=background)).arrays()
+        torch_made = {**expected, "protein": torch.stack(decoded).sum(dim=0)}
+        figures.add(_ENGINE, {name: mapped[name] for name in torch_made}, torch_made)
+    return figures.within_tolerance()
+
+
+def _decode(module: TotalANVAE, z_mean: Tensor, z_scale: Tensor, noise: Tensor, batch: Tensor) -> dict[str, Tensor]:
+    """Average draw by draw, through the module that trained, (cells, proteins)."""
+    batch = batch.expand(len(z_mean), -1)
+    totals = dict.fromkeys(PROTEINS.outputs, torch.zeros(()))
+    for draw in noise:
+        parameters = module.decode_proteins(module.transform(z_mean + z_scale * draw), batch)
+        values = (
+            parameters.denoised(),
+            parameters.expected(module.log_efficiency(batch)),
+            parameters.foreground_probability,
+        )
+        totals = {name: total + value for (name, total), value in zip(totals.items(), values, strict=True)}
+    return {name: total / len(noise) for name, total in totals.items()}
+
+
+class _Figures:
+    """The largest error of each output over all comparisons."""
+
+    def __init__(self) -> None:
+        self._worst: dict[tuple[str, str], float] = {}
+        self._n_cells = 0
+
+    def add(self, graph: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
+        for output, value in expected.items():
+            error = relative_error(found[output], value.numpy(), FLOORS[output])
+            self._worst[graph, output] = max(error, self._worst.get((graph, output), 0.0))
+            self._n_cells = len(value)
+
+    def within_tolerance(self) -> list[Parity]:
+        failed = {names: error for names, error in self._worst.items() if error > TOLERANCE}
+        if failed:
+            listed = "; ".join(f"{graph} {output!r}: {error:.3g}" for (graph, output), error in failed.items())
+            raise ParityError(
+                f"Expected the exported graphs to compute what torch computes, within a relative error of "
+                f"{TOLERANCE:g}; found {listed}. Nothing was exported; install the versions of torch, onnx and "
+                "onnxruntime that totalanvi is tested with, and export again."
+            )
+        return [
+            Parity(graph=graph, output=output, relative_error=error, tolerance=TOLERANCE, n_cells=self._n_cells)
+            for (graph, output), error in self._worst.items()
+        ]

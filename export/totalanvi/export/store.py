@@ -1,0 +1,53 @@
+"""A bundle in BentoML's model store, where services find it by name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from totalanvi.export.errors import TargetError
+from totalanvi.serving.bundle import MANIFEST_FILE, Bundle
+
+__all__ = ["store_bundle"]
+
+
+def store_bundle(bundle: Bundle, overwrite: bool = False) -> str:
+    """Copy a bundle into the model store.
+
+    Parameters
+    ----------
+    bundle
+        A verified bundle; its manifest gives name and version.
+    overwrite
+        Replace an entry of the same name and version.
+
+    Returns
+    -------
+    The tag, ``name:version``.
+
+    Raises
+    ------
+    TargetError
+        When the store has this tag already.
+    """
+    import bentoml
+    from bentoml.exceptions import NotFound
+
+    manifest = bundle.manifest
+    tag = f"{manifest.name}:{manifest.version}"
+    try:
+        bentoml.models.get(tag)
+    except NotFound:
+        pass
+    else:
+        if not overwrite:
+            raise TargetError(
+                f"{tag}: expected a tag that the model store does not have, found it there; the bundle is at "
+                f"{bundle.path}. Choose another name, or allow to replace it (--overwrite)."
+            )
+        bentoml.models.delete(tag)
+    labels = {"totalanvi-schema": str(manifest.schema_version)}
+    with bentoml.models.create(tag, module="totalanvi.serving", labels=labels) as model:
+        for name in (*manifest.files, MANIFEST_FILE):
+            shutil.copyfile(bundle.path / name, Path(model.path_of(name)))
+    return tag
