@@ -1,0 +1,70 @@
+"""A simulated reference, trained once and exported once, for every test that wants the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import mudata as md
+
+
+@pytest.fixture(scope="session")
+def reference_mdata() -> md.MuData:
+    """400 cells × 160 genes × 12 proteins in two batches, four types in "cell_type", a tenth of them "unknown".
+
+    Not to be changed.
+    """
+    from totalanvi.training import TOTALANVI, simulate
+
+    mdata = simulate(n_cells=400, n_genes=160, n_proteins=12, n_labels=4, n_batches=2, seed=1)
+    rna = mdata["rna"]
+    rna.obs["cell_type"] = rna.obs["cell_type"].cat.add_categories("unknown")
+    rna.obs.loc[rna.obs_names[::10], "cell_type"] = "unknown"
+    TOTALANVI.setup_mudata(
+        mdata,
+        batch_key="batch",
+        labels_key="cell_type",
+        unlabeled_category="unknown",
+        modalities={"rna_layer": "rna", "protein_layer": "prot"},
+    )
+    return mdata
+
+
+@pytest.fixture(scope="session")
+def checkpoint(reference_mdata: md.MuData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TotalANVI trained on 280 of these cells, the other 120 held out. Not to be changed."""
+    from totalanvi.training import TOTALANVI
+
+    folder = tmp_path_factory.mktemp("trained") / "checkpoint"
+    with _one_thread():
+        model = TOTALANVI(reference_mdata, n_latent=8, n_hidden=64)
+        model.train(max_epochs=15, train_size=0.7, batch_size=32, lr=1e-2, accelerator="cpu", progress=False, seed=0)
+        model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of `checkpoint`. Not to be changed: copy it."""
+    from totalanvi.export import export_bundle
+
+    with _one_thread():
+        return export_bundle(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", name="simulated")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Models this small are slower on several threads, and much slower where others use the cores too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,207 @@
+"""From a checkpoint to annotated cells, through the command line and the file system."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mudata as md
+import numpy as np
+import pytest
+
+import totalanvi.export
+from totalanvi.export import ExportError, export_bundle
+from totalanvi.export.bundle import _content_version
+from totalanvi.serving import BundleError, load_reference
+from totalanvi.serving.bundle import MANIFEST_FILE, REQUIRED_FILES, Bundle
+from totalanvi.serving.cli import main
+from totalanvi.training.simulate import simulate_query
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def cli(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        main([str(argument) for argument in arguments])
+    code = done.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_command_line(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also replaces an earlier bundle."""
+    before = Bundle.open(copied)
+    assert cli("export", checkpoint, "-o", copied, "--overwrite", "--name", "renamed") == 0
+    after = Bundle.open(copied)
+    assert after.manifest.name == "renamed"
+    # The same checkpoint gives the same content, byte by byte, and so the same version.
+    assert after.manifest.files == before.manifest.files
+    assert after.manifest.version == before.manifest.version == _content_version(after.manifest.files)
+    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *REQUIRED_FILES}
+    assert [entry.name for entry in copied.parent.iterdir()] == ["bundle"]
+    out, err = capfd.readouterr()
+    # These lines and no other: the exporter of torch would have much to say.
+    expected = (
+        r"Writing encoder.onnx …",
+        r"Writing classifier.onnx …",
+        r"Writing proteins.onnx …",
+        r"Comparing with torch …",
+        r"Mapping the reference's own cells to calibrate …",
+        r"Drawing the map …",
+        r"Opening what was written …",
+        r"Reference:   renamed [0-9a-f]{12}: 160 genes, 12 proteins, 4 labels",
+        r"Parity:      relative error to torch at most \d\.\de-\d\d \(.*; 0.0001 allowed\)",
+        r"Calibration: with proteins, temperature \d\.\d\d; \d+ held-out cells: accuracy 0\.\d+, .*",
+        r"Calibration: RNA alone, temperature .*",
+        r"Size:        \d\.\d MB",
+        r"Time:        .* s",
+        r"Output:      .*bundle",
+    )
+    assert out == ""
+    for line, pattern in zip(err.splitlines(), expected, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+def test_manifest_says_where_it_comes_from(bundle: Path, reference_mdata: md.MuData) -> None:
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.name == "simulated"
+    assert manifest.genes.names == list(reference_mdata["rna"].var_names)
+    assert manifest.proteins == list(reference_mdata["prot"].var_names)
+    assert manifest.batches == ["batch1", "batch2"]
+    assert np.array(manifest.protein_batches).all()
+    provenance = manifest.provenance
+    assert (provenance.n_cells, provenance.n_labelled) == (400, 360)
+    assert {"totalanvi", "torch", "onnx", "onnxruntime"} <= provenance.versions.keys()
+    assert provenance.model["n_latent"] == manifest.n_latent == 8
+    assert provenance.training["options"]["lr"] == 1e-2
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", manifest.created)
+
+
+def test_maps_a_query_with_and_without_proteins(bundle: Path) -> None:
+    query = simulate_query(
+        150, n_genes=160, n_proteins=12, n_labels=4, n_batches=2, seed=1, unseen=0, without_proteins=0.4
+    )
+    reference = load_reference(bundle)
+    truth = query["rna"].obs["cell_type"].astype(str)
+    both = reference.map(query, samples=5)
+    rna_only = reference.map(query["rna"], proteins="none", samples=5)
+    assert (both["rna"].obs["totalanvi_label"].astype(str) == truth).mean() > 0.6
+    assert (rna_only.obs["totalanvi_label"].astype(str) == truth).mean() > 0.6
+    imputed = rna_only.obsm["totalanvi_protein"]
+    assert list(imputed.columns) == reference.info().proteins
+    assert (imputed.to_numpy() >= 0).all()
+    # Cells that had no proteins come out alike, whether others had some or not.
+    without = ~query["rna"].obs_names.isin(query["prot"].obs_names)
+    np.testing.assert_allclose(
+        both["rna"].obsm["X_totalanvi"][without], rna_only.obsm["X_totalanvi"][without], atol=1e-5
+    )
+    # Imputed proteins follow what was measured.
+    measured = query["prot"].to_df()
+    shared = imputed.loc[measured.index, measured.columns]
+    correlation = [np.corrcoef(np.log1p(shared[name]), np.log1p(measured[name]))[0, 1] for name in measured]
+    assert np.mean(correlation) > 0.3
+
+
+def test_an_output_that_exists(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(copied)
+    assert cli("export", checkpoint, "-o", copied) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("Error: ")
+    assert "--overwrite" in error
+    assert "Traceback" not in error
+    assert snapshot(copied) == before
+
+
+def test_what_is_not_a_bundle_is_never_replaced(checkpoint: Path, copied: Path, tmp_path: Path) -> None:
+    (copied / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExportError, match=r"holds a bundle alone; found 'thesis.tex' in it, which would be lost"):
+        export_bundle(checkpoint, copied, overwrite=True)
+    with pytest.raises(ExportError, match=r"found 'cells\.safetensors'"):
+        export_bundle(checkpoint, checkpoint, overwrite=True)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ExportError, match="found a file"):
+        export_bundle(checkpoint, file, overwrite=True)
+    with pytest.raises(ExportError, match="expected a place where a folder can be made"):
+        export_bundle(checkpoint, file / "bundle")
+    assert (copied / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(("name", "version"), [("My Reference", None), ("-x", None), ("x" * 64, None), ("x", "1/2")])
+def test_names_that_no_store_takes(checkpoint: Path, tmp_path: Path, name: str, version: str | None) -> None:
+    with pytest.raises(ExportError, match=r"at most 63 (small )?letters, digits"):
+        export_bundle(checkpoint, tmp_path / "bundle", name=name, version=version)
+
+
+def test_a_model_that_fails_parity_leaves_what_was_there(checkpoint: Path, copied: Path, tmp_path: Path) -> None:
+    """Weights that training drove to infinity."""
+    from safetensors.numpy import load_file, save_file
+
+    broken = Path(shutil.copytree(checkpoint, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    weights["protein_decoder.background_mean.bias"] = weights["protein_decoder.background_mean.bias"] + np.float32(1e4)
+    save_file(weights, broken / "model.safetensors")
+    before = snapshot(tmp_path)
+    with pytest.raises(ExportError, match=r"proteins 'denoised': inf; proteins 'expected': inf\. Nothing was exported"):
+        export_bundle(broken, copied, overwrite=True)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_altered_byte_is_refused(copied: Path) -> None:
+    content = bytearray((copied / "encoder.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / "encoder.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"'encoder.onnx' has been altered"):
+        Bundle.open(copied)
+
+
+def test_a_newer_schema_is_refused(copied: Path) -> None:
+    manifest = json.loads((copied / MANIFEST_FILE).read_text())
+    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": 2}))
+    with pytest.raises(BundleError, match=r"found schema 2 \(written by totalanvi .*\), .* upgrade totalanvi"):
+        Bundle.open(copied)
+
+
+def test_model_store(bundle: Path, tmp_path: Path) -> None:
+    """In a process of its own, since BentoML settles on a store when it is imported."""
+    code = f"""
+from totalanvi.export import ExportError
+from totalanvi.export.store import store_bundle
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.reference import find_bundle
+bundle = Bundle.open({str(bundle)!r})
+tag = store_bundle(bundle)
+print(tag)
+try:
+    store_bundle(bundle)
+except ExportError as error:
+    print(error)
+print(store_bundle(bundle, overwrite=True) == tag)
+print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
+"""
+    environment = os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tag, refused, replaced, found = done.stdout.splitlines()
+    assert tag == f"simulated:{Bundle.open(bundle).manifest.version}"
+    assert refused.startswith(f"{tag}: expected a tag that the model store does not have")
+    assert (replaced, found) == ("True", "True")
+
+
+def test_public_names_are_exact() -> None:
+    assert totalanvi.export.__all__ == ["ExportError", "export_bundle"]
+    assert dir(totalanvi.export) == totalanvi.export.__all__
+    with pytest.raises(AttributeError, match="no attribute 'surprise'"):
+        totalanvi.export.surprise  # type: ignore[attr-defined]  # noqa: B018
