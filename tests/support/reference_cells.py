@@ -17,6 +17,8 @@ from totalanvi.training.registration import read_setup, register
 from totalanvi.training.registry import Registry
 
 __all__ = [
+    "FAST",
+    "MODALITIES",
     "PROTEINS",
     "draw_adata",
     "draw_cells",
@@ -33,6 +35,8 @@ __all__ = [
 
 PROTEINS = "protein_expression"
 MODALITIES = {"rna_layer": "rna", "protein_layer": "prot"}
+FAST: dict[str, Any] = {"accelerator": "cpu", "progress": False}
+"""How to train in a test."""
 
 
 def draw_cells(

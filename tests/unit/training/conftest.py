@@ -8,11 +8,9 @@ import mudata as md
 import numpy as np
 import pytest
 import torch
+from tests.support.reference_cells import FAST, MODALITIES
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
-
-MODALITIES = {"rna_layer": "rna", "protein_layer": "prot"}
-FAST = {"accelerator": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from anndata import AnnData
@@ -80,27 +81,24 @@ class BaseModel(SetUp):
             cells, source = read_cells(adata, self._setup, self.registry), adata
         assert source is not None
         names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
-        if indices is None:
-            return cells, names
-        positions = np.asarray(indices)
-        positions = np.flatnonzero(positions) if positions.dtype == bool else positions.astype(np.intp)
-        if len(positions) and (positions.min() < 0 or positions.max() >= len(cells)):
-            raise ArgumentError(f"indices must lie within the {len(cells)} cells, found {positions.max()}.")
-        return cells[positions], names[positions]
+        positions = np.arange(len(cells)) if indices is None else _positions(indices, len(cells))
+        if len(positions) == 0:
+            raise ArgumentError("expected cells, found none: look at what chose them.")
+        return (cells, names) if indices is None else (cells[positions], names[positions])
 
     def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
         if batches is None:
             return [None]
-        wanted = [batches] if isinstance(batches, str | int) else list(batches)
+        wanted = [batches] if isinstance(batches, str | int | np.integer) else list(batches)
         codes: list[int | None] = []
         for batch in wanted:
-            known = range(len(self.registry.batches)) if isinstance(batch, int) else self.registry.batches
-            if batch not in known:
+            by_code = isinstance(batch, int | np.integer)
+            if batch not in (range(len(self.registry.batches)) if by_code else self.registry.batches):
                 raise ArgumentError(
                     f"expected transform_batch among the model's batches ({', '.join(self.registry.batches)}), "
                     f"found {batch!r}."
                 )
-            codes.append(batch if isinstance(batch, int) else self.registry.batches.index(batch))
+            codes.append(int(batch) if by_code else self.registry.batches.index(str(batch)))
         return codes
 
     def __repr__(self) -> str:
@@ -124,6 +122,20 @@ def model_config(**options: Any) -> ModelConfig:
     return ModelConfig(
         **{name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     )
+
+
+def _positions(indices: Sequence[int], n_cells: int) -> npt.NDArray[np.intp]:
+    """Positions of cells, given as such or as a mask."""
+    given = np.asarray(indices)
+    if given.dtype == bool:
+        if len(given) != n_cells:
+            raise ArgumentError(f"expected a mask of the {n_cells} cells, found one of {len(given)}.")
+        return np.flatnonzero(given)
+    positions = given.astype(np.intp)
+    outside = positions[(positions < 0) | (positions >= n_cells)]
+    if len(outside):
+        raise ArgumentError(f"indices must lie within the {n_cells} cells, found {outside[0]}.")
+    return positions
 
 
 def _library_prior(cells: Cells, n_batches: int) -> torch.Tensor:
