@@ -19,6 +19,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
+# Threads that wait should sleep: spinning, they starve each other where cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: setup demo test lint bench bento constraints clean
 
 setup: $(STAMP)

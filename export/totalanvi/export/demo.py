@@ -16,6 +16,7 @@ from pathlib import Path
 import mudata as md
 import numpy as np
 import pandas as pd
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -155,8 +156,23 @@ def _train(reference: md.MuData, checkpoint: Path, max_epochs: int, seed: int) -
         modalities={"rna_layer": "rna", "protein_layer": "prot"},
     )
     model = TOTALANVI(reference, seed=seed)
-    model.train(max_epochs=max_epochs)
+    with _one_thread():
+        model.train(max_epochs=max_epochs)
     model.save(checkpoint)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one core: matrices this small gain little from more, and lose much where cores are shared.
+
+    Threads that wait for each other do so at full speed; on two busy cores that made training seven times slower.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_replaceable(folder: Path, overwrite: bool) -> None:
