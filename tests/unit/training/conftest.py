@@ -1,14 +1,16 @@
-"""A small reference, and a model that knows it; trained once."""
+"""Models of the simulated reference that all tests share (see `tests/conftest.py`), in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import mudata as md
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
-from tests.support.reference_cells import FAST, MODALITIES
+from tests.support.reference_cells import FAST
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
 
@@ -23,28 +25,23 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference() -> md.MuData:
-    """500 cells of four types in two batches; "known" lacks the type of a third of them. Not to be changed."""
-    mdata = simulate(n_cells=500, n_genes=120, n_proteins=12, n_labels=4, seed=3)
-    hidden = np.random.default_rng(0).random(mdata.n_obs) < 1 / 3
-    mdata["rna"].obs["known"] = mdata["rna"].obs["cell_type"].astype(str).where(~hidden, "unknown")
-    TOTALANVI.setup_mudata(
-        mdata, batch_key="batch", labels_key="known", unlabeled_category="unknown", modalities=MODALITIES
-    )
-    return mdata
+def truth(reference_mdata: md.MuData) -> npt.NDArray[np.str_]:
+    """Type of every cell of the reference, those that it calls unknown included."""
+    arguments = {key: int(value) for key, value in reference_mdata.uns["simulation"].items()}
+    again = simulate(n_cells=reference_mdata.n_obs, **arguments)
+    assert again.obs_names.equals(reference_mdata.obs_names)
+    return np.asarray(again["rna"].obs["cell_type"].astype(str))
 
 
 @pytest.fixture(scope="session")
-def trained(reference: md.MuData) -> TOTALANVI:
-    """TotalANVI that has seen `reference`. Not to be changed."""
-    model = TOTALANVI(reference, n_latent=8, n_hidden=48)
-    model.train(max_epochs=20, batch_size=64, n_epochs_kl_warmup=15, **FAST)
-    return model
+def trained(checkpoint: Path, reference_mdata: md.MuData) -> TOTALANVI:
+    """The trained TotalANVI with its data. Not to be changed."""
+    return TOTALANVI.load(checkpoint, adata=reference_mdata)
 
 
 @pytest.fixture(scope="session")
-def trained_totalvi(reference: md.MuData) -> TOTALVI:
-    """TotalVI that has seen `reference` for a moment. Not to be changed."""
-    model = TOTALVI(reference, n_latent=6, n_hidden=24)
+def trained_totalvi(reference_mdata: md.MuData) -> TOTALVI:
+    """TotalVI that has seen the reference for a moment. Not to be changed."""
+    model = TOTALVI(reference_mdata, n_latent=6, n_hidden=24)
     model.train(max_epochs=3, batch_size=128, **FAST)
     return model

@@ -31,7 +31,7 @@ def saved(trained: TOTALANVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkpoint(saved: Path, tmp_path: Path) -> Path:
+def copied(saved: Path, tmp_path: Path) -> Path:
     """A copy to do things to."""
     shutil.copytree(saved, tmp_path / "copy")
     return tmp_path / "copy"
@@ -40,8 +40,8 @@ def checkpoint(saved: Path, tmp_path: Path) -> Path:
 # What is written is what is read
 
 
-def test_predictions_survive_to_the_bit(trained: TOTALANVI, saved: Path, reference: md.MuData) -> None:
-    loaded = TOTALANVI.load(saved, adata=reference)
+def test_predictions_survive_to_the_bit(trained: TOTALANVI, saved: Path, reference_mdata: md.MuData) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference_mdata)
     assert np.array_equal(loaded.predict(soft=True), trained.predict(soft=True))
     assert np.array_equal(loaded.get_latent_representation(), trained.get_latent_representation())
     for name, weight in trained.module.state_dict().items():
@@ -52,6 +52,19 @@ def test_predictions_survive_to_the_bit(trained: TOTALANVI, saved: Path, referen
     assert loaded.is_trained
 
 
+def test_a_model_that_was_just_trained_survives_to_the_bit(
+    trained_totalvi: TOTALVI, reference_mdata: md.MuData, tmp_path: Path
+) -> None:
+    trained_totalvi.save(tmp_path / "checkpoint")
+    loaded = TOTALVI.load(tmp_path / "checkpoint", adata=reference_mdata)
+    assert np.array_equal(loaded.get_latent_representation(), trained_totalvi.get_latent_representation())
+    answers = []
+    for model in (loaded, trained_totalvi):
+        torch.manual_seed(0)
+        answers.append(model.get_normalized_expression(return_numpy=True))
+    assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
+
+
 def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
     loaded = TOTALANVI.load(saved)
     assert loaded.history.keys() == trained.history.keys()
@@ -59,17 +72,17 @@ def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
         assert loaded.history[name].equals(frame), name
 
 
-def test_it_says_how_it_was_made(saved: Path, reference: md.MuData) -> None:
+def test_it_says_how_it_was_made(saved: Path, reference_mdata: md.MuData) -> None:
     config = json.loads((saved / "config.json").read_text())
     assert config["format"] == "totalanvi checkpoint"
     assert config["version"] == 1
     assert config["class"] == "TOTALANVI"
     assert config["versions"]["torch"] == torch.__version__
     training = config["training"]
-    assert training["n_cells"] == reference.n_obs
-    assert training["n_train"] + training["n_validation"] == reference.n_obs
-    assert training["n_labelled"] == int((reference["rna"].obs["known"] != "unknown").sum())
-    assert training["n_epochs"] == 20
+    assert training["n_cells"] == reference_mdata.n_obs
+    assert training["n_train"] + training["n_validation"] == reference_mdata.n_obs
+    assert training["n_labelled"] == int((reference_mdata["rna"].obs["cell_type"] != "unknown").sum())
+    assert training["n_epochs"] == 15
     assert len(training["data_digest"]) == 64
 
 
@@ -81,14 +94,18 @@ def test_no_file_is_a_pickle(saved: Path) -> None:
         assert head[8:9] == b"{" if file.suffix == ".safetensors" else head[:1] == b"{"
 
 
-def test_its_cells_are_those_of_the_split(trained: TOTALANVI, saved: Path) -> None:
-    sample = read_checkpoint(saved).sample
-    assert len(sample.landmarks) == len(trained.train_indices)
-    assert len(sample.held_out) == len(trained.validation_indices) > 0
-    cells = trained._cells[trained.validation_indices]
-    assert (sample.held_out.rna != cells.rna).nnz == 0
-    for name in ("protein", "measured", "batch", "panel", "label"):
-        assert np.array_equal(getattr(sample.held_out, name), getattr(cells, name)), name
+def test_its_cells_are_those_of_the_split(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
+    trained_totalvi.save(tmp_path / "checkpoint")
+    sample = read_checkpoint(tmp_path / "checkpoint").sample
+    for part, indices in (
+        (sample.landmarks, trained_totalvi.train_indices),
+        (sample.held_out, trained_totalvi.validation_indices),
+    ):
+        cells = trained_totalvi._cells[indices]
+        assert len(part) == len(cells) > 0
+        assert (part.rna != cells.rna).nnz == 0
+        for name in ("protein", "measured", "batch", "panel", "label"):
+            assert np.array_equal(getattr(part, name), getattr(cells, name)), name
 
 
 def test_a_loaded_model_saves_what_it_loaded(saved: Path, tmp_path: Path) -> None:
@@ -97,23 +114,23 @@ def test_a_loaded_model_saves_what_it_loaded(saved: Path, tmp_path: Path) -> Non
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes(), name
 
 
-def test_a_model_that_was_not_trained(reference: md.MuData, tmp_path: Path) -> None:
-    TOTALVI(reference, n_hidden=8, empirical_protein_background_prior=False).save(tmp_path / "fresh")
+def test_a_model_that_was_not_trained(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False).save(tmp_path / "fresh")
     loaded = TOTALVI.load(tmp_path / "fresh")
     assert not loaded.is_trained
     assert not (tmp_path / "fresh" / "cells.safetensors").exists()
 
 
-def test_training_goes_on_after_loading(saved: Path, reference: md.MuData) -> None:
-    loaded = TOTALANVI.load(saved, adata=reference)
+def test_training_goes_on_after_loading(saved: Path, reference_mdata: md.MuData) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference_mdata)
     before = {name: weight.clone() for name, weight in loaded.module.state_dict().items()}
     loaded.train(max_epochs=1, accelerator="cpu", progress=False)
     after = loaded.module.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def test_numbers_of_numpy_have_a_place(reference: md.MuData, tmp_path: Path) -> None:
-    model = TOTALVI(reference, n_latent=np.int64(4), n_hidden=8, empirical_protein_background_prior=False)
+def test_numbers_of_numpy_have_a_place(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    model = TOTALVI(reference_mdata, n_latent=np.int64(4), n_hidden=8, empirical_protein_background_prior=False)
     model.train(max_epochs=np.int64(1), lr=np.float32(0.01), seed=np.int64(4), accelerator="cpu", progress=False)
     model.save(tmp_path / "checkpoint")
     assert read_checkpoint(tmp_path / "checkpoint").training["options"]["seed"] == 4
@@ -149,20 +166,20 @@ def test_few_cells_are_all_kept_and_many_held_out_are_not() -> None:
 # Overwriting
 
 
-def test_nothing_is_overwritten_unasked(trained: TOTALANVI, checkpoint: Path) -> None:
-    before = (checkpoint / "config.json").read_bytes()
+def test_nothing_is_overwritten_unasked(trained: TOTALANVI, copied: Path) -> None:
+    before = (copied / "config.json").read_bytes()
     with pytest.raises(
         CheckpointError, match=r"exists already: choose another folder, or overwrite it \(--overwrite\)"
     ):
-        trained.save(checkpoint)
-    assert (checkpoint / "config.json").read_bytes() == before
+        trained.save(copied)
+    assert (copied / "config.json").read_bytes() == before
 
 
-def test_a_checkpoint_may_be_replaced(trained_totalvi: TOTALVI, checkpoint: Path) -> None:
-    trained_totalvi.save(checkpoint, overwrite=True)
-    assert read_checkpoint(checkpoint).kind == "TOTALVI"
-    assert sorted(file.name for file in checkpoint.iterdir()) == FILES
-    assert [file.name for file in checkpoint.parent.iterdir()] == ["copy"]
+def test_a_checkpoint_may_be_replaced(trained_totalvi: TOTALVI, copied: Path) -> None:
+    trained_totalvi.save(copied, overwrite=True)
+    assert read_checkpoint(copied).kind == "TOTALVI"
+    assert sorted(file.name for file in copied.iterdir()) == FILES
+    assert [file.name for file in copied.parent.iterdir()] == ["copy"]
 
 
 def test_an_empty_folder_may_be_used(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
@@ -208,8 +225,8 @@ def test_a_file_is_no_folder(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_what_fails_leaves_nothing_behind(reference: md.MuData, tmp_path: Path) -> None:
-    model = TOTALVI(reference, n_hidden=8, empirical_protein_background_prior=False)
+def test_what_fails_leaves_nothing_behind(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    model = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
     model._training = {"options": object()}
     with pytest.raises(TypeError, match="not JSON serializable"):
         model.save(tmp_path / "checkpoint")
@@ -224,19 +241,19 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_file(checkpoint: Path, name: str) -> None:
-    cut(checkpoint / name)
+def test_a_truncated_file(copied: Path, name: str) -> None:
+    cut(copied / name)
     with pytest.raises(CheckpointError, match=r"expected .*, could not read it .*: train again, or restore the f"):
-        TOTALANVI.load(checkpoint)
+        TOTALANVI.load(copied)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "registry.json"])
-def test_a_missing_file(checkpoint: Path, name: str) -> None:
-    (checkpoint / name).unlink()
+def test_a_missing_file(copied: Path, name: str) -> None:
+    (copied / name).unlink()
     with pytest.raises(
         CheckpointError, match=name.replace(".", r"\.") if name != "model.safetensors" else "No such file"
     ):
-        TOTALANVI.load(checkpoint)
+        TOTALANVI.load(copied)
 
 
 def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -276,21 +293,19 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
         ("registry.json", lambda c: c["setup"].update(colour=1), r"whose files belong together"),
     ],
 )
-def test_altered_files(
-    checkpoint: Path, name: str, change: Callable[[dict[str, object]], object], message: str
-) -> None:
-    edit(checkpoint / name, change)
+def test_altered_files(copied: Path, name: str, change: Callable[[dict[str, object]], object], message: str) -> None:
+    edit(copied / name, change)
     with pytest.raises(CheckpointError, match=message) as caught:
-        TOTALANVI.load(checkpoint)
+        TOTALANVI.load(copied)
     assert caught.value.exit_code == 2
 
 
-def test_cells_without_an_array(checkpoint: Path) -> None:
-    arrays = load_file(checkpoint / "cells.safetensors")
+def test_cells_without_an_array(copied: Path) -> None:
+    arrays = load_file(copied / "cells.safetensors")
     del arrays["held_out.label"]
-    save_file(arrays, checkpoint / "cells.safetensors")
+    save_file(arrays, copied / "cells.safetensors")
     with pytest.raises(CheckpointError, match=r"KeyError: 'held_out\.label'"):
-        read_checkpoint(checkpoint)
+        read_checkpoint(copied)
 
 
 def test_a_checkpoint_of_another_class(saved: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_modality_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("modality", ["rna", "prot"])
-@pytest.mark.filterwarnings("ignore:Duplicated obs_names:UserWarning")
+@pytest.mark.filterwarnings("ignore:Duplicated obs_names:UserWarning", "ignore:.*names are not unique:UserWarning")
 def test_repeated_cells_of_a_mudata(modality: str) -> None:
     mdata = draw_mudata()
     parts = {name: mdata[name].copy() for name in ("rna", "prot")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ class PowerCut(L.Callback):
             raise RuntimeError("power cut")
 
 
-def new_model(reference: md.MuData) -> TOTALANVI:
-    return TOTALANVI(reference, n_latent=4, n_hidden=16, empirical_protein_background_prior=False)
+def new_model(reference_mdata: md.MuData) -> TOTALANVI:
+    return TOTALANVI(reference_mdata, n_latent=4, n_hidden=16, empirical_protein_background_prior=False)
 
 
 def weights(model: TOTALANVI) -> dict[str, Tensor]:
@@ -50,15 +51,15 @@ def weights(model: TOTALANVI) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(reference: md.MuData) -> TOTALANVI:
-    model = new_model(reference)
+def uninterrupted(reference_mdata: md.MuData) -> TOTALANVI:
+    model = new_model(reference_mdata)
     model.train(**OPTIONS)
     return model
 
 
-def test_the_same_seed_gives_the_same_weights(reference: md.MuData, uninterrupted: TOTALANVI) -> None:
+def test_the_same_seed_gives_the_same_weights(reference_mdata: md.MuData, uninterrupted: TOTALANVI) -> None:
     torch.manual_seed(12345)  # whatever was drawn before
-    again = new_model(reference)
+    again = new_model(reference_mdata)
     again.train(**OPTIONS)
     for name, weight in weights(uninterrupted).items():
         assert torch.equal(weights(again)[name], weight), name
@@ -66,32 +67,32 @@ def test_the_same_seed_gives_the_same_weights(reference: md.MuData, uninterrupte
         assert again.history[name].equals(frame), name
 
 
-def test_another_seed_gives_other_weights(reference: md.MuData, uninterrupted: TOTALANVI) -> None:
-    other = new_model(reference)
+def test_another_seed_gives_other_weights(reference_mdata: md.MuData, uninterrupted: TOTALANVI) -> None:
+    other = new_model(reference_mdata)
     other.train(**OPTIONS | {"max_epochs": 1, "seed": 1})
     assert not torch.equal(weights(other)["px_r"], weights(uninterrupted)["px_r"])
     assert set(other.validation_indices) != set(uninterrupted.validation_indices)
 
 
-def test_training_leaves_the_users_random_numbers_alone(reference: md.MuData) -> None:
+def test_training_leaves_the_users_random_numbers_alone(reference_mdata: md.MuData) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    new_model(reference).train(**OPTIONS | {"max_epochs": 1})
+    new_model(reference_mdata).train(**OPTIONS | {"max_epochs": 1})
     assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_an_interrupted_run_equals_one_that_was_not(
-    reference: md.MuData, uninterrupted: TOTALANVI, tmp_path: Path, epoch: int
+    reference_mdata: md.MuData, uninterrupted: TOTALANVI, tmp_path: Path, epoch: int
 ) -> None:
     folder = tmp_path / "run"
     with pytest.raises(RuntimeError, match="power cut"):
-        new_model(reference).train(**OPTIONS, resume_folder=folder, callbacks=[PowerCut(epoch)])
+        new_model(reference_mdata).train(**OPTIONS, resume_folder=folder, callbacks=[PowerCut(epoch)])
     kept = [file.name for file in folder.iterdir()] if folder.exists() else []
     assert kept == ([RESUME_FILE] if epoch else [])
 
-    resumed = new_model(reference)
+    resumed = new_model(reference_mdata)
     resumed.train(**OPTIONS, resume_folder=folder)
     for name, weight in weights(uninterrupted).items():
         assert torch.allclose(weights(resumed)[name], weight, rtol=1e-5, atol=1e-6), name
@@ -103,15 +104,33 @@ def test_an_interrupted_run_equals_one_that_was_not(
     assert not list(folder.iterdir())
 
 
-def test_a_run_that_ended_at_once_is_not_resumed(reference: md.MuData, tmp_path: Path) -> None:
-    model = new_model(reference)
+def test_a_run_that_ended_at_once_is_not_resumed(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    model = new_model(reference_mdata)
     model.train(**OPTIONS | {"max_epochs": 1}, resume_folder=tmp_path)
     assert not list(tmp_path.iterdir())
     assert model.is_trained
 
 
+class CtrlC(L.Callback):
+    """A user who has seen enough."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_is_an_interrupt_and_leaves_something_to_resume(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    listening = signal.getsignal(signal.SIGINT)
+    model = new_model(reference_mdata)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(**OPTIONS | {"progress": True}, resume_folder=tmp_path, callbacks=[CtrlC()])
+    assert signal.getsignal(signal.SIGINT) is listening
+    assert not model.is_trained
+    assert [file.name for file in tmp_path.iterdir()] == [RESUME_FILE]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a safetensors file", None])
-def test_a_state_that_cannot_be_read(reference: md.MuData, tmp_path: Path, content: bytes | None) -> None:
+def test_a_state_that_cannot_be_read(reference_mdata: md.MuData, tmp_path: Path, content: bytes | None) -> None:
     if content is None:
         save_file({"x": torch.ones(1)}, tmp_path / RESUME_FILE)  # a safetensors file, but not of ours
     else:
@@ -119,26 +138,26 @@ def test_a_state_that_cannot_be_read(reference: md.MuData, tmp_path: Path, conte
     with pytest.raises(
         CheckpointError, match=r"expected an interrupted run at .*, could not read it .*: start without"
     ):
-        new_model(reference).train(**OPTIONS, resume_folder=tmp_path)
+        new_model(reference_mdata).train(**OPTIONS, resume_folder=tmp_path)
 
 
-def test_the_state_of_another_model_or_with_other_options(reference: md.MuData, tmp_path: Path) -> None:
+def test_the_state_of_another_model_or_with_other_options(reference_mdata: md.MuData, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
-        new_model(reference).train(**OPTIONS, resume_folder=tmp_path, callbacks=[PowerCut(1)])
-    other = TOTALANVI(reference, n_latent=5, n_hidden=16, empirical_protein_background_prior=False)
+        new_model(reference_mdata).train(**OPTIONS, resume_folder=tmp_path, callbacks=[PowerCut(1)])
+    other = TOTALANVI(reference_mdata, n_latent=5, n_hidden=16, empirical_protein_background_prior=False)
     with pytest.raises(
         CheckpointError, match=r"found one of another \(the shape of its weights differ\): resume with what"
     ):
         other.train(**OPTIONS, resume_folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"found one of another \(lr, seed differ\): resume with what"):
-        new_model(reference).train(**OPTIONS, lr=0.1, seed=9, resume_folder=tmp_path)
+        new_model(reference_mdata).train(**OPTIONS, lr=0.1, seed=9, resume_folder=tmp_path)
     assert (tmp_path / RESUME_FILE).exists()
 
 
-def test_more_epochs_may_be_asked_for(reference: md.MuData, uninterrupted: TOTALANVI, tmp_path: Path) -> None:
+def test_more_epochs_may_be_asked_for(reference_mdata: md.MuData, uninterrupted: TOTALANVI, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
-        new_model(reference).train(**OPTIONS | {"max_epochs": 2}, resume_folder=tmp_path, callbacks=[PowerCut(1)])
-    resumed = new_model(reference)
+        new_model(reference_mdata).train(**OPTIONS | {"max_epochs": 2}, resume_folder=tmp_path, callbacks=[PowerCut(1)])
+    resumed = new_model(reference_mdata)
     resumed.train(**OPTIONS, resume_folder=tmp_path)
     assert torch.allclose(weights(resumed)["px_r"], weights(uninterrupted)["px_r"], rtol=1e-5, atol=1e-6)
 

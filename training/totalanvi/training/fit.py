@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,15 +91,14 @@ def fit(
                 **trainer_options,
             }
         )
-        trainer.fit(
-            plan,
-            cell_loader(cells, split.train, config.batch_size, shuffle_seed=config.seed),
-            cell_loader(cells, split.validation, config.batch_size) if validates else None,
-            ckpt_path=resume_from,
-            weights_only=False if resume_from is not None else None,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        with _interruptible(trainer):
+            trainer.fit(
+                plan,
+                cell_loader(cells, split.train, config.batch_size, shuffle_seed=config.seed),
+                cell_loader(cells, split.validation, config.batch_size) if validates else None,
+                ckpt_path=resume_from,
+                weights_only=False if resume_from is not None else None,
+            )
     if resume_folder is not None:
         (resume_folder / RESUME_FILE).unlink(missing_ok=True)
     module.eval()
@@ -117,6 +117,21 @@ def _keep_last(folder: Path) -> ModelCheckpoint:
     )
     keeper.FILE_EXTENSION = name.suffix
     return keeper
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let Ctrl-C be what it is elsewhere: Lightning would exit the process, and ignore the next one in a notebook."""
+    listening = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not listening:
+            signal.signal(signal.SIGINT, listening)
 
 
 @contextmanager
