@@ -48,6 +48,8 @@ class BaseModel(SetUp):
         self, adata: Data, config: ModelConfig, empirical_prior: bool | None, override_missing_proteins: bool, seed: int
     ) -> None:
         """Register ``adata`` and make the network for it."""
+        if seed < 0:
+            raise ArgumentError(f"seed must be at least 0, found {seed}: give such a number.")
         self.seed = seed
         self.adata = adata
         self._setup = read_setup(adata)

@@ -93,7 +93,6 @@ class TrainableModel(BaseModel):
         """
         cells = self._reference_cells()
         seed = self.seed if seed is None else seed
-        split = split_cells(len(cells), train_size, validation_size, shuffle_set_split, seed, external_indexing)
         options = {
             "max_epochs": _default_epochs(len(cells)) if max_epochs is None else max_epochs,
             "batch_size": batch_size,
@@ -109,6 +108,7 @@ class TrainableModel(BaseModel):
             **({} if augmentation is None else {"augmentation": augmentation}),
         }
         config = _training_config(options | (plan_kwargs or {}))
+        split = split_cells(len(cells), train_size, validation_size, shuffle_set_split, seed, external_indexing)
         self.history, n_epochs = fit(
             self.module,
             cells,

@@ -1,0 +1,305 @@
+"""`totalanvi simulate` and `totalanvi train`, run through the command line's own entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pytest
+import torch
+from tests.support.reference_cells import PROTEINS, draw_adata, draw_mudata, with_counts, with_names, with_obs
+
+from totalanvi.serving.cli import main
+from totalanvi.training import TOTALANVI
+from totalanvi.training.checkpoint import read_checkpoint
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process: exit code and standard error; standard output stays empty."""
+
+    def act(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        return int(caught.value.code or 0), printed.err
+
+    return act
+
+
+@pytest.fixture
+def h5ad(tmp_path: Path) -> Path:
+    draw_adata().write_h5ad(tmp_path / "reference.h5ad")
+    return tmp_path / "reference.h5ad"
+
+
+# simulate
+
+SIZES = ("--cells", 30, "--genes", 40, "--proteins", 3, "--labels", 2, "--batches", 2)
+
+
+def test_simulate_writes_what_was_asked_for(run: Run, tmp_path: Path) -> None:
+    for name in ("one", "again"):
+        code, said = run("simulate", tmp_path / "folder" / f"{name}.h5mu", *SIZES, "--seed", 5)
+        assert code == 0
+        assert "30 cells × 40 genes × 3 proteins, 2 cell types" in said
+    one, again = (md.read_h5mu(tmp_path / "folder" / f"{name}.h5mu") for name in ("one", "again"))
+    assert one["rna"].shape == (30, 40)
+    assert one["prot"].shape == (30, 3)
+    assert one.obs["cell_type"].nunique() == one.obs["batch"].nunique() == 2
+    assert (one["rna"].X != again["rna"].X).nnz == 0
+    assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == ["again.h5mu", "one.h5mu"]
+
+
+def test_simulate_overwrites_only_when_told_to(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "cells.h5mu"
+    target.write_text("mine")
+    code, said = run("simulate", target, *SIZES)
+    assert code == 2
+    assert said == f"Error: {target} exists already: choose another name, or overwrite it (--overwrite).\n"
+    assert target.read_text() == "mine"
+    assert run("simulate", target, *SIZES, "--overwrite")[0] == 0
+    assert md.read_h5mu(target).n_obs == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cells.h5ad", (), r"expected an output that ends in .h5mu, found cells.h5ad: name it so"),
+        ("cells.h5mu", ("--labels", 1), "n_labels has to be at least 2, found 1"),
+        ("cells.h5mu", ("--proteins", 50), "expected n_proteins ≤ 40 (n_genes), found 50"),
+    ],
+)
+def test_simulations_that_cannot_be(
+    run: Run, tmp_path: Path, name: str, options: tuple[object, ...], message: str
+) -> None:
+    code, said = run("simulate", tmp_path / name, *SIZES, *options)
+    assert code == 2
+    assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+# train
+
+
+def test_train_from_h5ad(run: Run, h5ad: Path, tmp_path: Path) -> None:
+    output = tmp_path / "folder" / "checkpoint"
+    code, said = run(
+        *("train", h5ad, "--labels", "kind", "--unlabeled", "unknown", "--batch", "donor"),
+        *("--max-epochs", 2, "--seed", 3, "--device", "cpu", "-o", output),
+    )
+    assert code == 0, said
+    assert "20 cells (15 labelled, 2 types), 6 genes, 3 proteins, 2 batches" in said
+    assert "validation accuracy" in said
+    assert str(output) in said
+    checkpoint = read_checkpoint(output)
+    assert checkpoint.kind == "TOTALANVI"
+    assert checkpoint.registry.labels == ("B", "T")
+    assert checkpoint.registry.batches == ("one", "two")
+    assert checkpoint.training["options"]["seed"] == 3
+    assert checkpoint.training["n_epochs"] == 2
+    assert len(TOTALANVI.load(output, adata=ad.read_h5ad(h5ad)).predict()) == 20
+
+
+def test_train_from_h5mu(run: Run, tmp_path: Path) -> None:
+    mdata = draw_mudata()
+    mdata["rna"].obs["kind"] = ["B", "T", "unknown", "doublet"] * 4
+    mdata["rna"].layers["counts"] = mdata["rna"].X.copy()
+    mdata["rna"].X = mdata["rna"].X * 0.5
+    mdata.write_h5mu(tmp_path / "reference.h5mu")
+    code, said = run(
+        *("train", tmp_path / "reference.h5mu", "--labels", "kind", "--unlabeled", "unknown", "--unlabeled", "doublet"),
+        *("--layer", "counts", "--max-epochs", 1, "--device", "cpu", "--output", tmp_path / "checkpoint"),
+    )
+    assert code == 0, said
+    assert "16 cells (8 labelled, 2 types), 6 genes, 3 proteins, 1 batch" in said
+    registry = read_checkpoint(tmp_path / "checkpoint").registry
+    assert registry.unlabeled == ("unknown", "doublet")
+    assert registry.setup["rna_layer"] == "counts"
+
+
+def test_train_says_what_the_same_seed_gives(run: Run, h5ad: Path, tmp_path: Path) -> None:
+    for name in ("one", "again"):
+        run("train", h5ad, "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "-o", tmp_path / name)
+    one, again = (read_checkpoint(tmp_path / name).weights for name in ("one", "again"))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+
+
+@pytest.mark.parametrize(("rna", "prot"), [("gex", "adt"), ("RNA", "ADT"), ("expression", "protein")])
+def test_modalities_by_other_names(run: Run, tmp_path: Path, rna: str, prot: str) -> None:
+    mdata = draw_mudata()
+    with md.set_options(pull_on_update=False):
+        md.MuData({rna: mdata["rna"], prot: mdata["prot"]}).write_h5mu(tmp_path / "reference.h5mu")
+    output = tmp_path / "checkpoint"
+    code, said = run(
+        "train", tmp_path / "reference.h5mu", "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "-o", output
+    )
+    assert code == 0, said
+    setup = read_checkpoint(output).registry.setup
+    assert (setup["rna"], setup["proteins"]) == (rna, prot)
+
+
+def test_train_overwrites_only_when_told_to(run: Run, h5ad: Path, tmp_path: Path) -> None:
+    output = tmp_path / "checkpoint"
+    arguments = ("train", h5ad, "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "-o", output)
+    assert run(*arguments)[0] == 0
+    before = (output / "model.safetensors").read_bytes()
+    code, said = run(*arguments, "--seed", 1)
+    assert (code, said) == (
+        2,
+        f"Error: {output} exists already: choose another folder, or overwrite it (--overwrite).\n",
+    )
+    assert (output / "model.safetensors").read_bytes() == before
+    assert run(*arguments, "--seed", 1, "--overwrite")[0] == 0
+    assert (output / "model.safetensors").read_bytes() != before
+
+
+# What is refused, before anything is trained and without anything left behind
+
+
+def refused(run: Run, tmp_path: Path, reference: Path, *options: object) -> str:
+    """What the command line says: one message, exit code 2, nothing written."""
+    before = sorted(tmp_path.iterdir())
+    code, said = run("train", reference, "--device", "cpu", "--max-epochs", 1, "-o", tmp_path / "checkpoint", *options)
+    assert code == 2, said
+    assert sorted(tmp_path.iterdir()) == before
+    assert "Traceback" not in said
+    errors = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (None, ("--labels", "type"), "expected obs['type'], found the keys kind, donor: name one of them"),
+        (None, ("--labels", "kind", "--batch", "lane"), "expected obs['lane'], found the keys kind, donor: name one"),
+        (None, ("--labels", "kind", "--layer", "counts"), "expected counts in layers['counts'], found the layers none"),
+        (None, ("--labels", "kind", "--proteins", "adt"), "expected obsm['adt'], found the keys protein_expression"),
+        (None, ("--labels", "donor", "--unlabeled", "one"), "of two types or more in obs['donor'], found only 'two'"),
+        (
+            None,
+            ("--labels", "donor", "--unlabeled", "one", "--unlabeled", "two"),
+            "found no labelled cell (not counting one, two): name another column",
+        ),
+        (
+            lambda a: with_counts(a, 0.5),
+            ("--labels", "kind"),
+            "expected raw counts (whole numbers, 0 or more) in X, found",
+        ),
+        (lambda a: with_counts(a, -1), ("--labels", "kind"), "found -1 for feature 'GENE2' in cell 'cell3'"),
+        (lambda a: with_counts(a, np.nan), ("--labels", "kind"), "found nan for feature 'GENE2' in cell 'cell3'"),
+        (lambda a: with_names(a, obs="cell0"), ("--labels", "kind"), "expected unique cell names, found repeated ones"),
+        (lambda a: with_names(a, var="GENE0"), ("--labels", "kind"), "expected unique gene names, found repeated ones"),
+        (lambda a: a[:0].copy(), ("--labels", "kind"), "found 0 cells and 6 genes"),
+        (lambda a: with_obs(a, kind=np.nan), ("--labels", "kind"), "found no labelled cell"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+def test_references_that_are_refused(
+    run: Run, tmp_path: Path, change: Callable[[Any], Any] | None, options: tuple[str, ...], message: str
+) -> None:
+    adata = draw_adata() if change is None else change(draw_adata())
+    adata.write_h5ad(tmp_path / "reference.h5ad")
+    assert message in refused(run, tmp_path, tmp_path / "reference.h5ad", *options)
+
+
+def test_a_reference_without_proteins(run: Run, tmp_path: Path) -> None:
+    adata = draw_adata()
+    del adata.obsm[PROTEINS]
+    adata.write_h5ad(tmp_path / "reference.h5ad")
+    said = refused(run, tmp_path, tmp_path / "reference.h5ad", "--labels", "kind")
+    assert "expected obsm['protein_expression'], found the keys none: name one of them" in said
+
+
+def test_modalities_that_cannot_be_told(run: Run, tmp_path: Path) -> None:
+    mdata = draw_mudata()
+    for parts, options, message in (
+        ({"rna": mdata["rna"], "x": mdata["prot"]}, (), "expected a protein modality, found rna, x: say which it is"),
+        (
+            {"a": mdata["rna"], "b": mdata["rna"].copy(), "prot": mdata["prot"]},
+            (),
+            "expected a RNA modality, found a, b, prot: say which it is",
+        ),
+        (
+            {"rna": mdata["rna"], "prot": mdata["prot"]},
+            ("--proteins", "adt"),
+            "expected a modality 'adt', found rna, prot",
+        ),
+    ):
+        with md.set_options(pull_on_update=False):
+            md.MuData(parts).write_h5mu(tmp_path / "reference.h5mu")
+        assert message in refused(run, tmp_path, tmp_path / "reference.h5mu", "--labels", "kind", *options)
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".h5mu"])
+@pytest.mark.parametrize("kind", ["missing", "empty", "text", "truncated", "another"])
+def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix: str, kind: str) -> None:
+    file = tmp_path / f"broken{suffix}"
+    messages = {
+        "missing": f"expected a reference at {file}, found no such file: check the path",
+        "empty": f"expected an HDF5 file, {file} is not one",
+        "text": f"expected an HDF5 file, {file} is not one",
+        "truncated": f"in {file}, could not read it",
+        "another": f"in {file}, could not read it",
+    }
+    if kind == "another":
+        import h5py
+
+        with h5py.File(file, "w") as written:
+            written["x"] = [1, 2, 3]
+    elif kind == "truncated":
+        content = h5ad.read_bytes()
+        if suffix == ".h5mu":
+            draw_mudata().write_h5mu(file)
+            content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+    elif kind != "missing":
+        file.write_text("" if kind == "empty" else "cells,genes\n")
+    assert messages[kind] in refused(run, tmp_path, file, "--labels", "kind")
+
+
+def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("a,b\n")
+    said = refused(run, tmp_path, tmp_path / "cells.csv", "--labels", "kind")
+    assert "expected a reference in .h5ad or .h5mu, found cells.csv: convert it to one of them" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "tpu"), "expected --device auto, cpu or cuda, found 'tpu': choose one of them"),
+        pytest.param(
+            ("--device", "cuda"),
+            "expected a CUDA device for --device cuda, found none: use --device cpu, or auto",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+        (("--max-epochs", 0), "max-epochs"),
+        (("--seed", -1), "seed must be at least 0, found -1"),
+    ],
+)
+def test_options_that_make_no_sense(
+    run: Run, tmp_path: Path, h5ad: Path, options: tuple[object, ...], message: str
+) -> None:
+    assert message in refused(run, tmp_path, h5ad, "--labels", "kind", *options)
+
+
+def test_a_folder_that_is_no_checkpoint_is_left_alone(run: Run, tmp_path: Path, h5ad: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "thesis.docx").write_text("years")
+    said = refused(run, tmp_path, h5ad, "--labels", "kind", "--overwrite")
+    assert "is not a checkpoint (it holds thesis.docx): it will not be replaced" in said
+    assert (tmp_path / "checkpoint" / "thesis.docx").read_text() == "years"
+
+
+def test_labels_are_asked_for(run: Run, tmp_path: Path, h5ad: Path) -> None:
+    code, said = run("train", h5ad, "-o", tmp_path / "checkpoint")
+    assert code == 2
+    assert "--labels" in said
