@@ -16,7 +16,6 @@ import pytest
 
 import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
-from totalanvi.export.bundle import _content_version
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import MANIFEST_FILE, REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
@@ -32,26 +31,23 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def cli(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as done:
-        main([str(argument) for argument in arguments])
-    code = done.value.code
-    assert isinstance(code, int)
-    return code
+def run(arguments: list[object], store: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, since BentoML settles on a store when it is imported."""
+    environment = os.environ | {"BENTOML_HOME": str(store), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_command_line(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Also replaces an earlier bundle."""
+def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Replaces an earlier bundle, puts it into the store, and says what it did in a few lines."""
+    store = tmp_path_factory.mktemp("store")
     before = Bundle.open(copied)
-    assert cli("export", checkpoint, "-o", copied, "--overwrite", "--name", "renamed") == 0
-    after = Bundle.open(copied)
-    assert after.manifest.name == "renamed"
-    # The same checkpoint gives the same content, byte by byte, and so the same version.
-    assert after.manifest.files == before.manifest.files
-    assert after.manifest.version == before.manifest.version == _content_version(after.manifest.files)
-    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *REQUIRED_FILES}
-    assert [entry.name for entry in copied.parent.iterdir()] == ["bundle"]
-    out, err = capfd.readouterr()
+    source = with_ensembl_ids(checkpoint, store)
+    options = ["--overwrite", "--name", "renamed", "--store"]
+    program = "from totalanvi.serving.cli import main; main()"
+    done = run(["-c", program, "export", source, "-o", copied, *options], store)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
     # These lines and no other: the exporter of torch would have much to say.
     expected = (
         r"Writing encoder.onnx …",
@@ -68,10 +64,33 @@ def test_command_line(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixtu
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
+        r"Stored as:   renamed:[0-9a-f]{12}",
     )
-    assert out == ""
-    for line, pattern in zip(err.splitlines(), expected, strict=True):
+    for line, pattern in zip(done.stderr.splitlines(), expected, strict=True):
         assert re.fullmatch(pattern, line)
+
+    after = Bundle.open(copied)
+    assert after.manifest.name == "renamed"
+    # The same model gives the same files, byte by byte, and so the same version.
+    assert after.manifest.files == before.manifest.files
+    assert after.manifest.version == before.manifest.version
+    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *REQUIRED_FILES}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
+    # What is no id, and ids that several genes share, name none of them.
+    ids = after.manifest.genes.ensembl_ids
+    assert ids is not None
+    assert ids[:4] == ["ENSG00000000000", None, None, None]
+    assert None not in ids[4:]
+
+
+def with_ensembl_ids(checkpoint: Path, folder: Path) -> Path:
+    copy = Path(shutil.copytree(checkpoint, folder / "checkpoint"))
+    registry = json.loads((copy / "registry.json").read_text())
+    ids = [f"ENSG{i:011d}" for i in range(len(registry["genes"]))]
+    ids[1:4] = ["nan", "ENSG00000000099", "ENSG00000000099"]
+    ids[99] = "ENSG00000001099.2"
+    (copy / "registry.json").write_text(json.dumps(registry | {"ensembl_ids": ids}))
+    return copy
 
 
 def test_manifest_says_where_it_comes_from(bundle: Path, reference_mdata: md.MuData) -> None:
@@ -116,11 +135,11 @@ def test_maps_a_query_with_and_without_proteins(bundle: Path) -> None:
 
 def test_an_output_that_exists(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = snapshot(copied)
-    assert cli("export", checkpoint, "-o", copied) == 2
+    with pytest.raises(SystemExit) as done:
+        main(["export", str(checkpoint), "-o", str(copied)])
+    assert done.value.code == 2
     error = capfd.readouterr().err
-    assert error.startswith("Error: ")
-    assert "--overwrite" in error
-    assert "Traceback" not in error
+    assert re.fullmatch(r"Error: .*: expected a folder that does not exist, found one; .* \(--overwrite\)\.\n", error)
     assert snapshot(copied) == before
 
 
@@ -175,7 +194,6 @@ def test_a_newer_schema_is_refused(copied: Path) -> None:
 
 
 def test_model_store(bundle: Path, tmp_path: Path) -> None:
-    """In a process of its own, since BentoML settles on a store when it is imported."""
     code = f"""
 from totalanvi.export import ExportError
 from totalanvi.export.store import store_bundle
@@ -191,8 +209,7 @@ except ExportError as error:
 print(store_bundle(bundle, overwrite=True) == tag)
 print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
 """
-    environment = os.environ | {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = run(["-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
     tag, refused, replaced, found = done.stdout.splitlines()
     assert tag == f"simulated:{Bundle.open(bundle).manifest.version}"
