@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,9 @@ from totalanvi.training.registry import Registry
 from totalanvi.training.split import Split, split_cells
 
 __all__ = ["TrainableModel"]
+
+_MINI_BATCHES = 4_000
+_MOST_WARM_UP_EPOCHS = 50
 
 
 class TrainableModel(BaseModel):
@@ -58,7 +62,7 @@ class TrainableModel(BaseModel):
         Parameters
         ----------
         max_epochs
-            Passes over the training cells; by default 400, fewer above 20,000 cells.
+            Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400.
         lr
             Learning rate.
         accelerator, devices
@@ -70,13 +74,14 @@ class TrainableModel(BaseModel):
         early_stopping, reduce_lr_on_plateau
             What to do when the validation ELBO stops improving.
         n_steps_kl_warmup, n_epochs_kl_warmup
-            Length of the warm-up of the divergences.
+            Length of the warm-up of the divergences; by default half of the epochs, 50 at most.
         adversarial_classifier
             Train batches to mix; by default where panels lack proteins.
         plan_kwargs
-            Further options of `totalanvi.training.TrainingConfig`.
+            Further options of `totalanvi.training.TrainingConfig`. ``pro_recons_weight`` is by default half the square
+            root of genes per protein, 1 at least: so that a few proteins are heard beside thousands of genes.
         augmentation
-            What is hidden from the encoder while it trains.
+            What the second view of each mini-batch hides from the encoder.
         seed
             Seeds the split, the order of cells and all draws; the model's by default.
         progress
@@ -93,8 +98,11 @@ class TrainableModel(BaseModel):
         """
         cells = self._reference_cells()
         seed = self.seed if seed is None else seed
+        max_epochs = _default_epochs(len(cells), batch_size) if max_epochs is None else max_epochs
+        if n_epochs_kl_warmup is None and n_steps_kl_warmup is None:
+            n_epochs_kl_warmup = min(_MOST_WARM_UP_EPOCHS, max_epochs // 2)
         options = {
-            "max_epochs": _default_epochs(len(cells)) if max_epochs is None else max_epochs,
+            "max_epochs": max_epochs,
             "batch_size": batch_size,
             "lr": lr,
             "early_stopping": early_stopping,
@@ -104,6 +112,7 @@ class TrainableModel(BaseModel):
             "adversarial_classifier": (
                 self.registry.has_missing_proteins if adversarial_classifier is None else adversarial_classifier
             ),
+            "pro_recons_weight": _default_protein_weight(len(self.registry.genes), len(self.registry.proteins)),
             "seed": seed,
             **({} if augmentation is None else {"augmentation": augmentation}),
         }
@@ -164,9 +173,14 @@ def _training_config(options: dict[str, Any]) -> TrainingConfig:
     return replace(TrainingConfig(), **plain)
 
 
-def _default_epochs(n_cells: int) -> int:
-    """400 passes over up to 20,000 cells, as many cells in all for larger references."""
-    return max(1, min(400, round(20_000 / n_cells * 400)))
+def _default_epochs(n_cells: int, batch_size: int) -> int:
+    """Enough passes for 4,000 mini-batches: what small references lack in cells they make up for in passes."""
+    return max(20, min(400, round(_MINI_BATCHES * max(1, batch_size) / n_cells)))
+
+
+def _default_protein_weight(n_genes: int, n_proteins: int) -> float:
+    """How much more a protein's likelihood weighs than a gene's."""
+    return max(1.0, 0.5 * math.sqrt(n_genes / n_proteins))
 
 
 def _digest(registry: Registry, cells: Cells) -> str:
