@@ -50,7 +50,9 @@ def test_simulate_writes_what_was_asked_for(run: Run, tmp_path: Path) -> None:
         code, said = run("simulate", tmp_path / "folder" / f"{name}.h5mu", *SIZES, "--seed", 5)
         assert code == 0
         assert "30 cells × 40 genes × 3 proteins, 2 cell types" in said
-    one, again = (md.read_h5mu(tmp_path / "folder" / f"{name}.h5mu") for name in ("one", "again"))
+        assert len(said.splitlines()) == 1
+    with md.set_options(pull_on_update=False):
+        one, again = (md.read_h5mu(tmp_path / "folder" / f"{name}.h5mu") for name in ("one", "again"))
     assert one["rna"].shape == (30, 40)
     assert one["prot"].shape == (30, 3)
     assert one.obs["cell_type"].nunique() == one.obs["batch"].nunique() == 2

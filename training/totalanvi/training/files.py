@@ -66,5 +66,7 @@ def write_mudata(mdata: MuData, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        mdata.write_h5mu(temporary)
+        # As the next mudata does by default; this one warns of it.
+        with mudata.set_options(pull_on_update=False):
+            mdata.write_h5mu(temporary)
         temporary.replace(path)
