@@ -27,6 +27,7 @@ class Answers:
     protein_include: npt.NDArray[np.float32] | None
     protein_exclude: npt.NDArray[np.float32] | None
     seconds: dict[str, float]
+    processor_seconds: dict[str, float]
     versions: dict[str, str]
 
     @classmethod
@@ -41,6 +42,7 @@ class Answers:
                 protein_include=stored.get("protein_include"),
                 protein_exclude=stored.get("protein_exclude"),
                 seconds=record["seconds"],
+                processor_seconds=record.get("processor_seconds", {}),
                 versions=record["versions"],
             )
 
@@ -65,4 +67,9 @@ def score(truth: Truth, answers: Answers) -> dict[str, Any]:
                 for name, first, second in zip(truth.protein_names, pearson, spearman, strict=True)
             },
         }
-    return {**figures, "seconds": answers.seconds, "versions": answers.versions}
+    return {
+        **figures,
+        "seconds": answers.seconds,
+        "processor_seconds": answers.processor_seconds,
+        "versions": answers.versions,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -28,12 +29,14 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
     task, truth = Task.read(folder), Truth.read(folder)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     seconds: dict[str, float] = {}
+    processor_seconds: dict[str, float] = {}
 
     def totalanvi(step: str, *arguments: str | Path) -> None:
         print("$ totalanvi", *arguments, flush=True)
-        started = time.perf_counter()
+        started, processor_started = time.perf_counter(), _processor_seconds_of_children()
         subprocess.run([COMMAND, *arguments], check=True, env=environment)
         seconds[step] = time.perf_counter() - started
+        processor_seconds[step] = _processor_seconds_of_children() - processor_started
 
     checkpoint, bundle = work / "checkpoint", work / "bundle"
     unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
@@ -50,7 +53,8 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         proteins = task.proteins_key if mode == "protein" else "none"
         totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
         cells: pd.DataFrame = pd.read_parquet(output).set_index("cell_id")
-        return cells.loc[truth.cell_ids.tolist()]
+        in_order: pd.DataFrame = cells.loc[truth.cell_ids.tolist()]
+        return in_order
 
     imputed: dict[str, npt.NDArray[np.float32]] = {}
     for mode in task.queries:
@@ -72,5 +76,11 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         protein_include=imputed.get("include"),
         protein_exclude=imputed.get("exclude"),
         seconds=seconds,
+        processor_seconds=processor_seconds,
         versions={"totalanvi": version("totalanvi"), "torch": version("torch"), "onnxruntime": onnxruntime.__version__},
     )
+
+
+def _processor_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

@@ -52,7 +52,7 @@ def table(records: list[dict[str, Any]], titles: dict[str, str]) -> str:
     Figures are means over the records (seeds); a method counts only where every record has it.
     """
     heads = [f"{title}, prot / RNA" for title in LABEL_FIGURES.values()]
-    heads += [f"imputation, {title}" for title in IMPUTATION_FIGURES.values()] + ["seconds, train / map"]
+    heads += [f"imputation, {title}" for title in IMPUTATION_FIGURES.values()] + ["processor seconds, train / map"]
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, title in titles.items():
         measured = [record["methods"][name] for record in records if name in record["methods"]]
@@ -68,9 +68,12 @@ def _pair(measured: list[dict[str, Any]], figure: str) -> str:
 
 
 def _seconds(measured: list[dict[str, Any]]) -> str:
-    train = [sum(s for step, s in m["seconds"].items() if not step.startswith("map")) for m in measured]
-    mapped = [sum(s for step, s in m["seconds"].items() if step.startswith("map")) for m in measured]
-    return f"{sum(train) / len(train):.0f} / {sum(mapped) / len(mapped):.0f}"
+    known = [m["processor_seconds"] for m in measured if m["processor_seconds"]]
+    if not known:
+        return "–"
+    mapping = [sum(s for step, s in steps.items() if step.startswith("map")) for steps in known]
+    total = [sum(steps.values()) for steps in known]
+    return f"{(sum(total) - sum(mapping)) / len(known):.0f} / {sum(mapping) / len(known):.0f}"
 
 
 def _mean(values: list[float | None]) -> str:
