@@ -5,6 +5,7 @@ Heavy imports wait inside the functions, so that ``totalanvi --help`` is quick a
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,6 +69,9 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Train TotalANVI on a partly labelled CITE-seq reference."""
+    # Torch's threads wait for each other by spinning: where cores are shared, that made training many times slower. It
+    # has to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from totalanvi.training.checkpoint import require_writable
     from totalanvi.training.errors import ArgumentError
     from totalanvi.training.files import read_reference
