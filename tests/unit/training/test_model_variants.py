@@ -38,6 +38,25 @@ def test_variants_train_and_answer(reference_mdata: md.MuData, options: dict[str
     assert np.allclose(model.predict(soft=True).sum(axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0.0, 0.5, 1.0, 1.0]),
+        ({"n_epochs_kl_warmup": 4}, [0.0, 0.25, 0.5, 0.75]),
+        ({"n_steps_kl_warmup": 6}, [1 / 6, 4 / 6, 1.0, 1.0]),
+        ({"plan_kwargs": {"n_steps_kl_warmup": 6}}, [1 / 6, 4 / 6, 1.0, 1.0]),
+        ({"plan_kwargs": {"n_epochs_kl_warmup": 4, "max_kl_weight": 0.5}}, [0.0, 0.125, 0.25, 0.375]),
+    ],
+)
+def test_warm_up_by_default_and_as_told(
+    reference_mdata: md.MuData, options: dict[str, Any], expected: list[float]
+) -> None:
+    """Three mini-batches an epoch; the weight that is reported is their mean over cells."""
+    model = TOTALVI(reference_mdata, n_latent=4, n_hidden=8, empirical_protein_background_prior=False)
+    model.train(max_epochs=4, batch_size=128, **FAST, **options)
+    assert model.history["kl_weight"].iloc[:, 0].tolist() == pytest.approx(expected, abs=0.02)
+
+
 def test_proteins_that_a_batch_lacks(reference_mdata: md.MuData) -> None:
     """The adversary trains, and the missing protein is imputed rather than taken for zero."""
     lacking = simulate(n_cells=300, n_genes=160, n_proteins=12, n_labels=4, seed=1)

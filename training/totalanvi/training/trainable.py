@@ -99,7 +99,8 @@ class TrainableModel(BaseModel):
         cells = self._reference_cells()
         seed = self.seed if seed is None else seed
         max_epochs = _default_epochs(len(cells), batch_size) if max_epochs is None else max_epochs
-        if n_epochs_kl_warmup is None and n_steps_kl_warmup is None:
+        in_steps = n_steps_kl_warmup is not None or (plan_kwargs or {}).get("n_steps_kl_warmup") is not None
+        if n_epochs_kl_warmup is None and not in_steps:
             n_epochs_kl_warmup = min(_MOST_WARM_UP_EPOCHS, max_epochs // 2)
         options = {
             "max_epochs": max_epochs,
