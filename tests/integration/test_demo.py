@@ -15,9 +15,12 @@ SMALL = DemoSize(n_cells=600, n_query=200, n_genes=150, n_proteins=6, n_labels=4
 
 def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "demo"
-    scores = run_demo(folder, seed=1, size=SMALL)
+    folder.mkdir()
+    (folder / "map.png").write_text("of an earlier demo")
+    scores = run_demo(folder, seed=1, overwrite=True, size=SMALL)
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(PRODUCTS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["demo"]
+    assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
 
     assert scores.accuracy > 0.8
     assert scores.accuracy_without_proteins > 0.6
