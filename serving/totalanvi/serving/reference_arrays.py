@@ -86,11 +86,12 @@ class ReferenceArrays:
         BundleError
             When an array does not fit the manifest.
         """
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         if problem := self.problem(manifest):
             raise BundleError(f"{file}: {problem}.")
-        save_file({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}, file)
+        # Not save_file, which makes a file that nobody but its owner can read, whatever the umask says.
+        file.write_bytes(save({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}))
 
     def problem(self, manifest: Manifest) -> str | None:
         """Return what does not fit the manifest, None when all does."""

@@ -51,6 +51,10 @@ def test_opens_what_was_written(pristine: Path) -> None:
     assert Bundle.open(str(pristine)).digest == bundle.digest
 
 
+def test_who_may_read_one_file_may_read_all(pristine: Path) -> None:
+    assert len({file.stat().st_mode for file in pristine.iterdir()}) == 1
+
+
 def test_features_digest_follows_names_and_order(folder: Path) -> None:
     before = Bundle.open(folder).features_digest
     edit_manifest(folder, lambda values: values.update(name="other"))

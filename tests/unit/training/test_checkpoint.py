@@ -65,6 +65,10 @@ def test_a_model_that_was_just_trained_survives_to_the_bit(
     assert all(np.array_equal(one, other) for one, other in zip(*answers, strict=True))
 
 
+def test_who_may_read_one_file_may_read_all(saved: Path) -> None:
+    assert len({(saved / name).stat().st_mode for name in FILES}) == 1
+
+
 def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
     loaded = TOTALANVI.load(saved)
     assert loaded.history.keys() == trained.history.keys()

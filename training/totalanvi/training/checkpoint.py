@@ -27,8 +27,9 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import save as array_bytes
+from safetensors.torch import load_file
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from totalanvi.training.data import Cells
@@ -87,9 +88,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = Fal
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
         temporary = Path(name) / "checkpoint"
         temporary.mkdir()
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}, temporary / _MODEL
-        )
+        # Not safetensors' save_file, which makes files that nobody but their owner can read, whatever the umask says.
+        weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
+        (temporary / _MODEL).write_bytes(tensor_bytes(weights))
         checkpoint.registry.write(temporary / _REGISTRY)
         config = {
             "format": _FORMAT,
@@ -103,7 +104,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = Fal
         (temporary / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         if checkpoint.sample is not None:
             arrays = _cell_arrays("landmarks", checkpoint.sample.landmarks)
-            save_arrays(arrays | _cell_arrays("held_out", checkpoint.sample.held_out), temporary / _CELLS)
+            arrays |= _cell_arrays("held_out", checkpoint.sample.held_out)
+            (temporary / _CELLS).write_bytes(array_bytes(arrays))
         if folder.exists():
             folder.rename(Path(name) / "previous")
         temporary.rename(folder)
