@@ -14,13 +14,17 @@ ROOT = Path(__file__).parents[2]
 PARTS = ("training", "export", "serving")
 SOURCES = sorted(path for part in PARTS for path in (ROOT / part / "totalanvi").rglob("*.py"))
 
-# What each module has to leave unloaded: a server without torch, a client without a server.
+# What each module has to leave unloaded: a server without torch, a client without a server, help without anything.
 LIGHT = {
     "totalanvi.serving": ("torch", "onnxruntime", "bentoml"),
     "totalanvi.serving.service": ("torch", "lightning", "totalanvi.training", "totalanvi.export"),
     "totalanvi.serving.client": ("torch", "onnxruntime", "bentoml", "totalanvi.training", "totalanvi.export"),
     "totalanvi.serving.cli": ("torch", "onnxruntime", "bentoml", "anndata"),
-    "totalanvi.training": ("onnxruntime", "bentoml", "totalanvi.serving", "totalanvi.export"),
+    "totalanvi.training": ("torch", "lightning", "anndata"),
+    "totalanvi.training.cli": ("torch", "lightning", "anndata"),
+    "totalanvi.training.semisupervised": ("onnxruntime", "bentoml", "totalanvi.serving", "totalanvi.export"),
+    "totalanvi.export": ("torch", "onnx", "onnxruntime", "bentoml"),
+    "totalanvi.export.cli": ("torch", "onnx", "onnxruntime", "bentoml"),
 }
 
 # Formats that run code when they are read.

@@ -19,7 +19,7 @@ from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import MANIFEST_FILE, REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
-from totalanvi.training.simulate import simulate_query
+from totalanvi.training.simulation import simulate_query
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.client import Client
 from totalanvi.serving.errors import OutputError
 from totalanvi.training.semisupervised import TOTALANVI
-from totalanvi.training.simulate import simulate, simulate_query
+from totalanvi.training.simulation import simulate, simulate_query
 
 __all__ = ["DemoSize", "run_demo"]
 

@@ -1,10 +1,30 @@
-"""Train totalVI and TotalANVI on CITE-seq references."""
+"""Train totalVI and TotalANVI on CITE-seq references.
 
-from totalanvi.training.config import Augmentation, ModelConfig, TrainingConfig
-from totalanvi.training.errors import ArgumentError, CheckpointError, CountsError, RegistrationError, TrainingError
-from totalanvi.training.model import TOTALVI
-from totalanvi.training.semisupervised import TOTALANVI
-from totalanvi.training.simulate import simulate
+>>> from totalanvi.training import TOTALANVI
+>>> TOTALANVI.setup_mudata(mdata, labels_key="cell_type", modalities={...})  # doctest: +SKIP
+>>> model = TOTALANVI(mdata)  # doctest: +SKIP
+>>> model.train()  # doctest: +SKIP
+
+Names are imported when they are first used, so that the command line need not import torch to list its commands.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from totalanvi.training.config import Augmentation, ModelConfig, TrainingConfig
+    from totalanvi.training.errors import (
+        ArgumentError,
+        CheckpointError,
+        CountsError,
+        RegistrationError,
+        TrainingError,
+    )
+    from totalanvi.training.model import TOTALVI
+    from totalanvi.training.semisupervised import TOTALANVI
+    from totalanvi.training.simulation import simulate
 
 __all__ = [
     "TOTALANVI",
@@ -19,3 +39,23 @@ __all__ = [
     "TrainingError",
     "simulate",
 ]
+
+_MODULES = {
+    "TOTALANVI": "semisupervised",
+    "TOTALVI": "model",
+    "Augmentation": "config",
+    "ModelConfig": "config",
+    "TrainingConfig": "config",
+    "simulate": "simulation",
+}
+"""Where a name lives; the others are errors."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -37,7 +37,7 @@ def simulate(
 ) -> None:
     """Simulate a CITE-seq reference with known cell types."""
     from totalanvi.training.files import require_new, write_mudata
-    from totalanvi.training.simulate import simulate as simulate_reference
+    from totalanvi.training.simulation import simulate as simulate_reference
 
     require_new(output, ".h5mu", overwrite)
     mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
