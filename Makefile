@@ -42,7 +42,7 @@ test: setup
 	$(BIN)/pytest --cov --cov-fail-under=90
 
 lint: setup
-	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff check --no-cache $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
