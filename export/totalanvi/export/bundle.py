@@ -156,7 +156,7 @@ def _require_writable(target: Path, overwrite: bool) -> None:
     foreign = sorted({entry.name for entry in target.iterdir()} - {MANIFEST_FILE, *REQUIRED_FILES, "model.yaml"})
     if foreign:
         raise TargetError(
-            f"{target}: expected a folder that does not exist, or holds a bundle alone; found {foreign[0]!r} in it, "
+            f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "
             "which would be lost; choose another."
         )
     if not overwrite:
@@ -261,6 +261,6 @@ def _require_served(folder: Path, source: Source) -> None:
     difference = float(np.abs(mapped.latent - bundle.reference.latent[:_N_VERIFIED]).max())
     if not difference <= _VERIFIED_WITHIN:
         raise ExportError(
-            f"Expected the bundle to map its landmarks to where they are, found them {difference:.3g} away. Nothing "
-            "was exported; this is a bug, please report it."
+            f"Expected the bundle to map its landmarks to where they are, found them {difference:.3g} away; nothing "
+            "was exported. This is a bug: please report it."
         )

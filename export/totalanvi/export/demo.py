@@ -187,7 +187,9 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
             f"Expected {folder} to hold an earlier demo or nothing, found {foreign[0]!r}; choose another folder."
         )
     if not overwrite and any(folder.iterdir()):
-        raise OutputError(f"{folder} holds an earlier demo; choose another folder, or allow --overwrite.")
+        raise OutputError(
+            f"Expected no earlier demo in {folder}, found one; choose another folder, or allow --overwrite."
+        )
 
 
 def _publish(made: Path, folder: Path) -> None:

@@ -84,14 +84,14 @@ def read_source(checkpoint: Path) -> Source:
     if record.kind != TOTALANVI.__name__:
         raise SourceError(
             f"{checkpoint}: expected a checkpoint of TOTALANVI, found one of {record.kind}, which has no labels to "
-            "predict: make one with TOTALANVI.from_totalvi_model(...), train it and export that."
+            "predict; make one with TOTALANVI.from_totalvi_model(...), train it and export that."
         )
     if not record.training:
-        raise SourceError(f"{checkpoint}: expected a trained model, found one that is not: train it before saving.")
+        raise SourceError(f"{checkpoint}: expected a trained model, found one that is not; train it before saving.")
     if record.sample is None or len(record.sample.landmarks) < 2:
         n_cells = 0 if record.sample is None else len(record.sample.landmarks)
         raise SourceError(
-            f"{checkpoint}: expected two cells or more of the reference in the checkpoint, found {n_cells}: export "
+            f"{checkpoint}: expected two cells or more of the reference in the checkpoint, found {n_cells}; export "
             "what was saved right after training."
         )
     source = Source(

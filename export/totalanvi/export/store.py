@@ -42,8 +42,8 @@ def store_bundle(bundle: Bundle, overwrite: bool = False) -> str:
     else:
         if not overwrite:
             raise TargetError(
-                f"{tag}: expected a tag that the model store does not have, found it there; the bundle is at "
-                f"{bundle.path}. Choose another name, or allow to replace it (--overwrite)."
+                f"{tag}: expected a tag that the model store does not have, found it there (the bundle is at "
+                f"{bundle.path}); choose another name, or allow to replace it (--overwrite)."
             )
         bentoml.models.delete(tag)
     labels = {"totalanvi-schema": str(manifest.schema_version)}

@@ -65,7 +65,10 @@ def test_simulate_overwrites_only_when_told_to(run: Run, tmp_path: Path) -> None
     target.write_text("mine")
     code, said = run("simulate", target, *SIZES)
     assert code == 2
-    assert said == f"Error: {target} exists already: choose another name, or overwrite it (--overwrite).\n"
+    assert said == (
+        f"Error: Expected an output that does not exist yet, found {target}; choose another, or overwrite it "
+        "(--overwrite).\n"
+    )
     assert target.read_text() == "mine"
     assert run("simulate", target, *SIZES, "--overwrite")[0] == 0
     assert md.read_h5mu(target).n_obs == 30
@@ -74,9 +77,9 @@ def test_simulate_overwrites_only_when_told_to(run: Run, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cells.h5ad", (), r"expected an output that ends in .h5mu, found cells.h5ad: name it so"),
-        ("cells.h5mu", ("--labels", 1), "n_labels has to be at least 2, found 1"),
-        ("cells.h5mu", ("--proteins", 50), "expected n_proteins ≤ 40 (n_genes), found 50"),
+        ("cells.h5ad", (), r"Expected an output that ends in .h5mu, found cells.h5ad; name it so"),
+        ("cells.h5mu", ("--labels", 1), "n_labels: expected at least 2, found 1"),
+        ("cells.h5mu", ("--proteins", 50), "n_proteins: expected at most one for each of 40 genes, found 50"),
     ],
 )
 def test_simulations_that_cannot_be(
@@ -156,7 +159,8 @@ def test_train_overwrites_only_when_told_to(run: Run, h5ad: Path, tmp_path: Path
     code, said = run(*arguments, "--seed", 1)
     assert (code, said) == (
         2,
-        f"Error: {output} exists already: choose another folder, or overwrite it (--overwrite).\n",
+        f"Error: Expected a folder that does not exist yet, found {output}; choose another, or overwrite it "
+        "(--overwrite).\n",
     )
     assert (output / "model.safetensors").read_bytes() == before
     assert run(*arguments, "--seed", 1, "--overwrite")[0] == 0
@@ -181,25 +185,25 @@ def refused(run: Run, tmp_path: Path, reference: Path, *options: object) -> str:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (None, ("--labels", "type"), "expected obs['type'], found the keys kind, donor: name one of them"),
-        (None, ("--labels", "kind", "--batch", "lane"), "expected obs['lane'], found the keys kind, donor: name one"),
-        (None, ("--labels", "kind", "--layer", "counts"), "expected counts in layers['counts'], found the layers none"),
-        (None, ("--labels", "kind", "--proteins", "adt"), "expected obsm['adt'], found the keys protein_expression"),
+        (None, ("--labels", "type"), "Expected obs['type'], found the keys kind, donor; name one of them"),
+        (None, ("--labels", "kind", "--batch", "lane"), "Expected obs['lane'], found the keys kind, donor; name one"),
+        (None, ("--labels", "kind", "--layer", "counts"), "Expected counts in layers['counts'], found the layers none"),
+        (None, ("--labels", "kind", "--proteins", "adt"), "Expected obsm['adt'], found the keys protein_expression"),
         (None, ("--labels", "donor", "--unlabeled", "one"), "of two types or more in obs['donor'], found only 'two'"),
         (
             None,
             ("--labels", "donor", "--unlabeled", "one", "--unlabeled", "two"),
-            "found no labelled cell (not counting one, two): name another column",
+            "found no labelled cell (not counting one, two); name another column",
         ),
         (
             lambda a: with_counts(a, 0.5),
             ("--labels", "kind"),
-            "expected raw counts (whole numbers, 0 or more) in X, found",
+            "Expected raw counts (whole numbers, 0 or more) in X, found",
         ),
         (lambda a: with_counts(a, -1), ("--labels", "kind"), "found -1 for feature 'GENE2' in cell 'cell3'"),
         (lambda a: with_counts(a, np.nan), ("--labels", "kind"), "found nan for feature 'GENE2' in cell 'cell3'"),
-        (lambda a: with_names(a, obs="cell0"), ("--labels", "kind"), "expected unique cell names, found repeated ones"),
-        (lambda a: with_names(a, var="GENE0"), ("--labels", "kind"), "expected unique gene names, found repeated ones"),
+        (lambda a: with_names(a, obs="cell0"), ("--labels", "kind"), "Expected unique cell names, found repeated ones"),
+        (lambda a: with_names(a, var="GENE0"), ("--labels", "kind"), "Expected unique gene names, found repeated ones"),
         (lambda a: a[:0].copy(), ("--labels", "kind"), "found 0 cells and 6 genes"),
         (lambda a: with_obs(a, kind=np.nan), ("--labels", "kind"), "found no labelled cell"),
     ],
@@ -218,22 +222,22 @@ def test_a_reference_without_proteins(run: Run, tmp_path: Path) -> None:
     del adata.obsm[PROTEINS]
     adata.write_h5ad(tmp_path / "reference.h5ad")
     said = refused(run, tmp_path, tmp_path / "reference.h5ad", "--labels", "kind")
-    assert "expected obsm['protein_expression'], found the keys none: name one of them" in said
+    assert "Expected obsm['protein_expression'], found the keys none; name one of them" in said
 
 
 def test_modalities_that_cannot_be_told(run: Run, tmp_path: Path) -> None:
     mdata = draw_mudata()
     for parts, options, message in (
-        ({"rna": mdata["rna"], "x": mdata["prot"]}, (), "expected a protein modality, found rna, x: say which it is"),
+        ({"rna": mdata["rna"], "x": mdata["prot"]}, (), "Expected a protein modality, found rna, x; say which it is"),
         (
             {"a": mdata["rna"], "b": mdata["rna"].copy(), "prot": mdata["prot"]},
             (),
-            "expected a RNA modality, found a, b, prot: say which it is",
+            "Expected an RNA modality, found a, b, prot; say which it is",
         ),
         (
             {"rna": mdata["rna"], "prot": mdata["prot"]},
             ("--proteins", "adt"),
-            "expected a modality 'adt', found rna, prot",
+            "Expected a modality 'adt', found rna, prot",
         ),
     ):
         with md.set_options(pull_on_update=False):
@@ -246,11 +250,11 @@ def test_modalities_that_cannot_be_told(run: Run, tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix: str, kind: str) -> None:
     file = tmp_path / f"broken{suffix}"
     messages = {
-        "missing": f"expected a reference at {file}, found no such file: check the path",
-        "empty": f"expected an HDF5 file, {file} is not one",
-        "text": f"expected an HDF5 file, {file} is not one",
-        "truncated": f"in {file}, could not read it",
-        "another": f"in {file}, could not read it",
+        "missing": f"Expected a reference at {file}, found no such file; check the path",
+        "empty": f"Expected an HDF5 file, found that {file} is none",
+        "text": f"Expected an HDF5 file, found that {file} is none",
+        "truncated": f"in {file}, found one that cannot be read",
+        "another": f"in {file}, found one that cannot be read",
     }
     if kind == "another":
         import h5py
@@ -271,20 +275,20 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix:
 def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("a,b\n")
     said = refused(run, tmp_path, tmp_path / "cells.csv", "--labels", "kind")
-    assert "expected a reference in .h5ad or .h5mu, found cells.csv: convert it to one of them" in said
+    assert "Expected a reference in .h5ad or .h5mu, found cells.csv; convert it to one of them" in said
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "tpu"), "expected --device auto, cpu or cuda, found 'tpu': choose one of them"),
+        (("--device", "tpu"), "Expected --device auto, cpu or cuda, found 'tpu'; choose one of them"),
         pytest.param(
             ("--device", "cuda"),
-            "expected a CUDA device for --device cuda, found none: use --device cpu, or auto",
+            "Expected a CUDA device for --device cuda, found none; use --device cpu, or auto",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         (("--max-epochs", 0), "max-epochs"),
-        (("--seed", -1), "seed must be at least 0, found -1"),
+        (("--seed", -1), "seed: expected at least 0, found -1"),
     ],
 )
 def test_options_that_make_no_sense(
@@ -297,7 +301,7 @@ def test_a_folder_that_is_no_checkpoint_is_left_alone(run: Run, tmp_path: Path, 
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "thesis.docx").write_text("years")
     said = refused(run, tmp_path, h5ad, "--labels", "kind", "--overwrite")
-    assert "is not a checkpoint (it holds thesis.docx): it will not be replaced" in said
+    assert "expected a checkpoint to replace, found something else (it holds thesis.docx), which would be lost" in said
     assert (tmp_path / "checkpoint" / "thesis.docx").read_text() == "years"
 
 

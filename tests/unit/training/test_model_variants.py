@@ -113,10 +113,10 @@ def test_totalanvi_from_what_is_no_trained_model(
     trained_totalvi: TOTALVI, reference_mdata: md.MuData, tmp_path: Path
 ) -> None:
     fresh = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
-    with pytest.raises(ArgumentError, match=r"expected a trained totalVI model, found one that is not: call its train"):
+    with pytest.raises(ArgumentError, match=r"Expected a trained totalVI model, found one that is not; call its train"):
         TOTALANVI.from_totalvi_model(fresh, "unknown", labels_key="cell_type")
-    with pytest.raises(ArgumentError, match="expected a labels_key, found none: name the column"):
+    with pytest.raises(ArgumentError, match="Expected a labels_key, found none; name the column"):
         TOTALANVI.from_totalvi_model(trained_totalvi, "unknown")
     trained_totalvi.save(tmp_path / "saved")
-    with pytest.raises(ArgumentError, match="loaded without data: give `adata`"):
+    with pytest.raises(ArgumentError, match="loaded without any; give `adata`"):
         TOTALANVI.from_totalvi_model(TOTALVI.load(tmp_path / "saved"), "unknown", labels_key="cell_type")

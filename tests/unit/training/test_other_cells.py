@@ -56,13 +56,13 @@ def test_other_cells_keep_to_the_panels_of_the_reference() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: a[:, :4].copy(), r"expected the model's 6 genes, 2 are missing \(GENE4, GENE5\): add them"),
-        (lambda a: with_columns(a, ["CD3", "CD4", "x"]), r"3 proteins, 1 are missing \(CD8\)"),
+        (lambda a: a[:, :4].copy(), r"Expected the model's 6 genes, found 2 missing \(GENE4, GENE5\); add them"),
+        (lambda a: with_columns(a, ["CD3", "CD4", "x"]), r"3 proteins, found 1 missing \(CD8\)"),
         (lambda a: with_obs(a, donor="three"), r"batch values that the model knows \(one, two\), found three in"),
-        (lambda a: without_obs(a, "donor"), r"expected a batch column obs\['donor'\], found the columns kind"),
-        (lambda a: with_names(a, var="GENE0"), "expected unique gene names, found repeated ones"),
-        (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), "expected unique protein names, found repeated ones"),
-        (lambda a: with_names(a, obs="cell0"), "expected unique cell names, found repeated ones"),
+        (lambda a: without_obs(a, "donor"), r"Expected a batch column obs\['donor'\], found the columns kind"),
+        (lambda a: with_names(a, var="GENE0"), "Expected unique gene names, found repeated ones"),
+        (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), "Expected unique protein names, found repeated ones"),
+        (lambda a: with_names(a, obs="cell0"), "Expected unique cell names, found repeated ones"),
     ],
 )
 def test_other_cells_that_do_not_fit(change: Callable[[ad.AnnData], ad.AnnData], message: str) -> None:
@@ -78,6 +78,6 @@ def test_other_cells_in_another_kind_of_object(mine: str) -> None:
     registry, _ = set_up(adata) if mine == "anndata" else set_up_mudata(mdata)
     setup = read_setup(adata if mine == "anndata" else mdata)
     with pytest.raises(
-        RegistrationError, match=r"expected (Ann|Mu)Data, as set up with setup_\w+\(\), found (Ann|Mu)Data: put"
+        RegistrationError, match=r"Expected (Ann|Mu)Data, as set up with setup_\w+\(\), found (Ann|Mu)Data; put"
     ):
         read_cells(mdata if mine == "anndata" else adata, setup, registry)

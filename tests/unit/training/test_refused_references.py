@@ -37,13 +37,13 @@ NORMALISED = r"name the layer that holds raw counts, or undo the normalisation"
     [
         (
             lambda a: with_counts(a, 0.5),
-            "expected raw counts .* in X",
+            "Expected raw counts .* in X",
             "found 0.5 .*'GENE2' in cell 'cell3'",
             NORMALISED,
         ),
-        (lambda a: with_counts(a, -1), "expected raw counts .* in X", "found -1 ", NORMALISED),
-        (lambda a: with_counts(a, np.nan), "expected raw counts .* in X", "found nan ", NORMALISED),
-        (lambda a: with_counts(a, np.inf), "expected raw counts .* in X", "found inf ", NORMALISED),
+        (lambda a: with_counts(a, -1), "Expected raw counts .* in X", "found -1 ", NORMALISED),
+        (lambda a: with_counts(a, np.nan), "Expected raw counts .* in X", "found nan ", NORMALISED),
+        (lambda a: with_counts(a, np.inf), "Expected raw counts .* in X", "found inf ", NORMALISED),
         (
             lambda a: with_proteins(a, 1.5),
             rf"in obsm\['{PROTEINS}'\]",
@@ -101,46 +101,46 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (None, {"labels_key": "Kind"}, r"expected obs\['Kind'\], found the keys kind, donor: name one of them"),
-        (None, {"batch_key": "lane"}, r"expected obs\['lane'\], found the keys kind, donor: name one of them"),
-        (None, {"panel_key": "lane"}, r"expected obs\['lane'\], found the keys kind, donor: name one of them"),
-        (None, {"layer": "counts"}, r"expected counts in layers\['counts'\], found the layers none: "),
+        (None, {"labels_key": "Kind"}, r"Expected obs\['Kind'\], found the keys kind, donor; name one of them"),
+        (None, {"batch_key": "lane"}, r"Expected obs\['lane'\], found the keys kind, donor; name one of them"),
+        (None, {"panel_key": "lane"}, r"Expected obs\['lane'\], found the keys kind, donor; name one of them"),
+        (None, {"layer": "counts"}, r"Expected counts in layers\['counts'\], found the layers none; "),
         (
             None,
             {"protein_names_uns_key": "names"},
-            r"expected protein names in uns\['names'\], found the keys .*: name",
+            r"Expected protein names in uns\['names'\], found the keys .*; name",
         ),
         (
             lambda a: with_obs(a, kind="unknown"),
             {},
-            r"two types or more in obs\['kind'\], found no labelled cell \(not counting unknown\): name another",
+            r"two types or more in obs\['kind'\], found no labelled cell \(not counting unknown\); name another",
         ),
         (lambda a: with_obs(a, kind=np.nan), {}, "found no labelled cell"),
         (
             lambda a: with_obs(a, kind=["T", "unknown"] * 10),
             {},
-            r"two types or more .* found only 'T' .*: name another",
+            r"two types or more .* found only 'T' .*; name another",
         ),
         (
             lambda a: with_obs(a, donor=["x", None] * 10),
             {},
-            r"a batch for every cell .* found 10 cells without: fill them",
+            r"a batch for every cell .* found 10 cells without; fill them",
         ),
         (
             lambda a: with_names(a, obs="cell0"),
             {},
-            r"unique cell names, found repeated ones \('cell0'\): make them unique",
+            r"unique cell names, found repeated ones \('cell0'\); make them unique",
         ),
         (
             lambda a: with_names(a, var="GENE0"),
             {},
-            r"unique gene names, found repeated ones \('GENE0'\): make them unique",
+            r"unique gene names, found repeated ones \('GENE0'\); make them unique",
         ),
-        (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), {}, r"unique protein names, .* \('CD3'\): make them unique"),
-        (empty, {}, "expected a reference with cells and genes, found 0 cells and 6 genes: "),
-        (lambda a: a[:, :0].copy(), {}, "expected a reference with cells and genes, found 20 cells and 0 genes: "),
-        (zero_proteins, {}, "expected cells with protein counts, found zeros only: "),
-        (no_proteins, {}, "expected protein counts, found no protein: "),
+        (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), {}, r"unique protein names, .* \('CD3'\); make them unique"),
+        (empty, {}, "Expected a reference with cells and genes, found 0 cells and 6 genes; "),
+        (lambda a: a[:, :0].copy(), {}, "Expected a reference with cells and genes, found 20 cells and 0 genes; "),
+        (zero_proteins, {}, "Expected cells with protein counts, found zeros only; "),
+        (no_proteins, {}, "Expected protein counts, found no protein; "),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
@@ -154,14 +154,14 @@ def test_references_that_are_refused(
 
 
 def test_an_obsm_key_that_is_not_there() -> None:
-    with pytest.raises(RegistrationError, match=r"expected obsm\['adt'\], found the keys protein_expression: name one"):
+    with pytest.raises(RegistrationError, match=r"Expected obsm\['adt'\], found the keys protein_expression; name one"):
         TOTALVI.setup_anndata(draw_adata(), "adt")
 
 
 def test_data_that_was_not_set_up() -> None:
     for data in (draw_adata(), draw_mudata()):
         with pytest.raises(
-            RegistrationError, match=r"expected data that was set up, found none of it noted: call setup_"
+            RegistrationError, match=r"Expected data that was set up, found none of it noted; call setup_"
         ):
             TOTALVI(data)
 
@@ -169,18 +169,18 @@ def test_data_that_was_not_set_up() -> None:
 def test_totalanvi_without_a_column_of_labels() -> None:
     adata = draw_adata()
     TOTALANVI.setup_anndata(adata, PROTEINS)
-    with pytest.raises(RegistrationError, match="expected a labels_key, found none: name the column"):
+    with pytest.raises(RegistrationError, match="Expected a labels_key, found none; name the column"):
         TOTALANVI(adata)
 
 
 @pytest.mark.parametrize("modalities", [None, {}, {"rna_layer": "rna"}])
 def test_modalities_that_are_not_named(modalities: dict[str, str] | None) -> None:
-    with pytest.raises(RegistrationError, match=r"expected modalities=.* say which of rna, prot holds RNA"):
+    with pytest.raises(RegistrationError, match=r"Expected modalities=.* say which of rna, prot holds RNA"):
         TOTALVI.setup_mudata(draw_mudata(), modalities=modalities)
 
 
 def test_a_modality_that_is_not_there() -> None:
-    with pytest.raises(RegistrationError, match=r"expected a modality 'adt', found rna, prot: name one of them"):
+    with pytest.raises(RegistrationError, match=r"Expected a modality 'adt', found rna, prot; name one of them"):
         set_up_mudata(draw_mudata(), modalities={"rna_layer": "rna", "protein_layer": "adt"})
 
 
@@ -192,12 +192,12 @@ def test_repeated_cells_of_a_mudata(modality: str) -> None:
     parts[modality] = with_names(parts[modality], obs="cell6")
     with md.set_options(pull_on_update=False):
         repeated = md.MuData(parts)
-    with pytest.raises(RegistrationError, match=r"expected unique cell names, found repeated ones \('cell6'\)"):
+    with pytest.raises(RegistrationError, match=r"Expected unique cell names, found repeated ones \('cell6'\)"):
         set_up_mudata(repeated)
 
 
 def test_a_layer_of_a_mudata_that_is_not_there() -> None:
     with pytest.raises(
-        RegistrationError, match=r"expected counts in mod\['prot'\]\.layers\['raw'\], found the layers none"
+        RegistrationError, match=r"Expected counts in mod\['prot'\]\.layers\['raw'\], found the layers none"
     ):
         set_up_mudata(draw_mudata(), protein_layer="raw")

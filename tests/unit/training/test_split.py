@@ -64,16 +64,16 @@ def test_parts_from_outside() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 0.0}, r"train_size must lie in \(0, 1\], found 0\.0"),
+        ({"train_size": 0.0}, r"train_size: expected a share above 0, 1 at most, found 0\.0"),
         ({"train_size": 1.2}, r"found 1\.2"),
-        ({"train_size": 0.8, "validation_size": 0.3}, r"add up to 1 at most, found 0\.8 and 0\.3"),
+        ({"train_size": 0.8, "validation_size": 0.3}, r"expected 1 in all at most, found 0\.8 and 0\.3"),
         ({"validation_size": -0.1}, r"found 0\.9 and -0\.1"),
         ({"external": []}, "found 0 lists"),
         ({"external": [[0], [1], [2], [3]]}, "found 4 lists"),
-        ({"external": [[], [1]]}, "needs training cells, found none"),
+        ({"external": [[], [1]]}, "expected training cells in its first list, found none"),
         ({"external": [[0, 1], [1]]}, "one part at most"),
-        ({"external": [[0, 10]]}, "lie within the 10 cells, found 10"),
-        ({"external": [[0, -1]]}, "lie within the 10 cells, found -1"),
+        ({"external": [[0, 10]]}, "expected 0 to 9, found 10"),
+        ({"external": [[0, -1]]}, "expected 0 to 9, found -1"),
     ],
 )
 def test_shares_and_parts_that_cannot_be(options: dict[str, Any], message: str) -> None:

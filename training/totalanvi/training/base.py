@@ -49,7 +49,7 @@ class BaseModel(SetUp):
     ) -> None:
         """Register ``adata`` and make the network for it."""
         if seed < 0:
-            raise ArgumentError(f"seed must be at least 0, found {seed}: give such a number.")
+            raise ArgumentError(f"seed: expected at least 0, found {seed}; give such a number.")
         self.seed = seed
         self.adata = adata
         self._setup = read_setup(adata)
@@ -72,7 +72,9 @@ class BaseModel(SetUp):
 
     def _reference_cells(self) -> Cells:
         if self._cells is None:
-            raise ArgumentError("this model was loaded without data: give `adata`, or load it with `adata=...`.")
+            raise ArgumentError(
+                "Expected cells, found that the model was loaded without any; give `adata`, or load it with adata=..."
+            )
         return self._cells
 
     def _cells_of(self, adata: Data | None, indices: Sequence[int] | None) -> tuple[Cells, pd.Index]:
@@ -85,7 +87,7 @@ class BaseModel(SetUp):
         names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
         positions = np.arange(len(cells)) if indices is None else _positions(indices, len(cells))
         if len(positions) == 0:
-            raise ArgumentError("expected cells, found none: look at what chose them.")
+            raise ArgumentError("Expected cells, found none; look at what chose them.")
         return (cells, names) if indices is None else (cells[positions], names[positions])
 
     def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
@@ -97,8 +99,8 @@ class BaseModel(SetUp):
             by_code = isinstance(batch, int | np.integer)
             if batch not in (range(len(self.registry.batches)) if by_code else self.registry.batches):
                 raise ArgumentError(
-                    f"expected transform_batch among the model's batches ({', '.join(self.registry.batches)}), "
-                    f"found {batch!r}."
+                    f"transform_batch: expected one of the model's batches ({', '.join(self.registry.batches)}), "
+                    f"found {batch!r}; choose one of them."
                 )
             codes.append(int(batch) if by_code else self.registry.batches.index(str(batch)))
         return codes
@@ -118,7 +120,8 @@ def model_config(**options: Any) -> ModelConfig:
     known = {field.name for field in fields(ModelConfig)}
     if unknown := options.keys() - known:
         raise ArgumentError(
-            f"unknown model options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+            f"Expected model options out of {', '.join(sorted(known))}, found {', '.join(sorted(unknown))}; "
+            "leave these out."
         )
     # NumPy's numbers have no place in the checkpoint's JSON.
     return ModelConfig(
@@ -131,12 +134,12 @@ def _positions(indices: Sequence[int], n_cells: int) -> npt.NDArray[np.intp]:
     given = np.asarray(indices)
     if given.dtype == bool:
         if len(given) != n_cells:
-            raise ArgumentError(f"expected a mask of the {n_cells} cells, found one of {len(given)}.")
+            raise ArgumentError(f"Expected a mask of the {n_cells} cells, found one of {len(given)}; make it anew.")
         return np.flatnonzero(given)
     positions = given.astype(np.intp)
     outside = positions[(positions < 0) | (positions >= n_cells)]
     if len(outside):
-        raise ArgumentError(f"indices must lie within the {n_cells} cells, found {outside[0]}.")
+        raise ArgumentError(f"indices: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return positions
 
 

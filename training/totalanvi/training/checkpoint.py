@@ -123,12 +123,14 @@ def require_writable(folder: Path, overwrite: bool) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         why = "which may not be written" if above.is_dir() else "which is a file"
         raise CheckpointError(
-            f"expected a folder in which to make {folder}, found {above}, {why}: choose another folder."
+            f"Expected a folder in which to make {folder}, found {above}, {why}; choose another folder."
         )
     if not folder.exists():
         return
     if not overwrite:
-        raise CheckpointError(f"{folder} exists already: choose another folder, or overwrite it (--overwrite).")
+        raise CheckpointError(
+            f"Expected a folder that does not exist yet, found {folder}; choose another, or overwrite it (--overwrite)."
+        )
     if folder.is_dir():
         found = {file.name for file in folder.iterdir()}
         strange = sorted(found - _FILES)
@@ -137,7 +139,9 @@ def require_writable(folder: Path, overwrite: bool) -> None:
         holds = f" (it holds {', '.join(strange[:3])})" if strange else ""
     else:
         holds = " (it is a file)"
-    raise CheckpointError(f"{folder} is not a checkpoint{holds}: it will not be replaced. Choose another folder.")
+    raise CheckpointError(
+        f"{folder}: expected a checkpoint to replace, found something else{holds}, which would be lost; choose another."
+    )
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -159,15 +163,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     config_file = folder / _CONFIG
     if not config_file.is_file():
         found = f"a folder without {_CONFIG}" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"expected a checkpoint at {folder}, found {found}: give the folder that `train` wrote.")
+        raise CheckpointError(f"Expected a checkpoint at {folder}, found {found}; give the folder that `train` wrote.")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         if config["format"] != _FORMAT:
             raise ValueError(f"format {config['format']!r}")
         if config["version"] > _VERSION:
             raise CheckpointError(
-                f"expected a checkpoint of version {_VERSION} or older, {folder} has "
-                f"{config['version']}: upgrade totalanvi."
+                f"Expected a checkpoint of version {_VERSION} or older, found that {folder} has "
+                f"{config['version']}; upgrade totalanvi."
             )
         wrong = [name for name, kind in _SECTIONS.items() if not isinstance(config[name], kind)]
         if wrong:
@@ -191,8 +195,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"expected a whole checkpoint at {folder}, could not read it ({type(error).__name__}: {error}): "
-            "train again, or restore the folder."
+            f"Expected a whole checkpoint at {folder}, found one that cannot be read "
+            f"({type(error).__name__}: {error}); train again, or restore the folder."
         ) from error
 
 

@@ -78,7 +78,7 @@ def train(
     from totalanvi.training.semisupervised import TOTALANVI
 
     if device not in ("auto", "cpu", "cuda"):
-        raise ArgumentError(f"expected --device auto, cpu or cuda, found {device!r}: choose one of them.")
+        raise ArgumentError(f"Expected --device auto, cpu or cuda, found {device!r}; choose one of them.")
     require_writable(output, overwrite)
     if device == "cuda":
         _require_cuda()
@@ -98,7 +98,7 @@ def _require_cuda() -> None:
     from totalanvi.training.errors import ArgumentError
 
     if not torch.cuda.is_available():
-        raise ArgumentError("expected a CUDA device for --device cuda, found none: use --device cpu, or auto.")
+        raise ArgumentError("Expected a CUDA device for --device cuda, found none; use --device cpu, or auto.")
 
 
 def _set_up(
@@ -114,9 +114,9 @@ def _set_up(
     from totalanvi.training.semisupervised import TOTALANVI
 
     if isinstance(data, MuData):
-        protein_modality = proteins or _first_of(data, _PROTEIN_MODALITIES, "protein", "--proteins MODALITY")
+        protein_modality = proteins or _first_of(data, _PROTEIN_MODALITIES, "a protein", "--proteins MODALITY")
         others = [name for name in data.mod if name != protein_modality]
-        rna = others[0] if len(others) == 1 else _first_of(data, _RNA_MODALITIES, "RNA", "the name 'rna' for it")
+        rna = others[0] if len(others) == 1 else _first_of(data, _RNA_MODALITIES, "an RNA", "the name 'rna' for it")
         TOTALANVI.setup_mudata(
             data,
             rna_layer=layer,
@@ -142,7 +142,7 @@ def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -
     for name in candidates:
         if name in data.mod:
             return name
-    raise RegistrationError(f"expected a {what} modality, found {', '.join(data.mod)}: say which it is, with {cure}.")
+    raise RegistrationError(f"Expected {what} modality, found {', '.join(data.mod)}; say which it is, with {cure}.")
 
 
 def _describe(model: TOTALANVI) -> str:

@@ -18,14 +18,14 @@ def _require_range(options: object, names: tuple[str, ...], least: float, most: 
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
             allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-            raise ArgumentError(f"{name} must be {allowed}, found {value}: give such a number.")
+            raise ArgumentError(f"{name}: expected {allowed}, found {value}; give such a number.")
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What a second view of each mini-batch hides from the encoder, because queries will come without it.
+    """What is hidden from the encoder while it trains, because queries will come without it.
 
-    The likelihood of the proteins is asked of this view too, hidden ones included; see `TotalVAE.hidden_view`.
+    Panels and counts are hidden in a second view of each mini-batch, see `TotalVAE.hidden_view`; the batch in both.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Augmentation:
 
     no_panel: float = 0.6
     part_panel: float = 0.2
-    unknown_batch: float = 1.0
+    unknown_batch: float = 0.5
     thinning: float = 0.0
     thinning_floor: float = 0.25
 
@@ -51,8 +51,8 @@ class Augmentation:
         _require_range(self, ("no_panel", "part_panel", "unknown_batch", "thinning", "thinning_floor"), 0, 1)
         if self.no_panel + self.part_panel > 1 + 1e-9:
             raise ArgumentError(
-                "no_panel and part_panel are shares of the same cells, expected 1 in all at most, found "
-                f"{self.no_panel} and {self.part_panel}: lower one of them."
+                "no_panel and part_panel: expected shares of the same cells, 1 in all at most, found "
+                f"{self.no_panel} and {self.part_panel}; lower one of them."
             )
 
 
@@ -119,7 +119,9 @@ class ModelConfig:
         for name, values in allowed.items():
             value = getattr(self, name)
             if value not in values:
-                raise ArgumentError(f"{name} must be one of {', '.join(values)}, found {value!r}: choose one of them.")
+                raise ArgumentError(
+                    f"{name}: expected one of {', '.join(values)}, found {value!r}; choose one of them."
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON values."""
@@ -195,7 +197,7 @@ class TrainingConfig:
         weights = ("max_kl_weight", "pro_recons_weight", "classification_ratio", "matching_weight", "weight_decay")
         _require_range(self, (*patience, *weights), 0)
         if not 0 < self.lr < math.inf:
-            raise ArgumentError(f"lr must be above 0, found {self.lr}: 0.004 is the default.")
+            raise ArgumentError(f"lr: expected a number above 0, found {self.lr}; the default is 0.004.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON values."""

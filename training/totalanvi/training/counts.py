@@ -71,8 +71,8 @@ def _offender(values: npt.NDArray[Any]) -> int | None:
 
 def _refuse(value: float, where: str, cell: str, feature: str) -> None:
     raise CountsError(
-        f"expected raw counts (whole numbers, 0 or more) in {where}, found {value:g} for feature {feature!r} in cell "
-        f"{cell!r}: name the layer that holds raw counts, or undo the normalisation."
+        f"Expected raw counts (whole numbers, 0 or more) in {where}, found {value:g} for feature {feature!r} in cell "
+        f"{cell!r}; name the layer that holds raw counts, or undo the normalisation."
     )
 
 
@@ -88,6 +88,6 @@ def require_unique(names: Sequence[str] | pd.Index, what: str) -> None:
     if not index.is_unique:
         repeated = ", ".join(map(repr, index[index.duplicated()].unique()[:3]))
         raise RegistrationError(
-            f"expected unique {what} names, found repeated ones ({repeated}): make them unique, "
+            f"Expected unique {what} names, found repeated ones ({repeated}); make them unique, "
             f"with {'obs' if what == 'cell' else 'var'}_names_make_unique() for example."
         )

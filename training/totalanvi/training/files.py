@@ -26,13 +26,13 @@ def read_reference(path: Path) -> AnnData | MuData:
     """
     if path.suffix not in (".h5ad", ".h5mu"):
         raise RegistrationError(
-            f"expected a reference in .h5ad or .h5mu, found {path.name}: convert it to one of them."
+            f"Expected a reference in .h5ad or .h5mu, found {path.name}; convert it to one of them."
         )
     if not path.is_file():
-        raise RegistrationError(f"expected a reference at {path}, found no such file: check the path.")
+        raise RegistrationError(f"Expected a reference at {path}, found no such file; check the path.")
     if not h5py.is_hdf5(path):
         raise RegistrationError(
-            f"expected an HDF5 file, {path} is not one: it may be truncated, or something else renamed."
+            f"Expected an HDF5 file, found that {path} is none; it may be truncated, or something else renamed."
         )
     try:
         if path.suffix == ".h5mu":
@@ -42,8 +42,8 @@ def read_reference(path: Path) -> AnnData | MuData:
     except Exception as error:  # whatever HDF5 and the readers raise for a damaged file
         kind = "a MuData" if path.suffix == ".h5mu" else "an AnnData"
         raise RegistrationError(
-            f"expected {kind} in {path}, could not read it ({error}): the file may be truncated or damaged; "
-            "write it again."
+            f"Expected {kind} in {path}, found one that cannot be read ({error}); write it again, or copy it "
+            "again: it may be truncated."
         ) from error
 
 
@@ -56,9 +56,11 @@ def require_new(path: Path, suffix: str, overwrite: bool) -> None:
         Saying which.
     """
     if path.suffix != suffix:
-        raise OutputError(f"expected an output that ends in {suffix}, found {path.name}: name it so.")
+        raise OutputError(f"Expected an output that ends in {suffix}, found {path.name}; name it so.")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it (--overwrite).")
+        raise OutputError(
+            f"Expected an output that does not exist yet, found {path}; choose another, or overwrite it (--overwrite)."
+        )
 
 
 def write_mudata(mdata: MuData, path: Path) -> None:

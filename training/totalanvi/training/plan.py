@@ -85,13 +85,14 @@ class TrainingPlan(L.LightningModule):
         kl_weight = config.max_kl_weight * warm_up
         optimizer, *adversary_optimizer = self._optimizers()
 
-        terms: ElboTerms = self.module(cells)
+        augmentation = config.augmentation
+        terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
         loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         classification = self._classification(terms.label_logits, cells.label)
         if classification is not None:
             loss = loss + config.classification_ratio * classification
-        if config.augmentation is not None and terms.posterior is not None:
-            hidden = self.module.hidden_view(cells, terms.posterior, config.augmentation)
+        if augmentation is not None and terms.posterior is not None:
+            hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
             loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
             hidden_classification = self._classification(hidden.label_logits, cells.label)
             if hidden_classification is not None:
@@ -175,8 +176,8 @@ class TrainingPlan(L.LightningModule):
             differ.append("the shape of its weights")
         if differ:
             raise CheckpointError(
-                f"expected an interrupted run of this model with these options, found one of another "
-                f"({', '.join(differ)} differ): resume with what it was started with, or name another folder."
+                f"Expected an interrupted run of this model with these options, found one of another "
+                f"({', '.join(differ)} differ); resume with what it was started with, or name another folder."
             )
         self._rng_state = checkpoint["rng_state"]
 

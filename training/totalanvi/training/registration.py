@@ -71,7 +71,7 @@ def read_setup(data: AnnData | MuData) -> Setup:
     note = data.uns.get(_NOTE)
     if note is None:
         raise RegistrationError(
-            "expected data that was set up, found none of it noted: call setup_anndata(adata, ...) or "
+            "Expected data that was set up, found none of it noted; call setup_anndata(adata, ...) or "
             "setup_mudata(mdata, ...) on this object first."
         )
     fields = json.loads(note)
@@ -119,11 +119,15 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     tables = _tables(data, setup)
     if len(tables.names) == 0 or len(tables.genes) == 0:
         raise RegistrationError(
-            f"expected a reference with cells and genes, found {len(tables.names)} cells and {len(tables.genes)} "
-            "genes: look at what filtered it."
+            f"Expected a reference with cells and genes, found {len(tables.names)} cells and {len(tables.genes)} "
+            "genes; look at what filtered it."
+        )
+    if tables.rna.nnz == 0:
+        raise RegistrationError(
+            "Expected cells with RNA counts, found zeros only; name the layer that holds raw counts."
         )
     if len(tables.proteins) == 0:
-        raise RegistrationError("expected protein counts, found no protein: totalVI needs RNA and protein.")
+        raise RegistrationError("Expected protein counts, found no protein; give a reference that has some.")
     labels, label_codes = _labels(tables.obs, setup)
     batches, batch_codes = _categories(tables.obs, setup.batch_key, "batch")
     panels, panel_codes = (
@@ -131,7 +135,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     )
     has_proteins = np.asarray(tables.protein.any(axis=1))
     if not has_proteins.any():
-        raise RegistrationError("expected cells with protein counts, found zeros only: name the protein counts.")
+        raise RegistrationError("Expected cells with protein counts, found zeros only; name the protein counts.")
     panel_proteins = _measured_by(panel_codes, len(panels), tables.protein, has_proteins, override_missing_proteins)
     measured = panel_proteins[panel_codes] & has_proteins[:, None]
     batch_proteins = np.stack([measured[batch_codes == code].any(axis=0) for code in range(len(batches))])
@@ -178,7 +182,7 @@ def _tables(data: AnnData | MuData, setup: Setup) -> _Tables:
     expected = "MuData" if setup.kind == "mudata" else "AnnData"
     if isinstance(data, MuData) != (setup.kind == "mudata"):
         raise RegistrationError(
-            f"expected {expected}, as set up with setup_{setup.kind}(), found {type(data).__name__}: put the cells "
+            f"Expected {expected}, as set up with setup_{setup.kind}(), found {type(data).__name__}; put the cells "
             f"into {expected}, or map them through an exported bundle, which takes both."
         )
     tables = _mudata_tables(data, setup) if isinstance(data, MuData) else _anndata_tables(data, setup)
@@ -190,8 +194,8 @@ def _tables(data: AnnData | MuData, setup: Setup) -> _Tables:
 def _anndata_tables(adata: AnnData, setup: Setup) -> _Tables:
     if setup.proteins not in adata.obsm:
         raise RegistrationError(
-            f"expected protein counts in obsm[{setup.proteins!r}], found the keys "
-            f"{_listed(adata.obsm.keys())}: name one of them."
+            f"Expected protein counts in obsm[{setup.proteins!r}], found the keys "
+            f"{_listed(adata.obsm.keys())}; name one of them."
         )
     require_unique(adata.obs_names, "cell")
     where, counts = _counts_of(adata, setup.rna_layer, "")
@@ -212,7 +216,7 @@ def _mudata_tables(mdata: MuData, setup: Setup) -> _Tables:
     for modality in (setup.rna, setup.proteins):
         if modality not in mdata.mod:
             raise RegistrationError(
-                f"expected a modality {modality!r}, found {_listed(mdata.mod.keys())}: name one of them in "
+                f"Expected a modality {modality!r}, found {_listed(mdata.mod.keys())}; name one of them in "
                 "`modalities`."
             )
     rna, prot = mdata.mod[setup.rna], mdata.mod[setup.proteins]
@@ -252,7 +256,7 @@ def _counts_of(adata: AnnData, layer: str | None, prefix: str) -> tuple[str, Any
         return f"{prefix}X", adata.X
     if layer not in adata.layers:
         raise RegistrationError(
-            f"expected counts in {prefix}layers[{layer!r}], found the layers {_listed(adata.layers.keys())}: name "
+            f"Expected counts in {prefix}layers[{layer!r}], found the layers {_listed(adata.layers.keys())}; name "
             "one of them."
         )
     return f"{prefix}layers[{layer!r}]", adata.layers[layer]
@@ -262,8 +266,8 @@ def _protein_names(adata: AnnData, matrix: Any, setup: Setup) -> pd.Index:
     if setup.protein_names_uns_key is not None:
         if setup.protein_names_uns_key not in adata.uns:
             raise RegistrationError(
-                f"expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys "
-                f"{_listed(adata.uns.keys())}: name one of them."
+                f"Expected protein names in uns[{setup.protein_names_uns_key!r}], found the keys "
+                f"{_listed(adata.uns.keys())}; name one of them."
             )
         names = np.asarray(adata.uns[setup.protein_names_uns_key]).astype(str)
     elif isinstance(matrix, pd.DataFrame):
@@ -303,8 +307,8 @@ def _labels(obs: pd.DataFrame, setup: Setup) -> tuple[tuple[str, ...], npt.NDArr
     if len(labels) < 2:
         found = "no labelled cell" if not labels else f"only {labels[0]!r}"
         raise RegistrationError(
-            f"expected labelled cells of two types or more in obs[{setup.labels_key!r}], found {found} "
-            f"(not counting {_listed(setup.unlabeled)}): name another column, or other values for unlabelled."
+            f"Expected labelled cells of two types or more in obs[{setup.labels_key!r}], found {found} "
+            f"(not counting {_listed(setup.unlabeled)}); name another column, or other values for unlabelled."
         )
     return labels, pd.Index(labels).get_indexer(values.to_numpy(dtype=object)).astype(np.int64)
 
@@ -327,8 +331,8 @@ def _known_codes(obs: pd.DataFrame, key: str | None, names: Sequence[str], what:
     codes = pd.Index(names).get_indexer(pd.Index(values))
     if (codes < 0).any():
         raise RegistrationError(
-            f"expected {what} values that the model knows ({_listed(names)}), found "
-            f"{_listed(values[codes < 0].unique())} in obs[{key!r}]: map new batches through an exported bundle."
+            f"Expected {what} values that the model knows ({_listed(names)}), found "
+            f"{_listed(values[codes < 0].unique())} in obs[{key!r}]; map new batches through an exported bundle."
         )
     return codes.astype(np.int64)
 
@@ -336,7 +340,7 @@ def _known_codes(obs: pd.DataFrame, key: str | None, names: Sequence[str], what:
 def _require_column(obs: pd.DataFrame, key: str, what: str) -> None:
     if key not in obs:
         raise RegistrationError(
-            f"expected a {what} column obs[{key!r}], found the columns {_listed(obs.columns)}: name one of them."
+            f"Expected a {what} column obs[{key!r}], found the columns {_listed(obs.columns)}; name one of them."
         )
 
 
@@ -344,7 +348,7 @@ def _require_complete(obs: pd.DataFrame, key: str, what: str) -> None:
     missing = int(obs[key].isna().sum())
     if missing:
         raise RegistrationError(
-            f"expected a {what} for every cell in obs[{key!r}], found {missing} cells without: fill them in, or "
+            f"Expected a {what} for every cell in obs[{key!r}], found {missing} cells without; fill them in, or "
             "leave them out."
         )
 
@@ -369,7 +373,7 @@ def _positions(found: pd.Index, wanted: Sequence[str], what: str) -> npt.NDArray
     if (positions < 0).any():
         missing = [name for name, position in zip(wanted, positions, strict=True) if position < 0]
         raise RegistrationError(
-            f"expected the model's {len(wanted)} {what}s, {len(missing)} are missing ({_listed(missing)}): add "
+            f"Expected the model's {len(wanted)} {what}s, found {len(missing)} missing ({_listed(missing)}); add "
             "them, or map these cells through an exported bundle, which does not need all."
         )
     return positions

@@ -90,20 +90,20 @@ class Registry:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"expected the registry of a checkpoint at {path}, could not read it ({error}): train again, or "
+                f"Expected the registry of a checkpoint at {path}, found it unreadable ({error}); train again, or "
                 "restore the file."
             ) from error
         version = fields.get("version") if isinstance(fields, dict) else None
         if not isinstance(version, int) or version > _VERSION:
             raise CheckpointError(
-                f"expected a registry of version {_VERSION} or older in {path}, found version {version}: upgrade "
+                f"Expected a registry of version {_VERSION} or older in {path}, found version {version}; upgrade "
                 "totalanvi."
             )
         try:
             return cls(**_as_tuples(fields))
         except TypeError as error:
             raise CheckpointError(
-                f"{path} is not a registry that this version knows ({error}): train again."
+                f"Expected a registry that this version knows in {path}, found another ({error}); train again."
             ) from error
 
 

@@ -52,7 +52,8 @@ class SafeCheckpointIO(CheckpointIO):
                     raise TypeError("no state in it")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"expected an interrupted run at {path}, could not read it ({error}): start without resuming."
+                f"Expected an interrupted run at {path}, found one that cannot be read ({error}); start without "
+                "resuming."
             ) from error
         return decoded
 
@@ -72,7 +73,10 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {type(value).__name__: [_encode(item, tensors) for item in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise CheckpointError(f"a training state holds a {type(value).__name__}, which has no safe representation.")
+    raise CheckpointError(
+        f"Expected a training state of tensors and plain values, found a {type(value).__name__} in it; "
+        "leave out what keeps it there (a callback, for one), or train without resume_folder."
+    )
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -87,7 +87,7 @@ class SavableModel(TrainableModel):
         checkpoint = read_checkpoint(Path(dir_path))
         if checkpoint.kind != cls.__name__:
             raise CheckpointError(
-                f"expected a checkpoint of {cls.__name__} at {dir_path}, found one of {checkpoint.kind}: load it with "
+                f"Expected a checkpoint of {cls.__name__} at {dir_path}, found one of {checkpoint.kind}; load it with "
                 f"{checkpoint.kind}.load(...)."
             )
         model = cls.__new__(cls)
@@ -99,7 +99,7 @@ class SavableModel(TrainableModel):
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
             first = " ".join(str(error).split("\n\t")[:2])  # torch names every weight
             raise CheckpointError(
-                f"expected a checkpoint at {dir_path} whose files belong together, found some that do not ({first}): "
+                f"Expected a checkpoint at {dir_path} whose files belong together, found some that do not ({first}); "
                 "train again, or restore the folder."
             ) from error
         model.module.eval()

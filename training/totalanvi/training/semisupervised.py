@@ -63,7 +63,7 @@ class TOTALANVI(TOTALVI):
 
     def _require_labels(self) -> None:
         if not self.registry.labels:
-            raise RegistrationError("expected a labels_key, found none: name the column of cell types when setting up.")
+            raise RegistrationError("Expected a labels_key, found none; name the column of cell types when setting up.")
 
     @classmethod
     def from_totalvi_model(
@@ -95,12 +95,14 @@ class TOTALANVI(TOTALVI):
             When the model is not trained, has no data, or no ``labels_key`` is given.
         """
         if not totalvi_model.is_trained:
-            raise ArgumentError("expected a trained totalVI model, found one that is not: call its train() first.")
+            raise ArgumentError("Expected a trained totalVI model, found one that is not; call its train() first.")
         if labels_key is None:
-            raise ArgumentError("expected a labels_key, found none: name the column of cell types.")
+            raise ArgumentError("Expected a labels_key, found none; name the column of cell types.")
         data = totalvi_model.adata if adata is None else adata
         if data is None:
-            raise ArgumentError("this totalVI model was loaded without data: give `adata`.")
+            raise ArgumentError(
+                "Expected a totalVI model with cells, found one that was loaded without any; give `adata`."
+            )
         # Other data may differ in where its parts are only if it says so itself.
         setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
         write_setup(data, replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category)))
@@ -112,8 +114,8 @@ class TOTALANVI(TOTALVI):
             theirs, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
             if theirs != ours:
                 raise ArgumentError(
-                    f"expected data with the totalVI model's {len(theirs)} {what} in their order, found {len(ours)} "
-                    f"{what} that are not these: subset, reorder or rename them."
+                    f"Expected data with the totalVI model's {len(theirs)} {what} in their order, found {len(ours)} "
+                    f"{what} that are not these; subset, reorder or rename them."
                 )
         model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
         for parameter in (model.module.background_pro_alpha, model.module.background_pro_log_beta):

@@ -102,7 +102,7 @@ class SetUp:
         """
         if not modalities or not {"rna_layer", "protein_layer"} <= modalities.keys():
             raise RegistrationError(
-                f"expected modalities={{'rna_layer': ..., 'protein_layer': ...}}, found {modalities}: say which of "
+                f"Expected modalities={{'rna_layer': ..., 'protein_layer': ...}}, found {modalities}; say which of "
                 f"{', '.join(mdata.mod)} holds RNA and which holds proteins."
             )
         write_setup(
@@ -134,4 +134,4 @@ def _require_keys(adata: AnnData, obsm: Sequence[str], obs: Sequence[str | None]
         for key in keys:
             if key is not None and key not in table:
                 there = ", ".join(map(str, table.keys())) or "none"
-                raise RegistrationError(f"expected {where}[{key!r}], found the keys {there}: name one of them.")
+                raise RegistrationError(f"Expected {where}[{key!r}], found the keys {there}; name one of them.")

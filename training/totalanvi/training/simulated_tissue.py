@@ -49,7 +49,7 @@ class Tissue:
 def check_minimum(name: str, value: int, minimum: int) -> None:
     """Raise `ArgumentError` if an argument is below its minimum."""
     if value < minimum:
-        raise ArgumentError(f"{name} has to be at least {minimum}, found {value}.")
+        raise ArgumentError(f"{name}: expected at least {minimum}, found {value}; give such a number.")
 
 
 def _directions(rng: np.random.Generator, n: int, dimensions: int) -> Floats:
@@ -71,7 +71,9 @@ def draw_tissue(rng: np.random.Generator, n_genes: int, n_proteins: int, n_label
     check_minimum("n_labels", n_labels, 2)
     check_minimum("n_batches", n_batches, 1)
     if n_proteins > n_genes:
-        raise ArgumentError(f"Each protein has a gene: expected n_proteins ≤ {n_genes} (n_genes), found {n_proteins}.")
+        raise ArgumentError(
+            f"n_proteins: expected at most one for each of {n_genes} genes, found {n_proteins}; ask for fewer."
+        )
     n_types, n_all_batches = n_labels + 1, n_batches + 1
     labels, lineage = label_names(n_types)
     dimensions = max(8, 2 * int(np.ceil(np.log2(n_types))))

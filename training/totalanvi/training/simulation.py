@@ -135,7 +135,7 @@ def simulate_query(
     check_minimum("n_cells", n_cells, 1)
     for name, share in {"unseen": unseen, "without_proteins": without_proteins}.items():
         if not 0 <= share <= 1:
-            raise ArgumentError(f"{name} is a share of cells, expected from 0 to 1, found {share}.")
+            raise ArgumentError(f"{name}: expected a share of cells from 0 to 1, found {share}; give such a number.")
     known = rng.gamma(4.0, size=n_labels)
     n_unseen = round(unseen * n_cells)
     label = np.concatenate([_draw_labels(rng, known, n_cells - n_unseen), np.full(n_unseen, n_labels)])

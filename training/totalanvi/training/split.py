@@ -58,11 +58,12 @@ def split_cells(
         return _external(n_cells, external)
     train_size = _DEFAULT_TRAIN_SIZE if train_size is None else train_size
     if not 0.0 < train_size <= 1.0:
-        raise ArgumentError(f"train_size must lie in (0, 1], found {train_size}.")
+        raise ArgumentError(f"train_size: expected a share above 0, 1 at most, found {train_size}; 0.9 is the default.")
     validation_size = 1.0 - train_size if validation_size is None else validation_size
     if not 0.0 <= validation_size <= 1.0 - train_size + 1e-9:
         raise ArgumentError(
-            f"train_size and validation_size must add up to 1 at most, found {train_size} and {validation_size}."
+            f"train_size and validation_size: expected 1 in all at most, found {train_size} and "
+            f"{validation_size}; lower one of them."
         )
     n_train = max(1, int(np.ceil(train_size * n_cells)))
     n_validation = min(n_cells - n_train, int(np.floor(validation_size * n_cells + 1e-9)))
@@ -77,15 +78,18 @@ def split_cells(
 def _external(n_cells: int, external: Sequence[npt.NDArray[np.intp]]) -> Split:
     if not 1 <= len(external) <= 3:
         raise ArgumentError(
-            f"external_indexing takes training, validation and test indices, found {len(external)} lists."
+            f"external_indexing: expected indices of training, validation and test cells, found {len(external)} lists; "
+            "leave out all but the first three."
         )
     parts = [np.asarray(part, dtype=np.intp) for part in external] + [np.empty(0, np.intp)] * (3 - len(external))
     everyone = np.concatenate(parts)
     if len(parts[0]) == 0:
-        raise ArgumentError("external_indexing needs training cells, found none in its first list.")
+        raise ArgumentError("external_indexing: expected training cells in its first list, found none; add some.")
     if len(np.unique(everyone)) != len(everyone):
-        raise ArgumentError("external_indexing must put a cell into one part at most, found cells in several.")
+        raise ArgumentError(
+            "external_indexing: expected each cell in one part at most, found some in several; keep one."
+        )
     outside = everyone[(everyone < 0) | (everyone >= n_cells)]
     if len(outside):
-        raise ArgumentError(f"external_indexing must lie within the {n_cells} cells, found {outside[0]}.")
+        raise ArgumentError(f"external_indexing: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return Split(*parts)

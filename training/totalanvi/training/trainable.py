@@ -159,7 +159,9 @@ class TrainableModel(BaseModel):
 
     def _trained_split(self) -> Split:
         if self._split is None:
-            raise ArgumentError("the split of the cells is known after train() alone, in the same Python process.")
+            raise ArgumentError(
+                "Expected a model that was trained in this process, found another, which keeps no split; call train()."
+            )
         return self._split
 
 
@@ -167,7 +169,8 @@ def _training_config(options: dict[str, Any]) -> TrainingConfig:
     known = {field.name for field in fields(TrainingConfig)}
     if unknown := options.keys() - known:
         raise ArgumentError(
-            f"unknown training options {', '.join(sorted(unknown))}: known are {', '.join(sorted(known))}."
+            f"Expected training options out of {', '.join(sorted(known))}, found {', '.join(sorted(unknown))}; "
+            "leave these out."
         )
     # NumPy's numbers have no place in Lightning's arguments, nor in the checkpoint's JSON.
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}

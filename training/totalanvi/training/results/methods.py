@@ -165,12 +165,12 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], what: str) -> npt
     if (positions < 0).any():
         unknown = [name for name, position in zip(names, positions, strict=True) if position < 0]
         raise ArgumentError(
-            f"expected {what}s of the model, found {', '.join(map(repr, unknown[:5]))}: see registry.{what}s."
+            f"Expected {what}s of the model, found {', '.join(map(repr, unknown[:5]))}; see registry.{what}s."
         )
     return positions
 
 
 def _at_least_one(n_samples: int) -> int:
     if n_samples < 1:
-        raise ArgumentError(f"n_samples must be at least 1, found {n_samples}.")
+        raise ArgumentError(f"n_samples: expected at least 1, found {n_samples}; give such a number.")
     return n_samples
