@@ -11,7 +11,6 @@ from totalanvi.serving.errors import BundleError
 
 if TYPE_CHECKING:
     from totalanvi.serving.client import Client
-
     from totalanvi.serving.mapper import LocalReference
 
 __all__ = ["find_bundle", "is_url", "load_reference"]
