@@ -11,7 +11,7 @@ from torch import Tensor
 from totalanvi.training.config import Augmentation
 from totalanvi.training.data import CellBatch, SparseRows
 
-__all__ = ["EncoderInputs", "hide", "scaled_log_counts", "scaled_log_proteins"]
+__all__ = ["EncoderInputs", "hide", "hide_batch", "scaled_log_counts", "scaled_log_proteins"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ def scaled_log_proteins(counts: Tensor, measured: Tensor) -> Tensor:
     return torch.log1p(counts / (1.0 + mean))
 
 
+def hide_batch(inputs: EncoderInputs, rate: float) -> EncoderInputs:
+    """Hide the batch of a share of the cells from the encoder: to it, a query's batch is unknown."""
+    known = torch.rand(inputs.library.shape, device=inputs.library.device) >= rate
+    return replace(inputs, batch=inputs.batch * known)
+
+
 def hide(inputs: EncoderInputs, rates: Augmentation) -> EncoderInputs:
     """Hide from the encoder, cell by cell at random, what queries may lack.
 
@@ -94,18 +100,11 @@ def hide(inputs: EncoderInputs, rates: Augmentation) -> EncoderInputs:
     )
     # A share of 1 keeps everything, since rand() < 1.
     measured = inputs.measured * (torch.rand_like(inputs.measured) < kept_share)
-    known_batch = torch.rand(n_cells, 1, device=device) >= rates.unknown_batch
     rna, library = inputs.rna, inputs.library
     if rates.thinning > 0 and isinstance(rna, SparseRows):
         depth = rates.thinning_floor + (1.0 - rates.thinning_floor) * torch.rand(n_cells, device=device)
         depth = torch.where(torch.rand(n_cells, device=device) < rates.thinning, depth, torch.ones_like(depth))
         rna = rna.with_values(torch.binomial(rna.values, depth[rna.rows]))
         library = rna.sum_per_row(rna.values).unsqueeze(-1)
-    return replace(
-        inputs,
-        rna=rna,
-        library=library,
-        protein=inputs.protein * measured,
-        measured=measured,
-        batch=inputs.batch * known_batch,
-    )
+    seen = replace(inputs, rna=rna, library=library, protein=inputs.protein * measured, measured=measured)
+    return hide_batch(seen, rates.unknown_batch)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from totalanvi.training.background import BackgroundPrior
 from totalanvi.training.config import Augmentation, ModelConfig
 from totalanvi.training.data import CellBatch, SparseRows
-from totalanvi.training.inputs import EncoderInputs, hide, scaled_log_counts, scaled_log_proteins
+from totalanvi.training.inputs import EncoderInputs, hide, hide_batch, scaled_log_counts, scaled_log_proteins
 from totalanvi.training.layers import FullyConnected
 from totalanvi.training.losses import (
     ElboTerms,
@@ -267,10 +267,18 @@ class TotalVAE(nn.Module):
 
     # Objective
 
-    def forward(self, cells: CellBatch) -> ElboTerms:
-        """Terms of the ELBO of each cell of a mini-batch, with one draw from the posterior."""
+    def forward(self, cells: CellBatch, unknown_batch: float = 0.0) -> ElboTerms:
+        """Terms of the ELBO of each cell, with one draw from the posterior.
+
+        Parameters
+        ----------
+        cells
+            A mini-batch.
+        unknown_batch
+            Share of the cells whose batch is hidden from the encoder; the decoders always know it.
+        """
         inputs = EncoderInputs.of(cells, self.dims.n_batches)
-        q_z, q_library = self.encode(inputs)
+        q_z, q_library = self.encode(hide_batch(inputs, unknown_batch) if unknown_batch > 0 else inputs)
         z = q_z.sample()
         latent = self.transform(z)
 
