@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from totalanvi.training.errors import CountsError, RegistrationError
+from totalanvi.training.matrices import readable
 
 __all__ = ["as_count_rows", "as_dense_counts", "require_unique"]
 
@@ -32,7 +33,7 @@ def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) 
     CountsError
         For values that are negative, fractional, NaN or infinite.
     """
-    rows = sp.csr_matrix(matrix)
+    rows = sp.csr_matrix(readable(matrix, where))
     offender = _offender(rows.data)
     if offender is not None:
         row = int(np.searchsorted(rows.indptr, offender, side="right")) - 1
@@ -51,9 +52,8 @@ def as_dense_counts(matrix: Any, where: str, cells: pd.Index, features: pd.Index
     CountsError
         For values that are negative, fractional, infinite, or NaN for a part of a cell's proteins.
     """
-    if sp.issparse(matrix):
-        matrix = matrix.toarray()
-    dense = np.array(matrix, dtype=np.float32)
+    values = readable(matrix, where)
+    dense = np.array(values if isinstance(values, np.ndarray) else values.toarray(), dtype=np.float32)
     dense[np.isnan(dense).all(axis=1)] = 0.0
     offender = _offender(dense.ravel())
     if offender is not None:
