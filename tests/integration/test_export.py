@@ -17,8 +17,9 @@ import pytest
 import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
-from totalanvi.serving.bundle import MANIFEST_FILE, REQUIRED_FILES, Bundle
+from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
+from totalanvi.serving.manifest import MANIFEST_FILE
 from totalanvi.training.simulation import simulate_query
 
 

@@ -23,7 +23,9 @@ from anndata import AnnData
 from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
-from totalanvi.serving.bundle import (
+from totalanvi.serving.bundle import hash_files, write_manifest
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
     MANIFEST_FILE,
@@ -35,11 +37,8 @@ from totalanvi.serving.bundle import (
     Manifest,
     Parity,
     Provenance,
-    ReferenceArrays,
-    hash_files,
-    write_manifest,
 )
-from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.reference_arrays import ReferenceArrays
 
 Floats = npt.NDArray[np.float32]
 

@@ -20,27 +20,24 @@ from totalanvi.export.parity import check_parity
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import (
+from totalanvi.serving.bundle import REQUIRED_FILES, Bundle, hash_files, write_manifest
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
     MANIFEST_FILE,
     PROTEINS,
     REFERENCE_FILE,
-    REQUIRED_FILES,
     SCHEMA_VERSION,
-    Bundle,
     Calibration,
     FileRecord,
     Genes,
     Manifest,
     Provenance,
-    ReferenceArrays,
-    hash_files,
-    write_manifest,
 )
-from totalanvi.serving.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.training.registry import Registry
 
 __all__ = ["export_bundle"]

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundle import MANIFEST_FILE, Bundle
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.manifest import MANIFEST_FILE
 
 __all__ = ["store_bundle"]
 

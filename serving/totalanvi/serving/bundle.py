@@ -6,11 +6,11 @@ it; the export stage writes what is read here.
 ::
 
     bundle/
-      manifest.json           `Manifest`
-      encoder.onnx            counts → posterior of the latent          (see `ENCODER`)
-      classifier.onnx         latent → label logits                     (see `CLASSIFIER`)
-      proteins.onnx           posterior, noise, batch → proteins        (see `PROTEINS`)
-      reference.safetensors   the reference map, calibration quantiles, average profiles (see `ReferenceArrays`)
+      manifest.json           names, calibration, provenance, digests              (see `Manifest`)
+      encoder.onnx            counts → posterior of the latent                     (see `ENCODER`)
+      classifier.onnx         latent → label logits                                (see `CLASSIFIER`)
+      proteins.onnx           posterior, noise, batch → proteins                   (see `PROTEINS`)
+      reference.safetensors   reference map, average profiles, novelty distances   (see `ReferenceArrays`)
 """
 
 from __future__ import annotations
@@ -34,39 +34,13 @@ from totalanvi.serving.manifest import (
     PROTEINS,
     REFERENCE_FILE,
     SCHEMA_VERSION,
-    Calibration,
     FileRecord,
-    Genes,
-    GraphSignature,
     Manifest,
-    Parity,
-    Provenance,
-    Thresholds,
 )
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.serving.version import software_version
 
-__all__ = [
-    "CLASSIFIER",
-    "ENCODER",
-    "MANIFEST_FILE",
-    "PROTEINS",
-    "REFERENCE_FILE",
-    "REQUIRED_FILES",
-    "SCHEMA_VERSION",
-    "Bundle",
-    "Calibration",
-    "FileRecord",
-    "Genes",
-    "GraphSignature",
-    "Manifest",
-    "Parity",
-    "Provenance",
-    "ReferenceArrays",
-    "Thresholds",
-    "hash_files",
-    "write_manifest",
-]
+__all__ = ["REQUIRED_FILES", "Bundle", "hash_files", "write_manifest"]
 
 REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE)
 """What a manifest must list; it may list more."""
@@ -124,11 +98,6 @@ class Bundle:
             _verify(folder, name, record, _hash(_inside(folder, name)))
         reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
         return cls(folder, manifest, reference, hashlib.sha256(content).hexdigest())
-
-    @property
-    def features_digest(self) -> str:
-        """SHA-256 of genes and proteins in model order; see `Manifest.features_digest`."""
-        return self.manifest.features_digest
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

@@ -15,8 +15,8 @@ from totalanvi.export.errors import ExportError, ParityError
 from totalanvi.export.parity import TOLERANCE, check_parity, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import MANIFEST_FILE, Bundle, hash_files
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, REFERENCE_FILE
+from totalanvi.serving.bundle import Bundle, hash_files
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, MANIFEST_FILE, PROTEINS, REFERENCE_FILE
 
 
 @pytest.fixture(scope="module")

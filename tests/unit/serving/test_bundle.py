@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
-from totalanvi.serving.bundle import MANIFEST_FILE, REFERENCE_FILE, Bundle, Manifest, write_manifest
+from totalanvi.serving.bundle import Bundle, write_manifest
 from totalanvi.serving.errors import BundleError
+from totalanvi.serving.manifest import MANIFEST_FILE, REFERENCE_FILE, Manifest
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +57,11 @@ def test_who_may_read_one_file_may_read_all(pristine: Path) -> None:
 
 
 def test_features_digest_follows_names_and_order(folder: Path) -> None:
-    before = Bundle.open(folder).features_digest
+    before = Bundle.open(folder).manifest.features_digest
     edit_manifest(folder, lambda values: values.update(name="other"))
-    assert Bundle.open(folder).features_digest == before
+    assert Bundle.open(folder).manifest.features_digest == before
     edit_manifest(folder, lambda values: values["genes"]["names"].reverse())
-    assert Bundle.open(folder).features_digest != before
+    assert Bundle.open(folder).manifest.features_digest != before
 
 
 def test_folder_that_is_not_there(tmp_path: Path) -> None:
