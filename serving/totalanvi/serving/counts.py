@@ -44,7 +44,8 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
         raise CountsError(
             f"Expected raw counts (whole numbers, 0 or more) in {where}; found values of type {block.dtype}. {cure}"
         )
-    csr = sparse.csr_matrix(block)
+    # Sparse matrices of half precision do not exist.
+    csr = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
     try:
         # Before any compiled routine follows these indices: a file from a stranger may hold anything.
         csr.check_format(full_check=True)

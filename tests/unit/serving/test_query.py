@@ -33,8 +33,9 @@ def read(data: QueryData, proteins: str | None = None, layer: str | None = None)
         np.asarray,
         lambda x: sparse.csr_matrix(x.astype(np.int64)),
         lambda x: x.astype(np.uint16),
+        lambda x: x.astype(np.float16),
     ],
-    ids=["csr", "csc", "csr_array", "dense", "int64", "uint16"],
+    ids=["csr", "csc", "csr_array", "dense", "int64", "uint16", "float16"],
 )
 @pytest.mark.parametrize("layer", [None, "counts"])
 def test_rna_is_the_same_however_it_is_stored(store: Any, layer: str | None) -> None:
