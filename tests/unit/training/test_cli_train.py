@@ -137,7 +137,7 @@ def test_train_says_what_the_same_seed_gives(run: Run, h5ad: Path, tmp_path: Pat
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
-@pytest.mark.parametrize(("rna", "prot"), [("gex", "adt"), ("RNA", "ADT"), ("expression", "protein")])
+@pytest.mark.parametrize(("rna", "prot"), [("gex", "adt"), ("RNA", "Ab"), ("expression", "Protein")])
 def test_modalities_by_other_names(run: Run, tmp_path: Path, rna: str, prot: str) -> None:
     mdata = draw_mudata()
     with md.set_options(pull_on_update=False):

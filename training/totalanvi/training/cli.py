@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["simulate", "train"]
 
 _PROTEINS_OBSM = "protein_expression"
-_RNA_MODALITIES = ("rna", "gex", "RNA", "GEX")
-_PROTEIN_MODALITIES = ("prot", "protein", "adt", "ab", "ADT", "PROT")
+_RNA_MODALITIES = ("rna", "gex")
+_PROTEIN_MODALITIES = ("prot", "protein", "adt", "ab")
+"""Usual names, whatever their case; `totalanvi map` looks for the same ones."""
 
 
 def simulate(
@@ -139,9 +140,10 @@ def _set_up(
 def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -> str:
     from totalanvi.training.errors import RegistrationError
 
+    by_folded: dict[str, str] = {name.casefold(): name for name in reversed(list(data.mod))}
     for name in candidates:
-        if name in data.mod:
-            return name
+        if name in by_folded:
+            return by_folded[name]
     raise RegistrationError(f"Expected {what} modality, found {', '.join(data.mod)}; say which it is, with {cure}.")
 
 

@@ -145,6 +145,11 @@ class TOTALANVI(TOTALVI):
         -------
         numpy.ndarray or pandas.DataFrame
             Labels, (cells,); or q(c | z), (cells, labels).
+
+        Raises
+        ------
+        TrainingError
+            As `get_latent_representation`.
         """
         cells, names = self._cells_of(adata, indices)
         probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or DEFAULT_BATCH_SIZE)

@@ -81,7 +81,8 @@ class TrainableModel(BaseModel):
             Further options of `totalanvi.training.TrainingConfig`. ``pro_recons_weight`` is by default half the square
             root of genes per protein, 1 at least: so that a few proteins are heard beside thousands of genes.
         augmentation
-            What the second view of each mini-batch hides from the encoder.
+            What training hides from the encoder; `Augmentation` says what by default. Nothing with
+            ``plan_kwargs={"augmentation": None}``.
         seed
             Seeds the split, the order of cells and all draws; the model's by default.
         progress
@@ -95,6 +96,8 @@ class TrainableModel(BaseModel):
         ------
         ArgumentError
             For options that are unknown or out of range.
+        CheckpointError
+            When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options.
         """
         cells = self._reference_cells()
         seed = self.seed if seed is None else seed

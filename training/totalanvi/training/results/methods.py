@@ -46,6 +46,15 @@ class ResultMethods(BaseModel):
         -------
         numpy.ndarray
             (cells, latent).
+
+        Raises
+        ------
+        RegistrationError
+            When ``adata`` lacks features or columns, or has a batch that the model does not know.
+        CountsError
+            When its values are not raw counts.
+        ArgumentError
+            When there is no such cell, or no data at all.
         """
         cells, _ = self._cells_of(adata, indices)
         return latent_representation(self.module, cells, give_mean, batch_size or DEFAULT_BATCH_SIZE)
@@ -99,7 +108,7 @@ class ResultMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For batches or features that the model does not know.
+            For batches or features that the model does not know; for cells as `get_latent_representation`.
         """
         cells, names = self._cells_of(adata, indices)
         options = ExpressionOptions(
