@@ -127,6 +127,12 @@ def test_epochs_of_warm_up() -> None:
     assert history["kl_weight"] == pytest.approx([0.0, 0.3, 0.6, 0.9])
 
 
+def test_the_last_epochs_cool_down() -> None:
+    steps = Steps()
+    run(tiny_model(), cells(), [steps], max_epochs=5, lr=0.012, cool_down=0.6)
+    assert steps.learning_rate == pytest.approx([0.012, 0.012, 0.009, 0.006, 0.003])
+
+
 def test_divergences_may_weigh_nothing() -> None:
     history = run(tiny_model(), cells(), max_kl_weight=0.0, adversarial_classifier=True)
     assert history["train_loss"][0] == pytest.approx(history["reconstruction_loss_train"][0], rel=1e-5)
@@ -164,7 +170,8 @@ def test_one_batch_needs_no_adversary() -> None:
 
 def test_the_learning_rate_falls_when_the_elbo_stops_improving() -> None:
     steps = Steps()
-    history = run(tiny_model(), cells(), [steps], max_epochs=12, lr=1.0, lr_factor=0.5, lr_patience=0, lr_min=0.1)
+    plateau = {"lr": 1.0, "lr_factor": 0.5, "lr_patience": 0, "lr_min": 0.1, "cool_down": 0}
+    history = run(tiny_model(), cells(), [steps], max_epochs=12, **plateau)
     elbo, rates = history["elbo_validation"], steps.learning_rate
     expected, best = [1.0], np.inf
     for value in elbo[:-1]:
@@ -176,7 +183,7 @@ def test_the_learning_rate_falls_when_the_elbo_stops_improving() -> None:
 
 def test_it_stays_where_it_is_told_to() -> None:
     steps = Steps()
-    run(tiny_model(), cells(), [steps], max_epochs=6, lr=1.0, lr_patience=0, reduce_lr_on_plateau=False)
+    run(tiny_model(), cells(), [steps], max_epochs=6, lr=1.0, lr_patience=0, reduce_lr_on_plateau=False, cool_down=0)
     assert set(steps.learning_rate) == {1.0}
 
 

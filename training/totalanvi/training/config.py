@@ -158,6 +158,8 @@ class TrainingConfig:
     reduce_lr_on_plateau, lr_factor, lr_patience, lr_min
         Multiply the learning rate by ``lr_factor`` once the validation ELBO has not improved for ``lr_patience``
         epochs.
+    cool_down
+        Share of the epochs, the last ones, over which the learning rate falls to nearly nothing.
     gradient_clip
         Largest norm of the gradient.
     augmentation
@@ -186,6 +188,7 @@ class TrainingConfig:
     lr_factor: float = 0.6
     lr_patience: int = 30
     lr_min: float = 0.0
+    cool_down: float = 0.4
     gradient_clip: float = 100.0
     augmentation: Augmentation | None = Augmentation()
     matching_weight: float = 1.0
@@ -193,6 +196,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _require_range(self, ("max_epochs", "batch_size"), 1)
+        _require_range(self, ("cool_down",), 0, 1)
         patience = ("early_stopping_patience", "lr_patience", "n_epochs_kl_warmup", "n_steps_kl_warmup", "seed")
         weights = ("max_kl_weight", "pro_recons_weight", "classification_ratio", "matching_weight", "weight_decay")
         _require_range(self, (*patience, *weights), 0)

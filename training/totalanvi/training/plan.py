@@ -79,6 +79,13 @@ class TrainingPlan(L.LightningModule):
             return min(1.0, self.trainer.fit_loop.total_batch_idx / config.n_steps_kl_warmup)
         return 1.0
 
+    def on_train_epoch_start(self) -> None:
+        """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
+        remaining = self.config.max_epochs - self.current_epoch
+        if remaining <= self.config.cool_down * self.config.max_epochs:
+            for group in self._optimizers()[0].param_groups:
+                group["lr"] *= remaining / (remaining + 1)
+
     def training_step(self, cells: CellBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
         config, warm_up = self.config, self.warm_up
