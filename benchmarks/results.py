@@ -68,7 +68,7 @@ def _pair(measured: list[dict[str, Any]], figure: str) -> str:
 
 
 def _seconds(measured: list[dict[str, Any]]) -> str:
-    known = [m["processor_seconds"] for m in measured if m["processor_seconds"]]
+    known = [m["processor_seconds"] for m in measured if m.get("processor_seconds")]
     if not known:
         return "–"
     mapping = [sum(s for step, s in steps.items() if step.startswith("map")) for steps in known]
