@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -44,7 +45,11 @@ EXTRAS = {
 """Which extra of this package brings a package that a command may miss."""
 
 EXIT_MISSING_PACKAGE = 2
+EXIT_NO_PLACE = 2
 EXIT_INTERRUPTED = 130
+
+NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What the system says when a file cannot be made. A disk may fill up in the middle of any command that writes."""
 
 
 def build_app(command: str | None) -> typer.Typer:
@@ -104,6 +109,15 @@ def _run(arguments: list[str]) -> int:
             f"Install the extra that brings it: pip install 'totalanvi[{EXTRAS[package]}]'"
         )
         return EXIT_MISSING_PACKAGE
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        what = "the output" if error.filename is None else repr(str(error.filename))
+        _complain(
+            f"Expected to open and write {what}; found that this fails ({error.strerror or error}). Make room, change "
+            f"permissions, or choose another place."
+        )
+        return EXIT_NO_PLACE
     except Exception as error:
         code: int | None = getattr(error, "exit_code", None)
         if code is None:

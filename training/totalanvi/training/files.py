@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -64,11 +65,26 @@ def require_new(path: Path, suffix: str, overwrite: bool) -> None:
 
 
 def write_mudata(mdata: MuData, path: Path) -> None:
-    """Write ``.h5mu`` to a temporary name, then rename."""
+    """Write ``.h5mu`` to a temporary name, then rename.
+
+    Raises
+    ------
+    OSError
+        When there is no room for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
+        _require_room(temporary, sum(part.__sizeof__() for part in mdata.mod.values()))
         # As the next mudata does by default; this one warns of it.
         with mudata.set_options(pull_on_update=False):
             mdata.write_h5mu(temporary)
         temporary.replace(path)
+
+
+def _require_room(path: Path, n_bytes: int) -> None:
+    """Make a file of this size for a moment: HDF5 may crash where writing fails half-way."""
+    with path.open("wb") as scratch:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(scratch.fileno(), 0, n_bytes)
+    path.unlink()
