@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -47,6 +51,8 @@ EXTRAS = {
 EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
 EXIT_INTERRUPTED = 130
+EXIT_OF_A_SIGNAL = 128
+"""To which shells add the signal's number."""
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """What the system says when a file cannot be made. A disk may fill up in the middle of any command that writes."""
@@ -87,9 +93,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Notes
     -----
     Exit codes: 0 done; 2 something the user can mend (an error that has an `exit_code` names its own); 130 interrupted;
-    1 with a traceback for a bug.
+    143 told to end (SIGTERM); 1 with a traceback for a bug.
     """
-    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+    with _orderly_end():
+        sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that what is half-written goes; by default it ends the process on the spot."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(EXIT_OF_A_SIGNAL + number)
 
 
 def _run(arguments: list[str]) -> int:

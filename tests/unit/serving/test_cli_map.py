@@ -85,7 +85,12 @@ def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> N
     subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
 
 
-def test_an_interrupt_exits_130_and_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")], ids=["int", "term"]
+)
+def test_a_signal_leaves_nothing_half_written(
+    bundle: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
+) -> None:
     query = write_anndata(toy_query(20_000), tmp_path / "query.h5ad")
     arguments = ["map", str(bundle), str(query), "-o", str(tmp_path / "out/"), "--batch-size", "1"]
     with subprocess.Popen([CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True) as process:
@@ -94,11 +99,11 @@ def test_an_interrupt_exits_130_and_leaves_nothing(bundle: Path, tmp_path: Path)
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in errors
-    assert "interrupted" in errors
+    assert said in errors
     assert listing(tmp_path) == ["query.h5ad"]
 
 
