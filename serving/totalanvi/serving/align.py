@@ -26,7 +26,7 @@ MAX_LISTED = 20
 Columns = npt.NDArray[np.intp]
 """For each query feature its place in the model (features,), -1 for none."""
 
-_ENSEMBL_ID = re.compile(r"ENS[A-Z]*\d{6,}(\.\d+)?")
+_ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 _ENSEMBL_VERSION = re.compile(r"\.\d+$")
 
 

@@ -127,6 +127,8 @@ def test_weights_apply_where_they_should() -> None:
         reconstruction_protein=10 * one,
         kl_latent=100 * one,
         kl_background=1_000 * one,
+        posterior=Normal(one, one),
+        latent=one,
         kl_library=10_000 * one,
         kl_label=100_000 * one,
     )
@@ -139,6 +141,6 @@ def test_weights_apply_where_they_should() -> None:
 
 def test_terms_that_a_model_lacks_cost_nothing() -> None:
     one = torch.ones(N_CELLS)
-    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one)
+    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one, Normal(one, one), one)
     assert torch.equal(terms.loss(), 1_111 * one)
     assert torch.equal(terms.kl_local, 1_100 * one)

@@ -55,12 +55,12 @@ class ElboTerms:
     reconstruction_protein: Tensor
     kl_latent: Tensor
     kl_background: Tensor
+    posterior: Normal
+    """q(z | x, y), for terms that look at it."""
+    latent: Tensor
+    """The drawn latents, (cells, latent), for terms that look at them."""
     kl_library: Tensor | None = None
     kl_label: Tensor | None = None
-    posterior: Normal | None = None
-    """q(z | x, y), for terms that look at it."""
-    latent: Tensor | None = None
-    """The drawn latents, (cells, latent), for terms that look at them."""
     label_logits: Tensor | None = None
     """Logits of q(c | z), (cells, labels)."""
 

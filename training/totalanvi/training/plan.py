@@ -98,7 +98,7 @@ class TrainingPlan(L.LightningModule):
         classification = self._classification(terms.label_logits, cells.label)
         if classification is not None:
             loss = loss + config.classification_ratio * classification
-        if augmentation is not None and terms.posterior is not None:
+        if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
             loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
             hidden_classification = self._classification(hidden.label_logits, cells.label)
@@ -106,7 +106,7 @@ class TrainingPlan(L.LightningModule):
                 loss = loss + config.classification_ratio * hidden_classification
         # The adversary matters while the divergences, which also mix batches, are still weak.
         adversary_weight = 1.0 - warm_up
-        if self.adversary is not None and adversary_weight > 0 and terms.latent is not None:
+        if self.adversary is not None and adversary_weight > 0:
             loss = loss + adversary_weight * self.adversary.loss(terms.latent, cells.batch, fool=True)
 
         optimizer.zero_grad()
@@ -114,7 +114,7 @@ class TrainingPlan(L.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val=config.gradient_clip, gradient_clip_algorithm="norm")
         optimizer.step()
 
-        if adversary_optimizer and adversary_weight > 0 and self.adversary is not None and terms.latent is not None:
+        if adversary_optimizer and adversary_weight > 0 and self.adversary is not None:
             adversary_optimizer[0].zero_grad()
             self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), cells.batch, fool=False))
             adversary_optimizer[0].step()
