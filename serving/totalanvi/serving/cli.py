@@ -29,24 +29,25 @@ COMMANDS = {
 }
 """What help lists, in this order. It stands here so that help need not import what each command imports."""
 
-EXTRAS = {
-    "torch": "train",
-    "lightning": "train",
-    "torchmetrics": "train",
-    "sklearn": "train",
-    "onnx": "export",
-    "onnxscript": "export",
-    "umap": "export",
-    "onnxruntime": "serve",
-    "bentoml": "serve",
-    "prometheus_client": "serve",
-    "safetensors": "serve",
-    "starlette": "serve",
-    "httpx": "client",
-    "pyarrow": "client",
-    "matplotlib": "demo",
+OPTIONAL_PACKAGES = {
+    *("torch", "lightning", "torchmetrics", "sklearn", "onnx", "onnxscript", "umap", "matplotlib"),
+    *("onnxruntime", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
 }
-"""Which extra of this package brings a package that a command may miss."""
+"""What a command may miss because no extra brought it."""
+
+EXTRAS = {
+    "simulate": "train",
+    "train": "train",
+    "export": "export",
+    "map": "serve",
+    "serve": "serve",
+    "info": "serve",
+    "demo": "demo",
+}
+"""Which extra of this package brings all that a command needs."""
+
+CLIENT_PACKAGES = {"httpx", "pyarrow"}
+"""What a command misses when it maps at an endpoint: the smaller extra will do."""
 
 EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
@@ -117,20 +118,21 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _run(arguments: list[str]) -> int:
+    # No option of the root takes a value, so the first other word is the sub-command.
+    name = next((word for word in arguments if not word.startswith("-")), None)
     try:
-        # No option of the root takes a value, so the first other word is the sub-command.
-        name = next((word for word in arguments if not word.startswith("-")), None)
         command = typer.main.get_command(build_app(name))
         return _finish(command.main(args=arguments, prog_name="totalanvi", standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         return _finish(EXIT_INTERRUPTED)
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        if package not in OPTIONAL_PACKAGES or name not in EXTRAS:
             raise
+        extra = "client" if package in CLIENT_PACKAGES else EXTRAS[name]
         _complain(
             f"Expected the package {package!r} for this command; found that it cannot be imported here ({error}). "
-            f"Install the extra that brings it: pip install 'totalanvi[{EXTRAS[package]}]'"
+            f"Install the extra that brings it: pip install 'totalanvi[{extra}]'"
         )
         return EXIT_MISSING_PACKAGE
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import anndata as ad
@@ -183,11 +182,15 @@ def test_panels_that_are_not_batches() -> None:
     assert np.array_equal(cells.measured[:, 2], cells.panel == 0)
 
 
-def test_a_mudata_leaves_out_cells_without_rna_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_for_not_labelled_that_no_cell_has_is_questioned() -> None:
+    with pytest.warns(UserWarning, match="No cell has the label unknwon.*is it spelt so"):
+        set_up(draw_adata(), unlabeled_category=["unknown", "unknwon"])
+
+
+def test_a_mudata_leaves_out_cells_without_rna_and_says_so() -> None:
     mdata = draw_mudata()
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(UserWarning, match="4 cells have no RNA and are left out"):
         registry, cells = set_up_mudata(mdata)
-    assert "4 cells have no RNA and are left out" in caplog.text
     assert len(cells) == 16
     assert cells.label.tolist() == [0, 1, UNLABELLED, 1] * 4
     # Cells absent from the protein modality were not measured; the others are matched by name.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +87,12 @@ def train(
     started = time.monotonic()
     data = read_reference(reference)
     _set_up(data, labels, unlabeled or [], batch, proteins, layer)
-    model = TOTALANVI(data, seed=seed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = TOTALANVI(data, seed=seed)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            typer.echo(f"Warning: {warning.message}", err=True)
     typer.echo(_describe(model), err=True)
     model.train(max_epochs=max_epochs, accelerator={"cuda": "gpu"}.get(device, device))
     model.save(output, overwrite=overwrite)

@@ -7,7 +7,7 @@ is made. The note is plain JSON, so it survives copying, subsetting and writing 
 from __future__ import annotations
 
 import json
-import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,7 +26,6 @@ from totalanvi.training.registry import Registry
 
 __all__ = ["Setup", "is_set_up", "read_cells", "read_setup", "register", "write_setup"]
 
-_logger = logging.getLogger(__name__)
 _NOTE = "_totalanvi_setup"
 _ONE_BATCH = "0"
 
@@ -224,7 +223,9 @@ def _mudata_tables(mdata: MuData, setup: Setup) -> _Tables:
     require_unique(prot.obs_names, "cell")
     without_rna = int((~prot.obs_names.isin(rna.obs_names)).sum())
     if without_rna:
-        _logger.warning("%d cells have no RNA and are left out: the model starts from RNA.", without_rna)
+        warnings.warn(
+            f"{without_rna} cells have no RNA and are left out: the model starts from RNA.", UserWarning, stacklevel=2
+        )
     where, counts = _counts_of(rna, setup.rna_layer, f"mod[{setup.rna!r}].")
     protein_where, protein_counts = _counts_of(prot, setup.protein_layer, f"mod[{setup.proteins!r}].")
     measured = as_dense_counts(protein_counts, protein_where, prot.obs_names, prot.var_names)
@@ -302,6 +303,14 @@ def _labels(obs: pd.DataFrame, setup: Setup) -> tuple[tuple[str, ...], npt.NDArr
     if setup.labels_key is None:
         return (), np.full(len(obs), UNLABELLED, np.int64)
     _require_column(obs, setup.labels_key, "label")
+    absent = sorted(set(setup.unlabeled) - set(obs[setup.labels_key].astype(str)))
+    if absent:
+        warnings.warn(
+            f"No cell has the label {_listed(absent)}, which was named as 'not labelled': is it spelt so in "
+            f"obs[{setup.labels_key!r}]?",
+            UserWarning,
+            stacklevel=2,
+        )
     values = _label_values(obs, setup)
     labels = tuple(sorted(values.dropna().unique()))
     if len(labels) < 2:
