@@ -26,7 +26,7 @@ PROBABILITY, PROTEIN = "probability:", "protein:"
 
 def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
     """Train on the task in ``folder``, export, map every query; ``work`` receives checkpoint, bundle and tables."""
-    task, truth = Task.read(folder), Truth.read(folder)
+    task, truth, commit = Task.read(folder), Truth.read(folder), _commit()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     seconds: dict[str, float] = {}
     processor_seconds: dict[str, float] = {}
@@ -77,10 +77,21 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         protein_exclude=imputed.get("exclude"),
         seconds=seconds,
         processor_seconds=processor_seconds,
-        versions={"totalanvi": version("totalanvi"), "torch": version("torch"), "onnxruntime": onnxruntime.__version__},
+        versions={
+            "totalanvi": version("totalanvi"),
+            "commit": commit,
+            "torch": version("torch"),
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
 
 
 def _processor_seconds_of_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def _commit() -> str:
+    """Name the code that is measured; changes that no commit holds show as ``-dirty``."""
+    describe = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
