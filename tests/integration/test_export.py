@@ -146,7 +146,7 @@ def test_an_output_that_exists(checkpoint: Path, copied: Path, capfd: pytest.Cap
 
 def test_what_is_not_a_bundle_is_never_replaced(checkpoint: Path, copied: Path, tmp_path: Path) -> None:
     (copied / "thesis.tex").write_text("years of work")
-    with pytest.raises(ExportError, match=r"holds a bundle alone; found 'thesis.tex' in it, which would be lost"):
+    with pytest.raises(ExportError, match=r"holds a bundle alone, found 'thesis.tex' in it, which would be lost"):
         export_bundle(checkpoint, copied, overwrite=True)
     with pytest.raises(ExportError, match=r"found 'cells\.safetensors'"):
         export_bundle(checkpoint, checkpoint, overwrite=True)

@@ -42,6 +42,9 @@ from totalanvi.serving.version import software_version
 
 __all__ = ["REQUIRED_FILES", "Bundle", "hash_files", "write_manifest"]
 
+_OWN_DIGEST = "digest"
+"""Field of the manifest's file that guards the other fields against accidents, as the records guard the files."""
+
 REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE)
 """What a manifest must list; it may list more."""
 
@@ -97,6 +100,7 @@ class Bundle:
         for name, record in manifest.files.items():
             _verify(folder, name, record, _hash(_inside(folder, name)))
         reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
+        _verify_manifest(folder, content)
         return cls(folder, manifest, reference, hashlib.sha256(content).hexdigest())
 
     def read(self, name: str) -> bytes:
@@ -140,7 +144,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """
     for name, record in manifest.files.items():
         _verify(folder, name, record, _hash(_inside(folder, name)))
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    values = manifest.model_dump(mode="json")
+    values[_OWN_DIGEST] = _digest_of(values)
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
     target = folder / MANIFEST_FILE
     temporary = folder / f".{MANIFEST_FILE}.{os.getpid()}"
     try:
@@ -177,14 +183,31 @@ def _parse_manifest(folder: Path, content: bytes) -> Manifest:
         )
     if version != SCHEMA_VERSION:
         raise BundleError(f"{file}: expected schema {SCHEMA_VERSION}, found {version}; export again.")
+    values.pop(_OWN_DIGEST, None)
     try:
-        return Manifest.model_validate_json(content)
+        return Manifest.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         place = f" at {where!r}" if where else ""
         raise BundleError(f"{file}: does not follow schema {version}{place}: {message}; export again.") from error
+
+
+def _digest_of(values: dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says, its own digest aside; the layout of the file does not matter."""
+    said = {name: value for name, value in values.items() if name != _OWN_DIGEST}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _verify_manifest(folder: Path, content: bytes) -> None:
+    """Refuse a manifest that still makes sense but does not say what was written: labels in another order, say."""
+    values = json.loads(content)
+    if values.get(_OWN_DIGEST) != _digest_of(values):
+        raise BundleError(
+            f"{folder}: {MANIFEST_FILE!r} has been altered: expected it to say what its digest was made of, found "
+            "something else; copy the bundle again, or export again."
+        )
 
 
 def _writer(values: dict[str, Any]) -> str:

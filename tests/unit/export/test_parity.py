@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from tests.support.toy_bundle import sign
 
 from totalanvi.export.errors import ExportError, ParityError
 from totalanvi.export.parity import TOLERANCE, check_parity, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import Bundle, hash_files
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, MANIFEST_FILE, PROTEINS, REFERENCE_FILE
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,7 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
     (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == weight)
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), weight))
     onnx.save(model, folder / file)
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
-    records = hash_files(folder, [ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE])
-    manifest["files"] = {name: record.model_dump() for name, record in records.items()}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    sign(folder)
     return Bundle.open(folder)
 
 

@@ -59,8 +59,10 @@ def test_who_may_read_one_file_may_read_all(pristine: Path) -> None:
 def test_features_digest_follows_names_and_order(folder: Path) -> None:
     before = Bundle.open(folder).manifest.features_digest
     edit_manifest(folder, lambda values: values.update(name="other"))
+    sign(folder)
     assert Bundle.open(folder).manifest.features_digest == before
     edit_manifest(folder, lambda values: values["genes"]["names"].reverse())
+    sign(folder)
     assert Bundle.open(folder).manifest.features_digest != before
 
 
@@ -106,6 +108,26 @@ def test_manifest_that_does_not_list_a_needed_file(folder: Path) -> None:
     edit_manifest(folder, lambda values: values["files"].pop("proteins.onnx"))
     with pytest.raises(BundleError, match=r"to list \['proteins\.onnx'\]"):
         Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda values: values["labels"].reverse(),
+        lambda values: values["calibration"]["rna"].update(temperature=1.75),
+        lambda values: values.pop("digest"),
+    ],
+)
+def test_a_manifest_that_says_something_else_is_refused(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Labels in another order would name every cell wrongly, and every other check would pass."""
+    edit_manifest(folder, edit)
+    with pytest.raises(BundleError, match=r"'manifest.json' has been altered: expected .*, found .*; copy the bundle"):
+        Bundle.open(folder)
+
+
+def test_the_layout_of_a_manifest_does_not_matter(folder: Path) -> None:
+    edit_manifest(folder, lambda values: None)
+    assert Bundle.open(folder).manifest.labels == TOY.labels
 
 
 def test_newer_schema_names_both_versions(folder: Path) -> None:
