@@ -85,6 +85,11 @@ def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> N
     subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
 
 
+def _hear_signals() -> None:
+    """Undo what a shell does to what it runs in the background: there, an interrupt is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")], ids=["int", "term"]
 )
@@ -93,14 +98,19 @@ def test_a_signal_leaves_nothing_half_written(
 ) -> None:
     query = write_anndata(toy_query(20_000), tmp_path / "query.h5ad")
     arguments = ["map", str(bundle), str(query), "-o", str(tmp_path / "out/"), "--batch-size", "1"]
-    with subprocess.Popen([CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(".out.*/out/part-00003.parquet")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=_hear_signals
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob(".out.*/out/part-00003.parquet")):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(sent)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
     assert said in errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,17 @@ class CtrlC(L.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_is_an_interrupt_and_leaves_something_to_resume(reference_mdata: md.MuData, tmp_path: Path) -> None:
-    listening = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def listening() -> Iterator[Any]:
+    """Hear interrupts also where a shell runs the tests in the background, which ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_an_interrupt_and_leaves_something_to_resume(
+    listening: Any, reference_mdata: md.MuData, tmp_path: Path
+) -> None:
     model = new_model(reference_mdata)
     with pytest.raises(KeyboardInterrupt):
         model.train(**OPTIONS | {"progress": True}, resume_folder=tmp_path, callbacks=[CtrlC()])
