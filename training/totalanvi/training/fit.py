@@ -97,7 +97,6 @@ def fit(
                 cell_loader(cells, split.train, config.batch_size, shuffle_seed=config.seed),
                 cell_loader(cells, split.validation, config.batch_size) if validates else None,
                 ckpt_path=resume_from,
-                weights_only=False if resume_from is not None else None,
             )
     if resume_folder is not None:
         (resume_folder / RESUME_FILE).unlink(missing_ok=True)

@@ -62,9 +62,6 @@ def normalized_expression(module: TotalVAE, cells: Cells, options: ExpressionOpt
     """Denoised genes, (cells, genes[, samples]), and proteins, (cells, proteins[, samples])."""
     genes, proteins = [], []
     for posterior in posteriors(module, cells, batch_size):
-        draws = (
-            [_decode(module, posterior, options) for _ in range(options.n_samples)] if not options.return_mean else []
-        )
         if options.return_mean:
             gene_mean, protein_mean = _decode(module, posterior, options)
             for _ in range(options.n_samples - 1):
@@ -74,6 +71,7 @@ def normalized_expression(module: TotalVAE, cells: Cells, options: ExpressionOpt
             genes.append((gene_mean / options.n_samples).cpu().numpy())
             proteins.append((protein_mean / options.n_samples).cpu().numpy())
         else:
+            draws = [_decode(module, posterior, options) for _ in range(options.n_samples)]
             genes.append(_stack([gene for gene, _ in draws]))
             proteins.append(_stack([protein for _, protein in draws]))
     return np.concatenate(genes), np.concatenate(proteins)
