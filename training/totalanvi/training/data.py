@@ -18,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-__all__ = ["UNLABELLED", "CellBatch", "CellDataset", "Cells", "SparseRows", "cell_loader"]
+__all__ = ["UNKNOWN", "UNLABELLED", "CellBatch", "CellDataset", "Cells", "SparseRows", "cell_loader"]
 
 UNLABELLED = -1
 """The label code of a cell without a label."""
+
+UNKNOWN = -1
+"""The code of a category of a covariate that the model does not know."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ class CellBatch:
     """Panel codes, (cells,)."""
     label: Tensor
     """Label codes, (cells,); `UNLABELLED` where there is none."""
+    categorical: Tensor
+    """Codes of the categorical covariates, (cells, covariates); `UNKNOWN` where a category is not the reference's."""
+    continuous: Tensor
+    """Continuous covariates, (cells, covariates)."""
+    size_factor: Tensor
+    """Size factor, (cells, 1); (cells, 0) where the library size takes its place."""
 
     @property
     def library(self) -> Tensor:
@@ -138,6 +147,17 @@ class Cells:
     panel: npt.NDArray[np.int64]
     label: npt.NDArray[np.int64]
     """Codes, (cells,); `UNLABELLED` where there is none."""
+    categorical: npt.NDArray[np.int64] = None  # type: ignore[assignment]  # (cells, 0) unless given
+    """Codes of the categorical covariates, (cells, covariates); `UNKNOWN` where a category is not the reference's."""
+    continuous: npt.NDArray[np.float32] = None  # type: ignore[assignment]
+    """Continuous covariates, (cells, covariates)."""
+    size_factor: npt.NDArray[np.float32] = None  # type: ignore[assignment]
+    """Size factor, (cells, 1); (cells, 0) where the library size takes its place."""
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("categorical", np.int64), ("continuous", np.float32), ("size_factor", np.float32)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.empty((len(self.label), 0), dtype))
 
     def __len__(self) -> int:
         return int(self.rna.shape[0])
@@ -154,6 +174,9 @@ class Cells:
             batch=torch.from_numpy(self.batch),
             panel=torch.from_numpy(self.panel),
             label=torch.from_numpy(self.label),
+            categorical=torch.from_numpy(self.categorical),
+            continuous=torch.from_numpy(self.continuous),
+            size_factor=torch.from_numpy(self.size_factor),
         )
 
 

@@ -39,6 +39,12 @@ class Registry:
         Who measured what, (batches, proteins) and (panels, proteins).
     setup
         The arguments of registration, as given.
+    categorical_covariates
+        Name and categories, in the order of their codes, of each categorical covariate.
+    continuous_covariates
+        Names of the continuous covariates.
+    has_size_factor
+        Whether the scale of a cell's RNA counts is a size factor that the data gives, and not its library size.
     """
 
     genes: tuple[str, ...]
@@ -51,6 +57,9 @@ class Registry:
     panel_proteins: tuple[tuple[bool, ...], ...]
     setup: dict[str, Any]
     ensembl_ids: tuple[str, ...] | None = None
+    categorical_covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    continuous_covariates: tuple[str, ...] = ()
+    has_size_factor: bool = False
     version: int = _VERSION
 
     @property
@@ -62,6 +71,9 @@ class Registry:
             n_batches=len(self.batches),
             n_panels=len(self.panels),
             n_labels=len(self.labels),
+            n_categories=tuple(len(categories) for _, categories in self.categorical_covariates),
+            n_continuous=len(self.continuous_covariates),
+            has_size_factor=self.has_size_factor,
         )
 
     @property

@@ -55,6 +55,11 @@ class Dimensions:
     n_batches: int
     n_panels: int
     n_labels: int = 0
+    n_categories: tuple[int, ...] = ()
+    """Categories of each categorical covariate."""
+    n_continuous: int = 0
+    has_size_factor: bool = False
+    """Whether a size factor takes the place of the library size."""
 
 
 @dataclass(frozen=True)
