@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,16 +11,18 @@ from tests.support.reference_cells import draw_cells
 from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import CellBatch
-from totalanvi.training.vae import Dimensions, TotalVAE
+from totalanvi.training.dimensions import Dimensions
+from totalanvi.training.vae import TotalVAE
 
-__all__ = ["tiny_batch", "tiny_model"]
+__all__ = ["TINY", "tiny_batch", "tiny_model"]
 
 N_GENES, N_PROTEINS, N_BATCHES = 9, 4, 2
+TINY = Dimensions(N_GENES, N_PROTEINS, N_BATCHES, N_BATCHES)
 
 
 def tiny_model(labels: int = 0, seed: int = 0, **options: Any) -> TotalVAE:
     """A totalVI network, or a TotalANVI one when there are labels, in evaluation mode: no dropout."""
-    dims = Dimensions(N_GENES, N_PROTEINS, N_BATCHES, N_BATCHES, labels)
+    dims = replace(TINY, n_labels=labels)
     config = ModelConfig(**{"n_latent": 3, "n_hidden": 8, "n_layers_encoder": 1, **options})
     torch.manual_seed(seed)
     library_prior = torch.tensor([[2.0, 0.5], [1.5, 0.3]])

@@ -1,7 +1,8 @@
 """Forward-only torch modules over a trained TotalANVI: what becomes the three graphs of a bundle.
 
 They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
-an input that all cells share, so that a cell's result does not depend on its neighbours. Submodules keep the names they
+an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the batch
+are the reference's usual ones (see `totalanvi.training.covariates`), since queries do not tell theirs. Submodules keep the names they
 have in training, and so do the weights in the exported files: ``encoder.rna_in.weight``, (hidden, genes).
 """
 
@@ -47,13 +48,14 @@ class EncoderGraph(Graph):
         dims = module.dims
         self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_batches)
         self.encoder = module.encoder
+        self.usual_covariates = module.usual_covariates
         self.transform = module.transform
 
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map dense inputs as in `totalanvi.serving.manifest.ENCODER` to z_mean, z_scale, latent, (cells, latent)."""
-        z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, batch))
+        z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, self.usual_covariates(batch)))
         return z.mean, z.scale, self.transform(z.mean)
 
 
@@ -101,6 +103,7 @@ class ProteinsGraph(Graph):
         n_latent = module.config.n_latent
         self.widths = (n_latent, n_latent, n_latent, module.dims.n_batches)
         self.protein_decoder = module.protein_decoder
+        self.usual_covariates = module.usual_covariates
         self.log_per_batch_efficiency = module.log_per_batch_efficiency
         self.transform = module.transform
 
@@ -110,7 +113,7 @@ class ProteinsGraph(Graph):
         n_samples, n_cells, _ = draws.shape
         # One flat row per draw and cell: batch norm would take a third axis for positions within a channel.
         latent = self.transform(draws.flatten(0, 1))
-        parameters = self.protein_decoder(latent, batch.expand(n_samples * n_cells, -1))
+        parameters = self.protein_decoder(latent, self.usual_covariates(batch.expand(n_samples * n_cells, -1)))
         # In logs, unlike `ProteinParameters`: ONNX Runtime's sigmoid is right to 1e-7 and no better where it is small
         # itself, as the probability of a foreground often is.
         log_is_foreground = -F.softplus(parameters.background_logits)

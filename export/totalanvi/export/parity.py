@@ -108,17 +108,24 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, cells: Cells, seed: int) -
         found = sessions[graph.file].run(list(graph.outputs), arrays)
         figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), expected)
 
-    known = EncoderInputs.of(cells.to_batch(), module.dims.n_batches)
-    for inputs in (known, replace(known, batch=torch.zeros_like(known.batch))):
+    known = EncoderInputs.of(cells.to_batch(), module.dims)
+    for batch in (known.covariates.batch, torch.zeros_like(known.covariates.batch)):
+        inputs = replace(known, covariates=module.usual_covariates(batch))
         z, _ = module.encode(inputs)
-        feed = {name: getattr(inputs, name) for name in ENCODER.inputs} | {"rna": torch.from_numpy(cells.rna.toarray())}
+        feed = {
+            "rna": torch.from_numpy(cells.rna.toarray()),
+            "library": inputs.library,
+            "protein": inputs.protein,
+            "measured": inputs.measured,
+            "batch": batch,
+        }
         latent = module.transform(z.mean)
         compare(ENCODER, feed, {"z_mean": z.mean, "z_scale": z.scale, "latent": latent})
         compare(CLASSIFIER, {"latent": latent}, {"logits": module.classify(latent)})
         draws = torch.randn(_N_SAMPLES, z.mean.shape[1], generator=torch.Generator().manual_seed(seed))
         for noise in (draws, torch.zeros(1, z.mean.shape[1])):
-            for batch in torch.eye(module.dims.n_batches).unsqueeze(1):
-                feed = {"z_mean": z.mean, "z_scale": z.scale, "noise": noise, "batch": batch}
+            for one in torch.eye(module.dims.n_batches).unsqueeze(1):
+                feed = {"z_mean": z.mean, "z_scale": z.scale, "noise": noise, "batch": one}
                 compare(PROTEINS, feed, _decode(module, **feed))
     return figures.within_tolerance()
 
@@ -126,8 +133,9 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, cells: Cells, seed: int) -
 def _check_engine(bundle: Bundle, module: TotalANVAE, cells: Cells) -> list[Parity]:
     """Map the cells as a query, whose batch is unknown, and compare what comes out at the other end."""
     engine, query = Engine(bundle, provider="cpu"), aligned(cells)
-    inputs = EncoderInputs.of(cells.to_batch(), module.dims.n_batches)
-    z, _ = module.encode(replace(inputs, batch=torch.zeros_like(inputs.batch)))
+    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
+    unknown = torch.zeros_like(inputs.covariates.batch)
+    z, _ = module.encode(replace(inputs, covariates=module.usual_covariates(unknown)))
     latent = module.transform(z.mean)
     temperature = {mode: figures.temperature for mode, figures in bundle.manifest.calibration.items()}
     divisor = torch.where(torch.from_numpy(query.has_protein), temperature["protein"], temperature["rna"])
@@ -153,7 +161,7 @@ def _decode(module: TotalANVAE, z_mean: Tensor, z_scale: Tensor, noise: Tensor, 
     batch = batch.expand(len(z_mean), -1)
     totals = dict.fromkeys(PROTEINS.outputs, torch.zeros(()))
     for draw in noise:
-        parameters = module.decode_proteins(module.transform(z_mean + z_scale * draw), batch)
+        parameters = module.decode_proteins(module.transform(z_mean + z_scale * draw), module.usual_covariates(batch))
         values = (
             parameters.denoised(),
             parameters.expected(module.log_efficiency(batch)),

@@ -32,7 +32,7 @@ _PER_PROTEIN_ROWS = (
         for part in ("weight", "bias")
     ),
 )
-_PER_PROTEIN_COLUMNS = "encoder.trunk.linears.0.weight"
+_PER_PROTEIN_COLUMNS = ("encoder.trunk.linears.0.weight", "encoder.library.trunk.linears.0.weight")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ def read_source(checkpoint: Path) -> Source:
         training=record.training,
         versions=record.versions,
     )
+    if not source.module.config.log_variational:
+        raise SourceError(
+            f"{checkpoint}: expected a model whose encoder takes the logarithm of counts, as bundles promise, found one "
+            "with log_variational=False; train one with the default."
+        )
     measured = np.array(record.registry.batch_proteins, dtype=bool).any(axis=0)
     return source if measured.all() else _keep_proteins(source, np.flatnonzero(measured))
 
@@ -114,7 +119,7 @@ def _keep_proteins(source: Source, kept: npt.NDArray[np.intp]) -> Source:
     def part(name: str, weights: Tensor) -> Tensor:
         if name in _PER_PROTEIN_ROWS:
             return weights[torch.from_numpy(kept)]
-        return weights[:, torch.from_numpy(columns)] if name == _PER_PROTEIN_COLUMNS else weights
+        return weights[:, torch.from_numpy(columns)] if name in _PER_PROTEIN_COLUMNS else weights
 
     module.load_state_dict({name: part(name, weights) for name, weights in old.state_dict().items()})
     registry = source.registry
@@ -134,7 +139,7 @@ def _keep_proteins(source: Source, kept: npt.NDArray[np.intp]) -> Source:
 
 
 def _encoder_width(module: TotalANVAE) -> int:
-    return int(module.state_dict()[_PER_PROTEIN_COLUMNS].shape[1])
+    return int(module.state_dict()[_PER_PROTEIN_COLUMNS[0]].shape[1])
 
 
 def _columns(rows: tuple[tuple[bool, ...], ...], kept: npt.NDArray[np.intp]) -> tuple[tuple[bool, ...], ...]:

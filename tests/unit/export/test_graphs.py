@@ -16,6 +16,7 @@ from totalanvi.export.errors import GraphError
 from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, ProteinsGraph, graphs_of
 from totalanvi.export.onnx import export_graph
 from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.inputs import EncoderInputs
 
 ODD = {
@@ -40,9 +41,9 @@ def model(**options: object) -> TotalANVAE:
 
 
 def encoder_feed(module: TotalANVAE) -> tuple[EncoderInputs, dict[str, torch.Tensor]]:
-    inputs = EncoderInputs.of(tiny_batch(), module.dims.n_batches)
-    feed = {name: getattr(inputs, name) for name in ("library", "protein", "measured", "batch")}
-    return inputs, {"rna": inputs.rna.to_dense(), **feed}
+    inputs = EncoderInputs.of(tiny_batch(), module.dims)
+    feed = {name: getattr(inputs, name) for name in ("library", "protein", "measured")}
+    return inputs, {"rna": inputs.rna.to_dense(), **feed, "batch": inputs.covariates.batch}
 
 
 def run(file: Path, feed: dict[str, torch.Tensor]) -> list[np.ndarray]:
@@ -70,7 +71,8 @@ def test_proteins_are_averages_over_draws(options: dict[str, object]) -> None:
     z_mean, z_scale = torch.randn(5, 3), torch.rand(5, 3)
     noise, batch = torch.randn(4, 3), torch.tensor([[0.0, 1.0]])
     denoised, expected, foreground = ProteinsGraph(module).eval()(z_mean, z_scale, noise, batch)
-    each = [module.decode_proteins(module.transform(z_mean + z_scale * draw), batch.expand(5, 2)) for draw in noise]
+    covariates = Covariates(batch.expand(5, 2))
+    each = [module.decode_proteins(module.transform(z_mean + z_scale * draw), covariates) for draw in noise]
     torch.testing.assert_close(denoised, torch.stack([p.denoised() for p in each]).mean(dim=0))
     torch.testing.assert_close(foreground, torch.stack([p.foreground_probability for p in each]).mean(dim=0))
     efficiency = module.log_per_batch_efficiency[:, 1]
@@ -84,7 +86,7 @@ def test_expectations_are_those_of_the_distributions() -> None:
     module = model()
     z, batch = torch.randn(1, 3), torch.tensor([[1.0, 0.0]])
     denoised, expected, _ = ProteinsGraph(module).eval()(z, torch.ones(1, 3), torch.zeros(1, 3), batch)
-    p = module.decode_proteins(z, batch)
+    p = module.decode_proteins(z, Covariates(batch))
     n_draws = 200_000
     background = torch.distributions.LogNormal(p.log_background_mean, p.log_background_scale).sample((n_draws,))
     is_foreground = torch.bernoulli(p.foreground_probability.expand(n_draws, 1, -1))

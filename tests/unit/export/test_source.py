@@ -72,14 +72,14 @@ def test_proteins_that_nobody_measured_are_left_out(checkpoint: Path, tmp_path: 
     assert source.registry.proteins == tuple(np.array(record.registry.proteins)[kept])
     assert all(all(row) for row in source.registry.batch_proteins)
     inputs = [
-        EncoderInputs.of(cells.to_batch(), module.dims.n_batches)
+        EncoderInputs.of(cells.to_batch(), module.dims)
         for cells, module in ((source.sample.landmarks, source.module), (sample.landmarks, whole))
     ]
     (z, _), (expected, _) = source.module.encode(inputs[0]), whole.encode(inputs[1])
     torch.testing.assert_close(z.mean, expected.mean)
     torch.testing.assert_close(z.scale, expected.scale)
-    batch = inputs[0].batch
-    found, all_proteins = source.module.decode_proteins(z.mean, batch), whole.decode_proteins(z.mean, batch)
-    efficiency = source.module.log_efficiency(batch), whole.log_efficiency(batch)
+    covariates = inputs[0].covariates
+    found, all_proteins = source.module.decode_proteins(z.mean, covariates), whole.decode_proteins(z.mean, covariates)
+    efficiency = source.module.log_efficiency(covariates.batch), whole.log_efficiency(covariates.batch)
     torch.testing.assert_close(found.denoised(), all_proteins.denoised()[:, kept])
     torch.testing.assert_close(found.expected(efficiency[0]), all_proteins.expected(efficiency[1])[:, kept])

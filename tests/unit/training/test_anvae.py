@@ -10,6 +10,7 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_batch, tiny_model
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, NegativeBinomial, Normal, kl_divergence
 
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import UNLABELLED, CellBatch
 from totalanvi.training.inputs import EncoderInputs
 
@@ -32,21 +33,21 @@ def negative_elbo(model: torch.nn.Module, batch: CellBatch, seed: int) -> Tensor
     noise_u = dict(zip(order, torch.randn(len(order), n_latent), strict=True))
 
     counts = batch.rna.to_dense()
-    inputs = EncoderInputs.of(batch, model.dims.n_batches)
+    inputs = EncoderInputs.of(batch, model.dims)
     q_z_all, _ = model.encode(inputs)
     log_prior = Categorical(logits=model.label_prior_logits).logits
     losses = []
     for n in range(n_cells):
         q_z = Normal(q_z_all.mean[n], q_z_all.scale[n])
         z = q_z.mean + q_z.stddev * noise_z[n]
-        one_hot = inputs.batch[n]
+        covariates = Covariates(inputs.covariates.batch[n])
 
-        log_share, _ = model.decode_genes(z, one_hot)
+        log_share, _ = model.decode_genes(z, covariates)
         library = counts[n].sum().clamp(min=1.0)  # one cell is empty
         genes = NegativeBinomial(model.px_r.exp(), logits=library.log() + log_share - model.px_r)
         log_x = genes.log_prob(counts[n]).sum()
 
-        proteins = model.decode_proteins(z, one_hot)
+        proteins = model.decode_proteins(z, covariates)
         efficiency = model.log_per_batch_efficiency[:, batch.batch[n]]
         q_beta = Normal(proteins.log_background_mean, proteins.log_background_scale)
         log_beta = q_beta.mean + q_beta.stddev * noise_beta[n] + efficiency

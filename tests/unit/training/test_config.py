@@ -17,7 +17,11 @@ from totalanvi.training import ArgumentError, Augmentation, ModelConfig, Trainin
         (ModelConfig, {"n_layers_decoder": -1}, "n_layers_decoder: expected at least 1, found -1"),
         (ModelConfig, {"dropout_rate_encoder": 1.5}, r"dropout_rate_encoder: expected from 0 to 1, found 1\.5"),
         (ModelConfig, {"gene_likelihood": "poisson"}, "expected one of nb, zinb, found 'poisson'; choose one"),
-        (ModelConfig, {"norm_encoder": "group"}, "norm_encoder: expected one of layer, batch, none, found 'group'"),
+        (
+            ModelConfig,
+            {"norm_encoder": "group"},
+            "norm_encoder: expected one of batch, layer, batch+layer, none, found 'group'",
+        ),
         (TrainingConfig, {"max_epochs": 0}, "max_epochs: expected at least 1, found 0"),
         (TrainingConfig, {"lr": 0.0}, r"lr: expected a number above 0, found 0\.0"),
         (TrainingConfig, {"lr": float("nan")}, "lr: expected a number above 0, found nan"),

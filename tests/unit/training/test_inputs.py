@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, tiny_batch
+from tests.support.tiny_model import N_GENES, N_PROTEINS, TINY, tiny_batch
 
 from totalanvi.training.config import Augmentation
-from totalanvi.training.inputs import EncoderInputs, hide, scaled_log_counts, scaled_log_proteins
+from totalanvi.training.inputs import EncoderInputs, hide, scaled_counts, scaled_proteins
 
 NOTHING = Augmentation(no_panel=0.0, part_panel=0.0, unknown_batch=0.0, thinning=0.0)
 N_CELLS = 400
@@ -21,7 +21,7 @@ def _seed() -> None:
 
 @pytest.fixture
 def inputs() -> EncoderInputs:
-    return EncoderInputs.of(tiny_batch(n_cells=N_CELLS), N_BATCHES)
+    return EncoderInputs.of(tiny_batch(n_cells=N_CELLS), TINY)
 
 
 def with_rates(**rates: float) -> Augmentation:
@@ -30,16 +30,17 @@ def with_rates(**rates: float) -> Augmentation:
 
 def test_everything_is_known_at_first(inputs: EncoderInputs) -> None:
     batch = tiny_batch(n_cells=N_CELLS)
-    assert torch.equal(inputs.batch.argmax(dim=1), batch.batch)
-    assert torch.equal(inputs.batch.sum(dim=1), torch.ones(N_CELLS))
+    assert torch.equal(inputs.covariates.batch.argmax(dim=1), batch.batch)
+    assert torch.equal(inputs.covariates.batch.sum(dim=1), torch.ones(N_CELLS))
     assert torch.equal(inputs.measured.bool(), batch.measured)
     assert torch.equal(inputs.library.squeeze(-1), batch.rna.to_dense().sum(dim=1))
 
 
 def test_rates_of_zero_hide_nothing(inputs: EncoderInputs) -> None:
     seen = hide(inputs, NOTHING)
-    for name in ("library", "protein", "measured", "batch"):
+    for name in ("library", "protein", "measured"):
         assert torch.equal(getattr(seen, name), getattr(inputs, name)), name
+    assert torch.equal(seen.covariates.batch, inputs.covariates.batch)
     assert torch.equal(seen.rna.to_dense(), inputs.rna.to_dense())
 
 
@@ -47,12 +48,12 @@ def test_a_panel_hidden_from_all(inputs: EncoderInputs) -> None:
     seen = hide(inputs, with_rates(no_panel=1.0))
     assert not seen.protein.any()
     assert not seen.measured.any()
-    assert torch.equal(seen.batch, inputs.batch)
+    assert torch.equal(seen.covariates.batch, inputs.covariates.batch)
 
 
 def test_a_batch_hidden_from_all_is_no_batch(inputs: EncoderInputs) -> None:
     seen = hide(inputs, with_rates(unknown_batch=1.0))
-    assert not seen.batch.any()
+    assert not seen.covariates.batch.any()
     assert torch.equal(seen.measured, inputs.measured)
 
 
@@ -72,7 +73,7 @@ def test_rates_are_shares_of_the_cells(inputs: EncoderInputs) -> None:
     assert abs(hidden.float().mean() - 0.25) < 0.08
     # Whole panels go: what a cell keeps, it keeps whole.
     assert torch.equal(seen.measured[measured][~hidden], inputs.measured[measured][~hidden])
-    assert abs((seen.batch.sum(dim=1) == 0).float().mean() - 0.5) < 0.08
+    assert abs((seen.covariates.batch.sum(dim=1) == 0).float().mean() - 0.5) < 0.08
 
 
 def test_nothing_appears_that_was_not_measured(inputs: EncoderInputs) -> None:
@@ -108,14 +109,14 @@ def test_thinning_may_spare_cells(inputs: EncoderInputs) -> None:
 def test_scaled_counts_of_zero_are_zero() -> None:
     counts = torch.tensor([[0.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
     library = counts.sum(dim=1, keepdim=True)
-    scaled = scaled_log_counts(counts, library, n_genes=3)
+    scaled = scaled_counts(counts, library, n_genes=3)
     assert torch.allclose(scaled[0], torch.log1p(counts[0] / 3.0))  # a mean count of 2
     assert not scaled[1].any()
 
 
 def test_depth_hardly_matters_to_scaled_counts() -> None:
     counts = torch.poisson(torch.full((1, N_GENES), 200.0))
-    one, other = (scaled_log_counts(c, c.sum(dim=1, keepdim=True), N_GENES) for c in (counts, 20 * counts))
+    one, other = (scaled_counts(c, c.sum(dim=1, keepdim=True), N_GENES) for c in (counts, 20 * counts))
     assert torch.allclose(one, other, atol=0.01)
 
 
@@ -123,12 +124,12 @@ def test_absent_proteins_do_not_move_the_measured_ones() -> None:
     """A panel with a protein that was not measured looks, elsewhere, like the panel without that protein."""
     counts = torch.tensor([[10.0, 40.0, 5.0, 7.0]])
     measured = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
-    with_absent = scaled_log_proteins(counts, measured)
-    without = scaled_log_proteins(counts[:, :3], measured[:, :3])
+    with_absent = scaled_proteins(counts, measured)
+    without = scaled_proteins(counts[:, :3], measured[:, :3])
     assert torch.equal(with_absent[:, :3], without)
     assert with_absent[0, 3] == 0
     assert np.isclose(without[0, 1], np.log1p(40 / (1 + 55 / 3)))
 
 
 def test_no_protein_at_all_is_zero() -> None:
-    assert not scaled_log_proteins(torch.full((1, 3), 9.0), torch.zeros(1, 3)).any()
+    assert not scaled_proteins(torch.full((1, 3), 9.0), torch.zeros(1, 3)).any()

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, tiny_batch, tiny_model
+from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, TINY, tiny_batch, tiny_model
 from torch import Tensor
 from torch.distributions import LogNormal, NegativeBinomial
 
 from totalanvi.training.config import Augmentation
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import CellBatch
+from totalanvi.training.decoders import ProteinParameters
 from totalanvi.training.inputs import EncoderInputs
-from totalanvi.training.vae import ProteinParameters
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -74,19 +75,19 @@ def test_terms_and_gradients_are_finite(edge: CellBatch, options: dict[str, Any]
 def test_shapes(options: dict[str, Any]) -> None:
     model = tiny_model(**options)
     batch = tiny_batch(n_cells=6)
-    inputs = EncoderInputs.of(batch, N_BATCHES)
+    inputs = EncoderInputs.of(batch, TINY)
     z, library = model.encode(inputs)
     assert z.mean.shape == z.scale.shape == (6, 3)
     assert (z.scale > 0).all()
     assert (library is None) is options.get("use_observed_lib_size", True)
     latent = model.transform(z.mean)
-    log_share, dropout_logits = model.decode_genes(latent, inputs.batch)
+    log_share, dropout_logits = model.decode_genes(latent, inputs.covariates)
     assert log_share.shape == (6, N_GENES)
     assert torch.allclose(log_share.exp().sum(dim=-1), torch.ones(6))
     assert (dropout_logits is None) is (options.get("gene_likelihood") != "zinb")
-    assert model.decode_proteins(latent, inputs.batch).denoised().shape == (6, N_PROTEINS)
+    assert model.decode_proteins(latent, inputs.covariates).denoised().shape == (6, N_PROTEINS)
     # Leading dimensions, of draws for example, pass through.
-    several = model.decode_proteins(latent.expand(5, 6, 3), inputs.batch.expand(5, 6, N_BATCHES))
+    several = model.decode_proteins(latent.expand(5, 6, 3), Covariates(inputs.covariates.batch.expand(5, 6, N_BATCHES)))
     assert several.background_logits.shape == (5, 6, N_PROTEINS)
 
 
@@ -98,7 +99,7 @@ def test_the_logistic_normal_lives_on_the_simplex() -> None:
 
 def test_sparse_and_dense_counts_encode_alike() -> None:
     model = tiny_model()
-    sparse = EncoderInputs.of(tiny_batch(), N_BATCHES)
+    sparse = EncoderInputs.of(tiny_batch(), TINY)
     dense = replace(sparse, rna=sparse.rna.to_dense())
     for one, other in zip(model.encode(sparse)[0], model.encode(dense)[0], strict=True):
         assert torch.allclose(one, other, atol=1e-6)
@@ -107,15 +108,16 @@ def test_sparse_and_dense_counts_encode_alike() -> None:
 def test_a_cell_does_not_depend_on_its_neighbours() -> None:
     model = tiny_model()
     batch = tiny_batch()
-    together = model.encode(EncoderInputs.of(batch, N_BATCHES))[0]
+    together = model.encode(EncoderInputs.of(batch, TINY))[0]
     rna = batch.rna.to_dense()
     for cell in range(batch.n_cells):
         row = slice(cell, cell + 1)
-        alone = EncoderInputs.of(batch, N_BATCHES)
+        alone = EncoderInputs.of(batch, TINY)
         alone = replace(
             alone,
             rna=rna[row],
-            **{name: getattr(alone, name)[row] for name in ("library", "protein", "measured", "batch")},
+            covariates=Covariates(alone.covariates.batch[row]),
+            **{name: getattr(alone, name)[row] for name in ("library", "protein", "measured")},
         )
         assert torch.allclose(model.encode(alone)[0].mean, together.mean[row], atol=1e-6)
 

@@ -18,6 +18,8 @@ Gayoso, Steier et al., Nature Methods 18 (2021), totalVI.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,14 +27,18 @@ from torch import Tensor, nn
 from totalanvi.training.background import BackgroundPrior
 from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import UNLABELLED
+from totalanvi.training.dimensions import Dimensions
+from totalanvi.training.errors import ArgumentError
 from totalanvi.training.labels import pair_labels
 from totalanvi.training.layers import FullyConnected
 from totalanvi.training.losses import Normal, kl_standard_normal, log_normal
-from totalanvi.training.vae import Dimensions, TotalVAE
+from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TotalANVAE"]
 
 _DROPOUT_LABELLED_ENCODER = 0.05
+
+T = TypeVar("T")
 
 
 class GaussianMap(nn.Module):
@@ -70,15 +76,17 @@ class TotalANVAE(TotalVAE):
     ):
         super().__init__(dims, config, background, library_prior)
         n_hidden = config.n_hidden
+        n_classifier_hidden = _first(config.classifier_n_hidden, n_hidden)
         n_classifier_layers = 0 if config.linear_classifier else config.n_layers_encoder
+        n_classifier_layers = _first(config.classifier_n_layers, n_classifier_layers)
         self.classifier_trunk = FullyConnected(
             config.n_latent,
-            n_hidden,
+            n_classifier_hidden,
             n_layers=n_classifier_layers,
-            dropout=config.dropout_rate_encoder,
+            dropout=_first(config.classifier_dropout_rate, config.dropout_rate_encoder),
             norm=config.norm_encoder,
         )
-        self.classifier = nn.Linear(n_hidden if n_classifier_layers else config.n_latent, dims.n_labels)
+        self.classifier = nn.Linear(n_classifier_hidden if n_classifier_layers else config.n_latent, dims.n_labels)
         self.encoder_u = GaussianMap(
             config.n_latent,
             dims.n_labels,
@@ -107,7 +115,7 @@ class TotalANVAE(TotalVAE):
             floor=1e-6,
         )
         self.label_prior_logits = nn.Parameter(
-            torch.zeros(dims.n_labels), requires_grad=config.label_prior == "learned"
+            _log_prior(config, dims.n_labels), requires_grad=config.label_prior == "learned"
         )
 
     def classify(self, latent: Tensor) -> Tensor:
@@ -118,6 +126,10 @@ class TotalANVAE(TotalVAE):
     def label_logits(self, latent: Tensor) -> Tensor | None:
         """Logits of q(c | z), (cells, labels)."""
         return self.classify(latent)
+
+    def label_guess(self, latent: Tensor) -> Tensor:
+        """q(c | z), (..., labels)."""
+        return self.classify(latent).softmax(dim=-1)
 
     def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
         r"""Divergences of z, u and c.
@@ -146,3 +158,19 @@ class TotalANVAE(TotalVAE):
             "kl_label": kl_label,
             "label_logits": logits,
         }
+
+
+def _first(given: T | None, otherwise: T) -> T:
+    return otherwise if given is None else given
+
+
+def _log_prior(config: ModelConfig, n_labels: int) -> Tensor:
+    """Where log π begins, up to a constant, (labels,)."""
+    if isinstance(config.label_prior, str):
+        return torch.zeros(n_labels)
+    if len(config.label_prior) != n_labels:
+        raise ArgumentError(
+            f"label_prior: expected a probability for each of {n_labels} labels, found {len(config.label_prior)}; give "
+            "them in the order of the model's labels."
+        )
+    return torch.tensor(config.label_prior).log()

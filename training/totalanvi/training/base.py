@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from totalanvi.training.registry import Registry
 from totalanvi.training.setup import SetUp
 from totalanvi.training.vae import TotalVAE
 
-__all__ = ["BaseModel", "Data", "model_config"]
+__all__ = ["BaseModel", "Data"]
 
 _logger = logging.getLogger(__name__)
 _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
@@ -61,11 +60,17 @@ class BaseModel(SetUp):
         if empirical_prior is None:
             empirical_prior = len(self.registry.proteins) > _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR
         background = empirical_background_prior(cells, len(self.registry.panels), seed) if empirical_prior else None
+        dims = self.registry.dimensions
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.module = self._module_class(
-                self.registry.dimensions, config, background, _library_prior(cells, len(self.registry.batches))
-            )
+            self.module = self._module_class(dims, config, background, _library_prior(cells, dims.n_batches))
+        self.module.usual_covariates.learn(cells, dims)
+        self._tell_module()
+
+    def _tell_module(self) -> None:
+        """Let the network say what users ask it for."""
+        mask = self.registry.panel_mask()
+        self.module.protein_batch_mask = None if mask.all() else {str(code): row for code, row in enumerate(mask)}
 
     def _require_labels(self) -> None:
         """TotalANVI refuses data without labels here."""
@@ -91,18 +96,23 @@ class BaseModel(SetUp):
         return (cells, names) if indices is None else (cells[positions], names[positions])
 
     def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
+        """Codes of batches, given by name, or by code where no batch has that name."""
         if batches is None:
             return [None]
         wanted = [batches] if isinstance(batches, str | int | np.integer) else list(batches)
         codes: list[int | None] = []
         for batch in wanted:
-            by_code = isinstance(batch, int | np.integer)
-            if batch not in (range(len(self.registry.batches)) if by_code else self.registry.batches):
+            if str(batch) in self.registry.batches:
+                codes.append(self.registry.batches.index(str(batch)))
+            elif isinstance(batch, int | np.integer) and 0 <= batch < len(self.registry.batches):
+                codes.append(int(batch))
+            else:
                 raise ArgumentError(
                     f"transform_batch: expected one of the model's batches ({', '.join(self.registry.batches)}), "
                     f"found {batch!r}; choose one of them."
                 )
-            codes.append(int(batch) if by_code else self.registry.batches.index(str(batch)))
+        if not codes:
+            raise ArgumentError("transform_batch: expected one batch or more, found an empty list; name one.")
         return codes
 
     def __repr__(self) -> str:
@@ -113,20 +123,6 @@ class BaseModel(SetUp):
             f"{type(self).__name__}({dims.n_genes} genes, {dims.n_proteins} proteins, {dims.n_batches} batches, "
             f"{dims.n_labels} labels, n_latent={self.module.config.n_latent}, {state})"
         )
-
-
-def model_config(**options: Any) -> ModelConfig:
-    """Model options from keyword arguments, unknown ones refused by name."""
-    known = {field.name for field in fields(ModelConfig)}
-    if unknown := options.keys() - known:
-        raise ArgumentError(
-            f"Expected model options out of {', '.join(sorted(known))}, found {', '.join(sorted(unknown))}; "
-            "leave these out."
-        )
-    # NumPy's numbers have no place in the checkpoint's JSON.
-    return ModelConfig(
-        **{name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    )
 
 
 def _positions(indices: Sequence[int], n_cells: int) -> npt.NDArray[np.intp]:

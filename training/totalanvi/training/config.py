@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.layers import NormKind
 
-__all__ = ["Augmentation", "ModelConfig", "TrainingConfig"]
+__all__ = ["Augmentation", "Dispersion", "ModelConfig", "TrainingConfig"]
+
+Dispersion = Literal["gene", "gene-batch", "gene-label", "protein", "protein-batch", "protein-label"]
 
 
 def _require_range(options: object, names: tuple[str, ...], least: float, most: float = math.inf) -> None:
@@ -19,6 +22,16 @@ def _require_range(options: object, names: tuple[str, ...], least: float, most: 
         if value is not None and not least <= value <= most:
             allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
             raise ArgumentError(f"{name}: expected {allowed}, found {value}; give such a number.")
+
+
+def _probabilities(name: str, values: Iterable[float]) -> tuple[float, ...]:
+    """Probabilities that sum to 1; JSON and NumPy bring them as lists and arrays."""
+    probabilities = tuple(float(value) for value in values)
+    if not probabilities or min(probabilities) <= 0 or abs(sum(probabilities) - 1) > 1e-4:
+        raise ArgumentError(
+            f"{name}: expected a probability above 0 for each label, 1 in all, found {probabilities}; scale them."
+        )
+    return probabilities
 
 
 @dataclass(frozen=True)
@@ -71,19 +84,34 @@ class ModelConfig:
     dropout_rate_encoder, dropout_rate_decoder
         Dropout rates.
     norm_encoder, norm_decoder
-        ``"layer"`` (the default), ``"batch"`` (as the original) or ``"none"``.
+        ``"layer"`` (the default), ``"batch"`` (as the original), ``"batch+layer"`` for both, or ``"none"``.
     gene_likelihood
         ``"nb"`` or ``"zinb"``.
+    gene_dispersion
+        Whether θ of a gene is one (``"gene"``), or differs between batches or labels (``"gene-batch"``,
+        ``"gene-label"``).
+    protein_dispersion
+        The same of proteins: ``"protein"``, ``"protein-batch"`` or ``"protein-label"``.
     latent_distribution
         ``"normal"``, or ``"ln"`` for the logistic normal (softmax of a normal).
     encode_covariates
-        Whether the encoder sees the batch. A query's batch is unknown to it either way.
+        Whether the encoder sees the batch and the covariates. A query's batch is unknown to it either way.
+    log_variational
+        Whether the encoder takes the logarithm of scaled counts.
+    protein_mean
+        What a cell's protein counts are scaled by for the encoder: the mean over its ``"measured"`` proteins, or over
+        ``"all"`` (as the original, to which a protein that is not measured is a zero).
+    background_activation
+        ``"softplus"`` or ``"exp"``: what makes the scale of the log background positive. (Models of scvi-tools before 1.2
+        have the latter.)
     use_observed_lib_size
-        Whether the library size ℓ is the observed total count; otherwise it is inferred.
+        Whether the library size ℓ is the observed total count; otherwise it is inferred. With a size factor, neither.
     linear_classifier
         Whether the classifier is one linear layer instead of a multi-layer perceptron.
+    classifier_n_layers, classifier_n_hidden, classifier_dropout_rate
+        The classifier's hidden layers, their width and their dropout; those of the encoder by default.
     label_prior
-        ``"uniform"``, or ``"learned"`` for a learned π.
+        ``"uniform"``, ``"learned"`` for a learned π, or π itself: a probability for each label.
     n_enumerated_labels
         Labels with the highest q(c | z) that an unlabelled cell is summed over exactly; one draw stands for the rest,
         without bias. With no more labels than this plus one, all are summed.
@@ -98,29 +126,45 @@ class ModelConfig:
     norm_encoder: NormKind = "layer"
     norm_decoder: NormKind = "layer"
     gene_likelihood: Literal["nb", "zinb"] = "nb"
+    gene_dispersion: Dispersion = "gene"
+    protein_dispersion: Dispersion = "protein"
     latent_distribution: Literal["normal", "ln"] = "normal"
     encode_covariates: bool = True
+    log_variational: bool = True
+    protein_mean: Literal["measured", "all"] = "measured"
+    background_activation: Literal["softplus", "exp"] = "softplus"
     use_observed_lib_size: bool = True
     linear_classifier: bool = False
-    label_prior: Literal["uniform", "learned"] = "uniform"
+    classifier_n_layers: int | None = None
+    classifier_n_hidden: int | None = None
+    classifier_dropout_rate: float | None = None
+    label_prior: Literal["uniform", "learned"] | tuple[float, ...] = "uniform"
     n_enumerated_labels: int = 4
 
     def __post_init__(self) -> None:
         sizes = ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels")
-        _require_range(self, sizes, 1)
-        _require_range(self, ("dropout_rate_encoder", "dropout_rate_decoder"), 0, 1)
-        allowed = {
+        _require_range(self, (*sizes, "classifier_n_hidden"), 1)
+        _require_range(self, ("classifier_n_layers",), 0)
+        _require_range(self, ("dropout_rate_encoder", "dropout_rate_decoder", "classifier_dropout_rate"), 0, 1)
+        if not isinstance(self.label_prior, str):
+            object.__setattr__(self, "label_prior", _probabilities("label_prior", self.label_prior))
+        allowed: dict[str, tuple[object, ...]] = {
             "gene_likelihood": ("nb", "zinb"),
+            "gene_dispersion": ("gene", "gene-batch", "gene-label"),
+            "protein_dispersion": ("protein", "protein-batch", "protein-label"),
             "latent_distribution": ("normal", "ln"),
-            "norm_encoder": ("layer", "batch", "none"),
-            "norm_decoder": ("layer", "batch", "none"),
-            "label_prior": ("uniform", "learned"),
+            "protein_mean": ("measured", "all"),
+            "background_activation": ("softplus", "exp"),
+            "norm_encoder": get_args(NormKind),
+            "norm_decoder": get_args(NormKind),
         }
+        if isinstance(self.label_prior, str):
+            allowed["label_prior"] = ("uniform", "learned")
         for name, values in allowed.items():
             value = getattr(self, name)
             if value not in values:
                 raise ArgumentError(
-                    f"{name}: expected one of {', '.join(values)}, found {value!r}; choose one of them."
+                    f"{name}: expected one of {', '.join(map(str, values))}, found {value!r}; choose one of them."
                 )
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from totalanvi.training.config import Augmentation
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import CellBatch, SparseRows
+from totalanvi.training.dimensions import Dimensions
 
-__all__ = ["EncoderInputs", "hide", "hide_batch", "scaled_log_counts", "scaled_log_proteins"]
+__all__ = ["EncoderInputs", "hide", "hide_batch", "scaled_counts", "scaled_proteins"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class EncoderInputs:
     """Counts, (cells, proteins); 0 where not measured."""
     measured: Tensor
     """1 where measured, else 0, (cells, proteins)."""
-    batch: Tensor
-    """One-hot batch, (cells, batches); all zero where it is unknown."""
+    covariates: Covariates
+    """Batch, all zero where it is unknown, and what else was registered."""
 
     @classmethod
-    def of(cls, cells: CellBatch, n_batches: int) -> EncoderInputs:
+    def of(cls, cells: CellBatch, dims: Dimensions) -> EncoderInputs:
         """Everything that is known of these cells."""
         measured = cells.measured.to(cells.protein.dtype)
         return cls(
@@ -38,11 +39,11 @@ class EncoderInputs:
             library=cells.library,
             protein=cells.protein,
             measured=measured,
-            batch=F.one_hot(cells.batch, n_batches).to(cells.protein.dtype),
+            covariates=Covariates.of(cells, dims),
         )
 
 
-def scaled_log_counts(counts: Tensor, library: Tensor, n_genes: int) -> Tensor:
+def scaled_counts(counts: Tensor, library: Tensor, n_genes: int, take_log: bool = True) -> Tensor:
     """RNA counts as the encoder takes them: ``log(1 + x / (1 + x̄))``, the cell's mean count ``x̄ = library / genes``.
 
     Parameters
@@ -53,27 +54,37 @@ def scaled_log_counts(counts: Tensor, library: Tensor, n_genes: int) -> Tensor:
         Total count of the cell over the model's genes.
     n_genes
         Number of the model's genes.
+    take_log
+        Whether the logarithm is taken.
     """
-    return torch.log1p(counts / (1.0 + library / n_genes))
+    scaled = counts / (1.0 + library / n_genes)
+    return torch.log1p(scaled) if take_log else scaled
 
 
-def scaled_log_proteins(counts: Tensor, measured: Tensor) -> Tensor:
-    """Protein counts as the encoder takes them: ``log(1 + y / (1 + ȳ))``, the mean ȳ over the measured proteins alone.
+def scaled_proteins(counts: Tensor, measured: Tensor, take_log: bool = True, mean_over_all: bool = False) -> Tensor:
+    """Protein counts as the encoder takes them: ``log(1 + y / (1 + ȳ))``, the mean ȳ over the measured proteins.
 
     Parameters
     ----------
     counts, measured
         (cells, proteins); ``measured`` is 1 or 0.
+    take_log
+        Whether the logarithm is taken.
+    mean_over_all
+        Let ȳ be the mean over all proteins, those that were not measured counting as zeros.
     """
     counts = counts * measured
-    mean = counts.sum(dim=-1, keepdim=True) / measured.sum(dim=-1, keepdim=True).clamp(min=1.0)
-    return torch.log1p(counts / (1.0 + mean))
+    total = counts.sum(dim=-1, keepdim=True)
+    n_counted = counts.shape[-1] if mean_over_all else measured.sum(dim=-1, keepdim=True).clamp(min=1.0)
+    scaled = counts / (1.0 + total / n_counted)
+    return torch.log1p(scaled) if take_log else scaled
 
 
 def hide_batch(inputs: EncoderInputs, rate: float) -> EncoderInputs:
     """Hide the batch of a share of the cells from the encoder: to it, a query's batch is unknown."""
     known = torch.rand(inputs.library.shape, device=inputs.library.device) >= rate
-    return replace(inputs, batch=inputs.batch * known)
+    covariates = inputs.covariates
+    return replace(inputs, covariates=covariates._replace(batch=covariates.batch * known))
 
 
 def hide(inputs: EncoderInputs, rates: Augmentation) -> EncoderInputs:

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FullyConnected", "NormKind"]
+__all__ = ["BatchNorm", "FullyConnected", "NormKind"]
 
-NormKind = Literal["batch", "layer", "none"]
+NormKind = Literal["batch", "layer", "batch+layer", "none"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes leading dimensions, and that can be told to keep what it has learned.
+
+    Parameters
+    ----------
+    n_features
+        Features of a cell.
+    """
+
+    def __init__(self, n_features: int):
+        super().__init__(n_features, momentum=0.01, eps=0.001)
+        self.frozen = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen one stays in evaluation mode, and so do its running statistics."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (..., features). Torch itself would take a third axis for positions within a channel."""
+        return super().forward(x) if x.dim() == 2 else super().forward(x.flatten(0, -2)).view_as(x)
 
 
 def _norm(kind: NormKind, n_features: int) -> nn.Module:
     if kind == "batch":
-        return nn.BatchNorm1d(n_features, momentum=0.01, eps=0.001)
+        return BatchNorm(n_features)
     if kind == "layer":
         return nn.LayerNorm(n_features)
+    if kind == "batch+layer":
+        return nn.Sequential(BatchNorm(n_features), nn.LayerNorm(n_features))
     return nn.Identity()
 
 

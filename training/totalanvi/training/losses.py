@@ -109,9 +109,9 @@ def kl_standard_normal(q: Normal) -> Tensor:
     return 0.5 * (q.scale.square() + q.mean.square() - 1.0 - 2.0 * q.scale.log()).sum(dim=-1)
 
 
-def kl_library(q: Normal, prior: Tensor) -> Tensor:
-    """KL of the inferred log library, (cells, 1), to its batch's prior, (cells, 2): mean and variance."""
-    return kl_normals(q, Normal(prior[:, :1], prior[:, 1:].sqrt())).sum(dim=-1)
+def kl_library(q: Normal, prior: Normal) -> Tensor:
+    """KL of the inferred log library to its batch's prior, both (cells, 1)."""
+    return kl_normals(q, prior).sum(dim=-1)
 
 
 def kl_background(q: Normal, prior: Normal, measured: Tensor) -> Tensor:

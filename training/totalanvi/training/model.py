@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from totalanvi.training.base import Data, model_config
-from totalanvi.training.results.methods import ResultMethods
+from totalanvi.training.base import Data
+from totalanvi.training.config import Dispersion
+from totalanvi.training.model_options import model_config
+from totalanvi.training.results.expression_methods import ExpressionMethods
+from totalanvi.training.results.latent import LatentMethods
 from totalanvi.training.saving import SavableModel
 
 __all__ = ["TOTALVI"]
 
 
-class TOTALVI(ResultMethods, SavableModel):
+class TOTALVI(LatentMethods, ExpressionMethods, SavableModel):
     """Total variational inference: a joint model of RNA and surface-protein counts.
 
     Parameters
@@ -20,6 +23,10 @@ class TOTALVI(ResultMethods, SavableModel):
         AnnData or MuData that `setup_anndata` or `setup_mudata` has registered.
     n_latent
         Dimensions of the latent space.
+    gene_dispersion
+        What a gene's dispersion differs by: ``"gene"``, ``"gene-batch"`` or ``"gene-label"``.
+    protein_dispersion
+        The same of a protein: ``"protein"``, ``"protein-batch"`` or ``"protein-label"``.
     gene_likelihood
         ``"nb"`` or ``"zinb"``.
     latent_distribution
@@ -31,7 +38,8 @@ class TOTALVI(ResultMethods, SavableModel):
     seed
         Seed of the initial weights.
     **model_kwargs
-        Further options of `totalanvi.training.ModelConfig`.
+        Further options: those of `totalanvi.training.ModelConfig`, and the names that scvi-tools has for some of them
+        (``use_batch_norm``, ``use_layer_norm``, ``extra_decoder_kwargs``).
 
     Raises
     ------
@@ -60,6 +68,8 @@ class TOTALVI(ResultMethods, SavableModel):
         self,
         adata: Data,
         n_latent: int = 20,
+        gene_dispersion: Dispersion = "gene",
+        protein_dispersion: Dispersion = "protein",
         gene_likelihood: Literal["nb", "zinb"] = "nb",
         latent_distribution: Literal["normal", "ln"] = "normal",
         empirical_protein_background_prior: bool | None = None,
@@ -69,6 +79,8 @@ class TOTALVI(ResultMethods, SavableModel):
     ):
         config = model_config(
             n_latent=n_latent,
+            gene_dispersion=gene_dispersion,
+            protein_dispersion=protein_dispersion,
             gene_likelihood=gene_likelihood,
             latent_distribution=latent_distribution,
             **model_kwargs,

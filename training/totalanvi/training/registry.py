@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.training.dimensions import Dimensions
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.vae import Dimensions
 
 __all__ = ["Registry"]
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import pandas as pd
 
-from totalanvi.training.base import Data, model_config
+from totalanvi.training.base import Data
 from totalanvi.training.checkpoint import (
     Checkpoint,
     ReferenceSample,
@@ -18,6 +18,7 @@ from totalanvi.training.checkpoint import (
     write_checkpoint,
 )
 from totalanvi.training.errors import CheckpointError
+from totalanvi.training.model_options import model_config
 from totalanvi.training.registration import Setup, read_cells
 from totalanvi.training.trainable import TrainableModel
 

@@ -16,7 +16,7 @@ from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError
 from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
-from totalanvi.training.results.methods import DEFAULT_BATCH_SIZE
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.prediction import label_probabilities
 from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
@@ -152,7 +152,7 @@ class TOTALANVI(TOTALVI):
             As `get_latent_representation`.
         """
         cells, names = self._cells_of(adata, indices)
-        probabilities = label_probabilities(self.module, cells, use_posterior_mean, batch_size or DEFAULT_BATCH_SIZE)
+        probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
         if soft:
             return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
         labels: npt.NDArray[np.str_] = np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]

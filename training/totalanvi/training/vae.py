@@ -3,8 +3,8 @@
 ::
 
     z_n ~ N(0, I)                                     (TotalANVI puts a labelled prior here, see `anvae`)
-    ℓ_n observed, or ~ LogNormal
-    ρ_n = softmax f(z_n, s_n)                         x_n ~ NB(ℓ_n ρ_n, θ)        s_n: the cell's batch
+    ℓ_n observed, or ~ LogNormal, or a size factor
+    ρ_n = softmax f(z_n, s_n)                         x_n ~ NB(ℓ_n ρ_n, θ)        s_n: batch and covariates
     log β_nj ~ N(a_j, b_j)                            protein background, prior per panel
     α_nj = 1 + relu g(z_n, s_n)                       foreground: α β
     π_nj = sigmoid h(z_n, s_n)                        probability of background
@@ -18,18 +18,20 @@ totalVI. Nature Methods 18 (2021).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from totalanvi.training.background import BackgroundPrior
 from totalanvi.training.config import Augmentation, ModelConfig
-from totalanvi.training.data import CellBatch, SparseRows
-from totalanvi.training.inputs import EncoderInputs, hide, hide_batch, scaled_log_counts, scaled_log_proteins
-from totalanvi.training.layers import FullyConnected
+from totalanvi.training.covariates import Covariates, UsualCovariates
+from totalanvi.training.data import UNLABELLED, CellBatch
+from totalanvi.training.decoders import GeneDecoder, ProteinDecoder, ProteinParameters
+from totalanvi.training.dimensions import Dimensions
+from totalanvi.training.dispersion import dispersion_parameter, log_dispersion, per_label
+from totalanvi.training.encoder import Encoder
+from totalanvi.training.familiar import FamiliarNames
+from totalanvi.training.inputs import EncoderInputs, hide, hide_batch
 from totalanvi.training.losses import (
     ElboTerms,
     HiddenTerms,
@@ -43,167 +45,12 @@ from totalanvi.training.losses import (
     protein_reconstruction,
 )
 
-__all__ = ["Dimensions", "ProteinParameters", "TotalVAE"]
+__all__ = ["TotalVAE"]
+
+_MOST_LOG_LIBRARY = 15.0
 
 
-@dataclass(frozen=True)
-class Dimensions:
-    """Sizes that the reference sets."""
-
-    n_genes: int
-    n_proteins: int
-    n_batches: int
-    n_panels: int
-    n_labels: int = 0
-    n_categories: tuple[int, ...] = ()
-    """Categories of each categorical covariate."""
-    n_continuous: int = 0
-    has_size_factor: bool = False
-    """Whether a size factor takes the place of the library size."""
-
-
-@dataclass(frozen=True)
-class ProteinParameters:
-    """Parameters of the protein mixture, each (..., proteins)."""
-
-    log_background_mean: Tensor
-    """Mean of log β."""
-    log_background_scale: Tensor
-    """Standard deviation of log β."""
-    log_foreground_ratio: Tensor
-    """log α: how far the foreground lies above the background."""
-    background_logits: Tensor
-    """Logits of π."""
-
-    @property
-    def log_background(self) -> Tensor:
-        """Log of the expected background E[β] = exp(mean + scale² / 2), the mean of a log-normal."""
-        return self.log_background_mean + 0.5 * self.log_background_scale.square()
-
-    def sample_log_background(self) -> Tensor:
-        """Draw log β with a gradient to its parameters."""
-        noise = torch.randn_like(self.log_background_mean)
-        return self.log_background_mean + self.log_background_scale * noise
-
-    @property
-    def foreground_probability(self) -> Tensor:
-        """1 − π."""
-        return torch.sigmoid(-self.background_logits)
-
-    def denoised(self) -> Tensor:
-        """Expected count without background, (1 − π) α E[β]."""
-        return self.foreground_probability * torch.exp(self.log_background + self.log_foreground_ratio)
-
-    def expected(self, log_efficiency: Tensor) -> Tensor:
-        """Expected count of the assay, background and the batch's efficiency e included: e ((1 − π) α + π) E[β]."""
-        background = torch.sigmoid(self.background_logits) * torch.exp(self.log_background)
-        return log_efficiency.exp() * (self.denoised() + background)
-
-
-class Encoder(nn.Module):
-    """q(z | x, y, s), and q(ℓ | x, y, s) where the library is inferred."""
-
-    def __init__(self, dims: Dimensions, config: ModelConfig):
-        super().__init__()
-        self.n_genes = dims.n_genes
-        # RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow stored counts.
-        self.rna_in = nn.Linear(dims.n_genes, config.n_hidden, bias=False)
-        self.trunk = FullyConnected(
-            2 * dims.n_proteins,
-            config.n_hidden,
-            n_covariates=dims.n_batches if config.encode_covariates else 0,
-            n_layers=config.n_layers_encoder,
-            dropout=config.dropout_rate_encoder,
-            norm=config.norm_encoder,
-        )
-        self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
-        self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
-        self.library = None if config.use_observed_lib_size else nn.Linear(config.n_hidden, 2)
-
-    def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
-        """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""
-        rna, library = inputs.rna, inputs.library
-        if isinstance(rna, SparseRows):
-            scaled = scaled_log_counts(rna.values, library.squeeze(-1)[rna.rows], self.n_genes)
-            x = rna.with_values(scaled).to_dense()
-        else:
-            x = scaled_log_counts(rna, library, self.n_genes)
-        proteins = torch.cat((scaled_log_proteins(inputs.protein, inputs.measured), inputs.measured), dim=-1)
-        hidden = self.trunk(proteins, inputs.batch, offset=self.rna_in(x))
-        z = Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
-        if self.library is None:
-            return z, None
-        mean, log_variance = self.library(hidden).chunk(2, dim=-1)
-        return z, Normal(mean.clamp(max=15.0), _scale(log_variance))
-
-
-def _scale(log_variance: Tensor) -> Tensor:
-    return (log_variance.exp() + 1e-4).sqrt()
-
-
-class GeneDecoder(nn.Module):
-    """z, s → log ρ, and the logits of extra zeros under the zero-inflated likelihood."""
-
-    def __init__(self, dims: Dimensions, config: ModelConfig):
-        super().__init__()
-        self.trunk = _decoder_trunk(dims, config)
-        self.log_scale = _head(dims, config, dims.n_genes)
-        inflated = config.gene_likelihood == "zinb"
-        self.dropout_trunk = _decoder_trunk(dims, config) if inflated else None
-        self.dropout_logits = _head(dims, config, dims.n_genes) if inflated else None
-
-    def forward(self, z: Tensor, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map (..., latent) and (..., batches) to log ρ and dropout logits, (..., genes)."""
-        hidden = torch.cat((self.trunk(z, batch), z, batch), dim=-1)
-        log_scale = torch.log_softmax(self.log_scale(hidden), dim=-1)
-        if self.dropout_trunk is None or self.dropout_logits is None:
-            return log_scale, None
-        return log_scale, self.dropout_logits(torch.cat((self.dropout_trunk(z, batch), z, batch), dim=-1))
-
-
-class ProteinDecoder(nn.Module):
-    """z, s → the parameters of the protein mixture."""
-
-    def __init__(self, dims: Dimensions, config: ModelConfig):
-        super().__init__()
-        self.background_trunk = _decoder_trunk(dims, config)
-        self.background_mean = _head(dims, config, dims.n_proteins)
-        self.background_scale = _head(dims, config, dims.n_proteins)
-        self.foreground_trunk = _decoder_trunk(dims, config)
-        self.foreground_ratio = _head(dims, config, dims.n_proteins)
-        self.mixing_trunk = _decoder_trunk(dims, config)
-        self.background_logits = _head(dims, config, dims.n_proteins)
-
-    def forward(self, z: Tensor, batch: Tensor) -> ProteinParameters:
-        """Map (..., latent) and (..., batches) to parameters of (..., proteins)."""
-        background = torch.cat((self.background_trunk(z, batch), z, batch), dim=-1)
-        foreground = torch.cat((self.foreground_trunk(z, batch), z, batch), dim=-1)
-        mixing = torch.cat((self.mixing_trunk(z, batch), z, batch), dim=-1)
-        return ProteinParameters(
-            log_background_mean=self.background_mean(background),
-            log_background_scale=F.softplus(self.background_scale(background)) + 1e-8,
-            log_foreground_ratio=torch.log1p(torch.relu(self.foreground_ratio(foreground)) + 1e-8),
-            background_logits=self.background_logits(mixing),
-        )
-
-
-def _decoder_trunk(dims: Dimensions, config: ModelConfig) -> FullyConnected:
-    return FullyConnected(
-        config.n_latent,
-        config.n_hidden,
-        n_covariates=dims.n_batches,
-        n_layers=config.n_layers_decoder,
-        dropout=config.dropout_rate_decoder,
-        norm=config.norm_decoder,
-    )
-
-
-def _head(dims: Dimensions, config: ModelConfig, n_out: int) -> nn.Linear:
-    """A linear map that sees the trunk's output, z itself and the batch."""
-    return nn.Linear(config.n_hidden + config.n_latent + dims.n_batches, n_out)
-
-
-class TotalVAE(nn.Module):
+class TotalVAE(FamiliarNames):
     """totalVI as a torch module: `encode`, `decode_genes`, `decode_proteins`, and the terms of its ELBO.
 
     Parameters
@@ -231,17 +78,25 @@ class TotalVAE(nn.Module):
         self.encoder = Encoder(dims, config)
         self.gene_decoder = GeneDecoder(dims, config)
         self.protein_decoder = ProteinDecoder(dims, config)
-        shape = (dims.n_proteins, dims.n_panels)
-        background = background or BackgroundPrior.wide(*shape)
+        self.usual_covariates = UsualCovariates(dims)
+        background = background or BackgroundPrior.wide(dims.n_proteins, dims.n_panels)
         self.background_pro_alpha = nn.Parameter(torch.as_tensor(background.mean, dtype=torch.float32))
         self.background_pro_log_beta = nn.Parameter(torch.as_tensor(np.log(background.scale), dtype=torch.float32))
         self.log_per_batch_efficiency = nn.Parameter(torch.zeros(dims.n_proteins, dims.n_batches))
-        self.px_r = nn.Parameter(torch.randn(dims.n_genes))
-        self.py_r = nn.Parameter(2.0 * torch.rand(dims.n_proteins))
-        prior = torch.zeros(dims.n_batches, 2) if library_prior is None else library_prior
-        self.register_buffer("library_prior", prior)
+        self.px_r = dispersion_parameter(config.gene_dispersion, dims.n_genes, dims, torch.randn)
+        self.py_r = dispersion_parameter(
+            config.protein_dispersion, dims.n_proteins, dims, lambda *shape: 2.0 * torch.rand(*shape)
+        )
+        if self.encoder.library is not None:
+            means, variances = (
+                torch.zeros(2, 1, dims.n_batches) if library_prior is None else library_prior.t()[:, None]
+            )
+            self.register_buffer("library_log_means", means.contiguous())
+            self.register_buffer("library_log_vars", variances.contiguous())
 
-    library_prior: Tensor
+    library_log_means: Tensor
+    """Prior mean of log ℓ, (1, batches), where the library is inferred."""
+    library_log_vars: Tensor
 
     # Inference
 
@@ -256,19 +111,67 @@ class TotalVAE(nn.Module):
 
     # Generation
 
-    def decode_genes(self, latent: Tensor, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+    def decode_genes(self, latent: Tensor, covariates: Covariates) -> tuple[Tensor, Tensor | None]:
         """Log ρ and dropout logits, (..., genes), of transformed latents, (..., latent)."""
-        genes: tuple[Tensor, Tensor | None] = self.gene_decoder(latent, batch)
+        genes: tuple[Tensor, Tensor | None] = self.gene_decoder(latent, covariates)
         return genes
 
-    def decode_proteins(self, latent: Tensor, batch: Tensor) -> ProteinParameters:
+    def decode_proteins(self, latent: Tensor, covariates: Covariates) -> ProteinParameters:
         """Parameters of the protein mixture for transformed latents, (..., latent)."""
-        proteins: ProteinParameters = self.protein_decoder(latent, batch)
+        proteins: ProteinParameters = self.protein_decoder(latent, covariates)
         return proteins
 
     def log_efficiency(self, batch: Tensor) -> Tensor:
-        """Log of how efficiently each batch captures each protein, (..., proteins)."""
+        """Log of how efficiently each batch captures each protein, (..., proteins), from one-hot batches."""
         return batch @ self.log_per_batch_efficiency.t()
+
+    def log_size(self, cells: CellBatch, library: Normal | None) -> Tensor:
+        """Log of what ρ is multiplied by, (cells, 1): the size factor, or the library, observed or drawn."""
+        if self.dims.has_size_factor:
+            return cells.size_factor.log()
+        if library is None:
+            return cells.library.clamp(min=1.0).log()
+        return library.sample().clamp(max=_MOST_LOG_LIBRARY)
+
+    def library_prior(self, batch: Tensor) -> Normal:
+        """Prior of log ℓ, (cells, 1), from batch codes, (cells,)."""
+        return Normal(self.library_log_means[0, batch, None], self.library_log_vars[0, batch, None].sqrt())
+
+    def gene_log_theta(self, covariates: Covariates, labels: Tensor | None = None) -> Tensor:
+        """Log inverse dispersion of the genes, (genes,) or (..., genes); ``labels`` as from `label_weights`."""
+        return log_dispersion(self.px_r, self.config.gene_dispersion, covariates, labels)
+
+    def protein_log_theta(self, covariates: Covariates, labels: Tensor | None = None) -> Tensor:
+        """Log inverse dispersion of the proteins, (proteins,) or (..., proteins)."""
+        return log_dispersion(self.py_r, self.config.protein_dispersion, covariates, labels)
+
+    @property
+    def needs_label_weights(self) -> bool:
+        """Whether a dispersion differs between labels."""
+        return per_label(self.config.gene_dispersion) or per_label(self.config.protein_dispersion)
+
+    def label_weights(self, latent: Tensor, label: Tensor) -> Tensor | None:
+        """How much each label counts for each cell's dispersion, (..., labels); `None` where none differs by label.
+
+        Parameters
+        ----------
+        latent
+            Transformed latents, (..., latent).
+        label
+            Codes, (cells,), `UNLABELLED` where there is none.
+        """
+        if not self.needs_label_weights:
+            return None
+        guess = self.label_guess(latent)
+        return torch.where(
+            (label == UNLABELLED)[:, None],
+            guess,
+            torch.eye(self.dims.n_labels, device=label.device)[label.clamp(min=0)],
+        )
+
+    def label_guess(self, latent: Tensor) -> Tensor:
+        """Probabilities of the labels of cells without one, (..., labels): all alike, totalVI knows no better."""
+        return latent.new_full((*latent.shape[:-1], self.dims.n_labels), 1.0 / self.dims.n_labels)
 
     # Objective
 
@@ -282,25 +185,31 @@ class TotalVAE(nn.Module):
         unknown_batch
             Share of the cells whose batch is hidden from the encoder; the decoders always know it.
         """
-        inputs = EncoderInputs.of(cells, self.dims.n_batches)
+        inputs = EncoderInputs.of(cells, self.dims)
+        covariates = inputs.covariates
         q_z, q_library = self.encode(hide_batch(inputs, unknown_batch) if unknown_batch > 0 else inputs)
         z = q_z.sample()
         latent = self.transform(z)
 
-        log_library = cells.library.clamp(min=1.0).log() if q_library is None else q_library.sample()
-        log_scale, dropout_logits = self.decode_genes(latent, inputs.batch)
-        proteins = self.decode_proteins(latent, inputs.batch)
+        log_scale, dropout_logits = self.decode_genes(latent, covariates)
+        proteins = self.decode_proteins(latent, covariates)
+        labels = self.label_weights(latent, cells.label)
 
         return ElboTerms(
-            reconstruction_gene=gene_reconstruction(cells.rna, log_library + log_scale, self.px_r, dropout_logits),
-            reconstruction_protein=self._protein_reconstruction(cells, proteins, inputs.batch),
-            kl_library=None if q_library is None else kl_library(q_library, self.library_prior[cells.batch]),
+            reconstruction_gene=gene_reconstruction(
+                cells.rna,
+                self.log_size(cells, q_library) + log_scale,
+                self.gene_log_theta(covariates, labels),
+                dropout_logits,
+            ),
+            reconstruction_protein=self.protein_reconstruction(cells, proteins, covariates, labels),
+            kl_library=None if q_library is None else kl_library(q_library, self.library_prior(cells.batch)),
             kl_background=kl_background(
                 Normal(proteins.log_background_mean, proteins.log_background_scale),
-                Normal(self.background_pro_alpha.t()[cells.panel], self.background_pro_log_beta.t()[cells.panel].exp()),
+                self.background_prior(cells.panel),
                 cells.measured,
             )
-            + efficiency_penalty(self.log_efficiency(inputs.batch), cells.measured),
+            + efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
             posterior=q_z,
             latent=latent,
             **self.latent_terms(q_z, z, latent, cells.label),
@@ -327,14 +236,15 @@ class TotalVAE(nn.Module):
         rates
             What to hide.
         """
-        inputs = EncoderInputs.of(cells, self.dims.n_batches)
+        inputs = EncoderInputs.of(cells, self.dims)
         q_hidden, _ = self.encode(hide(inputs, rates))
         latent = self.transform(q_hidden.sample())
-        proteins = self.decode_proteins(latent, inputs.batch)
+        proteins = self.decode_proteins(latent, inputs.covariates)
+        labels = self.label_weights(latent, cells.label)
         target = Normal(posterior.mean.detach(), posterior.scale.detach())
         return HiddenTerms(
             matching=kl_normals(target, q_hidden).sum(dim=-1),
-            reconstruction_protein=self._protein_reconstruction(cells, proteins, inputs.batch),
+            reconstruction_protein=self.protein_reconstruction(cells, proteins, inputs.covariates, labels),
             label_logits=self.label_logits(latent),
         )
 
@@ -342,13 +252,20 @@ class TotalVAE(nn.Module):
         """Logits of q(c | z), (cells, labels); totalVI has none."""
         return None
 
-    def _protein_reconstruction(self, cells: CellBatch, proteins: ProteinParameters, batch: Tensor) -> Tensor:
+    def background_prior(self, panel: Tensor) -> Normal:
+        """Prior of log β, (cells, proteins), from panel codes, (cells,)."""
+        return Normal(self.background_pro_alpha.t()[panel], self.background_pro_log_beta.t()[panel].exp())
+
+    def protein_reconstruction(
+        self, cells: CellBatch, proteins: ProteinParameters, covariates: Covariates, labels: Tensor | None
+    ) -> Tensor:
+        """``−log p(y | z, β)`` of the measured proteins, (cells,), with one draw of β."""
         return protein_reconstruction(
             cells.protein,
             cells.measured,
-            log_background=proteins.sample_log_background() + self.log_efficiency(batch),
+            log_background=proteins.sample_log_background() + self.log_efficiency(covariates.batch),
             log_foreground_ratio=proteins.log_foreground_ratio,
-            log_theta=self.py_r,
+            log_theta=self.protein_log_theta(covariates, labels),
             background_logits=proteins.background_logits,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import Cells
+from totalanvi.training.decoders import ProteinParameters
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import ProteinParameters, TotalVAE
+from totalanvi.training.vae import TotalVAE
 
 __all__ = ["ExpressionOptions", "foreground_probability", "normalized_expression"]
 
@@ -54,76 +56,88 @@ class ExpressionOptions:
     include_protein_background: bool = False
 
 
-Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Array = npt.NDArray[np.float32]
 
 
 @torch.inference_mode()
-def normalized_expression(module: TotalVAE, cells: Cells, options: ExpressionOptions, batch_size: int) -> Arrays:
-    """Denoised genes, (cells, genes[, samples]), and proteins, (cells, proteins[, samples])."""
-    genes, proteins = [], []
-    for posterior in posteriors(module, cells, batch_size):
-        if options.return_mean:
-            gene_mean, protein_mean = _decode(module, posterior, options)
-            for _ in range(options.n_samples - 1):
-                more_genes, more_proteins = _decode(module, posterior, options)
-                gene_mean += more_genes
-                protein_mean += more_proteins
-            genes.append((gene_mean / options.n_samples).cpu().numpy())
-            proteins.append((protein_mean / options.n_samples).cpu().numpy())
-        else:
-            draws = [_decode(module, posterior, options) for _ in range(options.n_samples)]
-            genes.append(_stack([gene for gene, _ in draws]))
-            proteins.append(_stack([protein for _, protein in draws]))
-    return np.concatenate(genes), np.concatenate(proteins)
-
-
-@torch.inference_mode()
-def foreground_probability(
+def normalized_expression(
     module: TotalVAE, cells: Cells, options: ExpressionOptions, batch_size: int
-) -> npt.NDArray[np.float32]:
-    """Probability 1 − π that a protein's count is foreground, (cells, proteins[, samples])."""
-    result = []
-    for posterior in posteriors(module, cells, batch_size):
-        draws = []
-        for _ in range(options.n_samples):
+) -> tuple[Array, Array]:
+    """Denoised genes, (cells, genes[, samples]), and proteins, (cells, proteins[, samples])."""
+    genes = _Output(len(cells), len(options.genes), options)
+    proteins = _Output(len(cells), len(options.proteins), options)
+    for rows, posterior in _with_rows(posteriors(module, cells, batch_size)):
+        for sample in range(options.n_samples):
             latent = module.transform(posterior.z.sample())
-            decoded = [
-                module.decode_proteins(latent, batch).foreground_probability for batch in _batches(posterior, options)
-            ]
-            draws.append(torch.stack(decoded).mean(dim=0)[:, options.proteins])
-        keep = options.n_samples > 1 and not options.return_mean
-        result.append(_stack(draws) if keep else torch.stack(draws).mean(dim=0).cpu().numpy())
-    return np.concatenate(result)
+            everyone = _decoded_as(posterior, options)
+            genes.take(rows, sample, [_genes(module, posterior, latent, as_, options) for as_ in everyone])
+            proteins.take(rows, sample, [_proteins(module, latent, as_, options) for as_ in everyone])
+    return genes.array, proteins.array
 
 
-def _decode(module: TotalVAE, posterior: CellPosterior, options: ExpressionOptions) -> tuple[Tensor, Tensor]:
-    """One draw: genes and proteins, averaged over the batches to decode as."""
-    latent = module.transform(posterior.z.sample())
-    batches = list(_batches(posterior, options))
-    genes = [_genes(module, posterior, latent, batch, options) for batch in batches]
-    proteins = [_proteins(module.decode_proteins(latent, batch), options) for batch in batches]
-    return torch.stack(genes).mean(dim=0), torch.stack(proteins).mean(dim=0)
+@torch.inference_mode()
+def foreground_probability(module: TotalVAE, cells: Cells, options: ExpressionOptions, batch_size: int) -> Array:
+    """Probability 1 − π that a protein's count is foreground, (cells, proteins[, samples])."""
+    result = _Output(len(cells), len(options.proteins), options)
+    for rows, posterior in _with_rows(posteriors(module, cells, batch_size)):
+        for sample in range(options.n_samples):
+            latent = module.transform(posterior.z.sample())
+            decoded = [module.decode_proteins(latent, as_) for as_ in _decoded_as(posterior, options)]
+            result.take(
+                rows, sample, [parameters.foreground_probability[:, options.proteins] for parameters in decoded]
+            )
+    return result.array
 
 
-def _batches(posterior: CellPosterior, options: ExpressionOptions) -> list[Tensor]:
-    one_hot = torch.eye(posterior.batch.shape[1], device=posterior.batch.device)
-    return [posterior.batch if code is None else one_hot[code].expand_as(posterior.batch) for code in options.decode_as]
+class _Output:
+    """The array that is returned, made once: filled draw by draw, or with their running sum."""
+
+    def __init__(self, n_cells: int, n_features: int, options: ExpressionOptions):
+        self.keeps_draws = not options.return_mean
+        shape = (n_cells, n_features, options.n_samples) if self.keeps_draws else (n_cells, n_features)
+        self.array: Array = np.zeros(shape, np.float32)
+        self.share = 1.0 / (options.n_samples * len(options.decode_as))
+
+    def take(self, rows: slice, sample: int, decoded: list[Tensor]) -> None:
+        """Take a draw of these rows, decoded as one or several batches."""
+        total = torch.stack(decoded).sum(dim=0).cpu().numpy()
+        if self.keeps_draws:
+            self.array[rows, :, sample] = total / len(decoded)
+        else:
+            self.array[rows] += total * self.share
+
+
+def _with_rows(batches: Iterator[CellPosterior]) -> Iterator[tuple[slice, CellPosterior]]:
+    start = 0
+    for posterior in batches:
+        stop = start + posterior.cells.n_cells
+        yield slice(start, stop), posterior
+        start = stop
+
+
+def _decoded_as(posterior: CellPosterior, options: ExpressionOptions) -> list[Covariates]:
+    return [posterior.covariates.with_batch(code) for code in options.decode_as]
 
 
 def _genes(
-    module: TotalVAE, posterior: CellPosterior, latent: Tensor, batch: Tensor, options: ExpressionOptions
+    module: TotalVAE, posterior: CellPosterior, latent: Tensor, covariates: Covariates, options: ExpressionOptions
 ) -> Tensor:
     if len(options.genes) == 0:
         return latent.new_zeros(len(latent), 0)  # decoding every gene for none would be most of the work
-    log_scale, _ = module.decode_genes(latent, batch)
+    log_scale, _ = module.decode_genes(latent, covariates)
     scale = log_scale.exp()[:, options.genes]
-    if options.library_size != "latent":
-        return scale * options.library_size
-    library = posterior.cells.library if posterior.library is None else posterior.library.sample().exp()
-    return scale * library
+    if options.library_size == "latent":
+        return scale * module.log_size(posterior.cells, posterior.library).exp()
+    return scale * options.library_size
 
 
-def _proteins(parameters: ProteinParameters, options: ExpressionOptions) -> Tensor:
+def _proteins(module: TotalVAE, latent: Tensor, covariates: Covariates, options: ExpressionOptions) -> Tensor:
+    if len(options.proteins) == 0:
+        return latent.new_zeros(len(latent), 0)
+    return _protein_values(module.decode_proteins(latent, covariates), options)
+
+
+def _protein_values(parameters: ProteinParameters, options: ExpressionOptions) -> Tensor:
     if options.sample_protein_mixing:
         foreground = torch.bernoulli(parameters.foreground_probability)
     else:
@@ -135,8 +149,3 @@ def _proteins(parameters: ProteinParameters, options: ExpressionOptions) -> Tens
     if options.scale_protein:
         value = F.normalize(value, p=1.0, dim=-1)
     return value[:, options.proteins]
-
-
-def _stack(draws: list[Tensor]) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = torch.stack(draws, dim=-1).cpu().numpy()
-    return array

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
+from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import CellBatch, Cells, cell_loader
 from totalanvi.training.inputs import EncoderInputs
 from totalanvi.training.losses import Normal
@@ -20,8 +20,8 @@ class CellPosterior(NamedTuple):
     """A mini-batch and its posterior, on the model's device."""
 
     cells: CellBatch
-    batch: Tensor
-    """One-hot batch, (cells, batches)."""
+    covariates: Covariates
+    """What the cells are decoded with: their own batch and covariates."""
     z: Normal
     """Posterior before the latent transformation, (cells, latent)."""
     library: Normal | None
@@ -35,6 +35,6 @@ def posteriors(module: TotalVAE, cells: Cells, batch_size: int) -> Iterator[Cell
     device = module.px_r.device
     for batch in cell_loader(cells, batch_size=batch_size):
         on_device = batch.to(device)
-        inputs = EncoderInputs.of(on_device, module.dims.n_batches)
+        inputs = EncoderInputs.of(on_device, module.dims)
         z, library = module.encode(inputs)
-        yield CellPosterior(on_device, inputs.batch, z, library)
+        yield CellPosterior(on_device, inputs.covariates, z, library)
