@@ -1,9 +1,10 @@
 """Forward-only torch modules over a trained TotalANVI: what becomes the three graphs of a bundle.
 
 They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
-an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the batch
-are the reference's usual ones (see `totalanvi.training.covariates`), since queries do not tell theirs. Submodules keep the names they
-have in training, and so do the weights in the exported files: ``encoder.rna_in.weight``, (hidden, genes).
+an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the
+batch are the reference's usual ones (see `totalanvi.training.covariates`), since queries do not tell theirs. Submodules
+keep the names they have in training, and so do the weights in the exported files: ``encoder.rna_in.weight``, (hidden,
+genes).
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ def read_source(checkpoint: Path) -> Source:
     )
     if not source.module.config.log_variational:
         raise SourceError(
-            f"{checkpoint}: expected a model whose encoder takes the logarithm of counts, as bundles promise, found one "
-            "with log_variational=False; train one with the default."
+            f"{checkpoint}: expected a model whose encoder takes the logarithm of counts, as bundles promise, found "
+            "one with log_variational=False; train one with the default."
         )
     measured = np.array(record.registry.batch_proteins, dtype=bool).any(axis=0)
     return source if measured.all() else _keep_proteins(source, np.flatnonzero(measured))

@@ -20,7 +20,7 @@ from totalanvi.training import ArgumentError, Augmentation, ModelConfig, Trainin
         (
             ModelConfig,
             {"norm_encoder": "group"},
-            "norm_encoder: expected one of batch, layer, batch+layer, none, found 'group'",
+            r"expected one of batch, layer, batch\+layer, none, found 'group'",
         ),
         (TrainingConfig, {"max_epochs": 0}, "max_epochs: expected at least 1, found 0"),
         (TrainingConfig, {"lr": 0.0}, r"lr: expected a number above 0, found 0\.0"),

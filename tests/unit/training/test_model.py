@@ -105,15 +105,18 @@ def test_cells_without_proteins(trained: TOTALANVI, reference_mdata: md.MuData, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gene_list": ["nope", "nix"]}, "Expected genes of the model, found 'nope', 'nix'; see registry.genes"),
-        ({"protein_list": ["CD4"]}, "Expected proteins of the model, found 'CD4'"),
+        (
+            {"gene_list": ["nope", "nix"]},
+            "gene_list: expected genes of the model, found 'nope', 'nix'; `registry.genes` names",
+        ),
+        ({"protein_list": ["CD4"]}, "protein_list: expected proteins of the model, found 'CD4'"),
         (
             {"transform_batch": "batch9"},
             r"transform_batch: expected one of the model's batches \(batch1, batch2\), found 'batch9'",
         ),
         ({"transform_batch": 2}, "found 2"),
         ({"transform_batch": np.int64(-1)}, "found"),
-        ({"n_samples": 0}, "n_samples: expected at least 1, found 0"),
+        ({"n_samples": 0}, "n_samples: expected a whole number of at least 1, found 0"),
         ({"indices": [0, 400]}, "indices: expected 0 to 399, found 400"),
         ({"indices": [-1]}, "indices: expected 0 to 399, found -1"),
         ({"indices": np.ones(7, bool)}, "Expected a mask of the 400 cells, found one of 7"),

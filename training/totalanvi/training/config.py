@@ -102,8 +102,8 @@ class ModelConfig:
         What a cell's protein counts are scaled by for the encoder: the mean over its ``"measured"`` proteins, or over
         ``"all"`` (as the original, to which a protein that is not measured is a zero).
     background_activation
-        ``"softplus"`` or ``"exp"``: what makes the scale of the log background positive. (Models of scvi-tools before 1.2
-        have the latter.)
+        ``"softplus"`` or ``"exp"``: what makes the scale of the log background positive. Models of scvi-tools before
+        1.2 have the latter.
     use_observed_lib_size
         Whether the library size ℓ is the observed total count; otherwise it is inferred. With a size factor, neither.
     linear_classifier

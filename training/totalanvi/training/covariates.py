@@ -59,8 +59,8 @@ class Covariates(NamedTuple):
 class UsualCovariates(nn.Module):
     """Covariates of a cell of which nobody tells them: the reference's average.
 
-    A query that an endpoint maps brings counts, and no covariates. Where the reference had some, its cells' shares of the
-    categories and means of the continuous covariates stand in.
+    A query that an endpoint maps brings counts, and no covariates. Where the reference had some, its cells' shares of
+    the categories and means of the continuous covariates stand in.
     """
 
     categorical: Tensor | None

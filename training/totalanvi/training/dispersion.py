@@ -1,4 +1,4 @@
-"""Inverse dispersions θ of the count models: one per feature, or one per feature and batch, or per feature and label."""
+"""Inverse dispersions θ of the count models: one a feature, or one a feature and batch, or a feature and label."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from totalanvi.training.background import BackgroundPrior
@@ -88,9 +89,8 @@ class TotalVAE(FamiliarNames):
             config.protein_dispersion, dims.n_proteins, dims, lambda *shape: 2.0 * torch.rand(*shape)
         )
         if self.encoder.library is not None:
-            means, variances = (
-                torch.zeros(2, 1, dims.n_batches) if library_prior is None else library_prior.t()[:, None]
-            )
+            prior = torch.zeros(dims.n_batches, 2) if library_prior is None else library_prior
+            means, variances = prior.t().unsqueeze(1)
             self.register_buffer("library_log_means", means.contiguous())
             self.register_buffer("library_log_vars", variances.contiguous())
 
@@ -162,12 +162,8 @@ class TotalVAE(FamiliarNames):
         """
         if not self.needs_label_weights:
             return None
-        guess = self.label_guess(latent)
-        return torch.where(
-            (label == UNLABELLED)[:, None],
-            guess,
-            torch.eye(self.dims.n_labels, device=label.device)[label.clamp(min=0)],
-        )
+        known = F.one_hot(label.clamp(min=0), self.dims.n_labels).to(latent.dtype)
+        return torch.where((label == UNLABELLED)[:, None], self.label_guess(latent), known)
 
     def label_guess(self, latent: Tensor) -> Tensor:
         """Probabilities of the labels of cells without one, (..., labels): all alike, totalVI knows no better."""

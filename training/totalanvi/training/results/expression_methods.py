@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from totalanvi.training.base import BaseModel, Data
 from totalanvi.training.errors import ArgumentError
@@ -92,9 +93,8 @@ class ExpressionMethods(BaseModel):
         """
         cells, names = self._cells_of(adata, indices)
         if n_samples_overall is not None:
-            drawn = np.random.default_rng().integers(
-                len(cells), size=at_least_one("n_samples_overall", n_samples_overall)
-            )
+            n_drawn = at_least_one("n_samples_overall", n_samples_overall)
+            drawn = torch.randint(len(cells), (n_drawn,)).numpy()
             cells, names = cells[drawn], names[drawn]
         keeps_draws = _keeps_draws(n_samples, return_mean, return_numpy)
         options = ExpressionOptions(
