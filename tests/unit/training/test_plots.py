@@ -268,7 +268,7 @@ def test_attributions_fewer_than_wanted(attributions: pd.DataFrame) -> None:
 
 
 def test_attributions_that_cannot_be_drawn(attributions: pd.DataFrame) -> None:
-    with pytest.raises(ArgumentError, match="n: expected at least 1, found 0"):
+    with pytest.raises(ArgumentError, match="n: expected a whole number of at least 1, found 0"):
         plot_attributions(attributions, n=0)
     with pytest.raises(ArgumentError, match="found none of the name modality, attribution_mean;"):
         plot_attributions(attributions[["feature"]])

@@ -9,6 +9,7 @@ import pandas as pd
 
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.plots.canvas import COLOURS, axes_or_new, without_box
+from totalanvi.training.results.arguments import at_least_one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +49,7 @@ def plot_attributions(frame: pd.DataFrame, n: int = 20, ax: Axes | None = None) 
     >>> labels, attributions = model.predict(ig_interpretability=True)  # doctest: +SKIP
     >>> plot_attributions(attributions, n=10)  # doctest: +SKIP
     """
-    if n < 1:
-        raise ArgumentError(f"n: expected at least 1, found {n}; give such a number.")
+    n = at_least_one("n", n)
     absent = [column for column in _COLUMNS if column not in frame]
     if absent:
         raise ArgumentError(

@@ -11,6 +11,7 @@ import torch
 
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.plots.canvas import COLOURS, DARK_GREY, GREY, axes_or_new, without_box
+from totalanvi.training.results.arguments import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.posterior import posteriors
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_protein"]
 
 _BINS = 40
-_BATCH_SIZE = 256
 _TICKS = np.array([0, 1, 3, 10, 30, 100, 300, 1_000, 10_000, 100_000, 1_000_000])
 _Floats = npt.NDArray[np.float64]
 
@@ -129,7 +129,7 @@ def _levels(model: BaseModel, protein: str, adata: Data | None, indices: Sequenc
     if len(cells) == 0:
         raise ArgumentError(f"Expected cells that measured {protein}, found none; choose others.")
     decoded = []
-    for posterior in posteriors(model.module, cells, _BATCH_SIZE):
+    for posterior in posteriors(model.module, cells, DEFAULT_BATCH_SIZE):
         parameters = model.module.decode_proteins(model.module.transform(posterior.z.mean), posterior.covariates)
         log_background = parameters.log_background + model.module.log_efficiency(posterior.covariates.batch)
         of_batch = (
