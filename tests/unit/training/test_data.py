@@ -8,7 +8,8 @@ import scipy.sparse as sp
 import torch
 from tests.support.reference_cells import draw_cells
 
-from totalanvi.training.data import CellBatch, Cells, SparseRows, cell_loader
+from totalanvi.training.data import CellBatch, Cells, SparseRows
+from totalanvi.training.loaders import cell_loader
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import torch
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
-from totalanvi.training.config import Augmentation, TrainingConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.fit import fit
 from totalanvi.training.plan import Adversary
 from totalanvi.training.split import split_cells
+from totalanvi.training.training_config import Augmentation, TrainingConfig
 from totalanvi.training.vae import TotalVAE
 
 N_CELLS = 40

@@ -16,11 +16,12 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from totalanvi.training.callbacks import EpochProgress, History
-from totalanvi.training.config import TrainingConfig
-from totalanvi.training.data import Cells, cell_loader
+from totalanvi.training.data import Cells
+from totalanvi.training.loaders import cell_loader
 from totalanvi.training.plan import TrainingPlan
 from totalanvi.training.resume import SafeCheckpointIO
 from totalanvi.training.split import Split
+from totalanvi.training.training_config import TrainingConfig
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["RESUME_FILE", "fit"]

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
-from totalanvi.training.config import TrainingConfig
 from totalanvi.training.data import UNLABELLED, CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.layers import FullyConnected
 from totalanvi.training.losses import ElboTerms
+from totalanvi.training.training_config import TrainingConfig
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TrainingPlan"]

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
-from totalanvi.training.config import Augmentation, TrainingConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fit import fit
 from totalanvi.training.registry import Registry
 from totalanvi.training.split import Split, split_cells
+from totalanvi.training.training_config import Augmentation, TrainingConfig
 
 __all__ = ["TrainableModel"]
 
