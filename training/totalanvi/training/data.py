@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -125,9 +126,10 @@ class CellBatch:
         """Number of cells."""
         return self.label.shape[0]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> CellBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Return this batch on ``device``; Lightning calls it."""
-        return CellBatch(**{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
+        return type(self)(**moved)
 
 
 @dataclass(frozen=True)

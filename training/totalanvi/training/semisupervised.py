@@ -18,13 +18,14 @@ from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.methods import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TOTALANVI"]
 
 
-class TOTALANVI(TOTALVI):
+class TOTALANVI(SemisupervisedTraining, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
