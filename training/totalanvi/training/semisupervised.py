@@ -19,6 +19,7 @@ from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
 
@@ -40,7 +41,7 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(TOTALVI):
+class TOTALANVI(SemisupervisedTraining, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
