@@ -9,7 +9,8 @@ from torch import Tensor
 
 from totalanvi.training.base import BaseModel, Data
 from totalanvi.training.covariates import Covariates
-from totalanvi.training.data import CellBatch, Cells, cell_loader
+from totalanvi.training.data import CellBatch, Cells
+from totalanvi.training.loaders import cell_loader
 from totalanvi.training.losses import efficiency_penalty
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.marginal import marginal_log_likelihood
