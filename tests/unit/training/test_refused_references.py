@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.support.reference_cells import (
+    MODALITIES,
     PROTEINS,
     draw_adata,
     draw_mudata,
@@ -154,7 +155,7 @@ def test_references_that_are_refused(
 
 
 def test_an_obsm_key_that_is_not_there() -> None:
-    with pytest.raises(RegistrationError, match=r"Expected obsm\['adt'\], found the keys protein_expression; name one"):
+    with pytest.raises(KeyError, match=r"^Expected obsm\['adt'\], found the keys protein_expression; name one"):
         TOTALVI.setup_anndata(draw_adata(), "adt")
 
 
@@ -170,6 +171,26 @@ def test_totalanvi_without_a_column_of_labels() -> None:
     adata = draw_adata()
     TOTALANVI.setup_anndata(adata, PROTEINS)
     with pytest.raises(RegistrationError, match="Expected a labels_key, found none; name the column"):
+        TOTALANVI(adata)
+
+
+def test_names_that_are_not_one_for_each_protein() -> None:
+    adata = draw_adata()
+    adata.uns["names"] = ["CD3", "CD4"]
+    with pytest.raises(RegistrationError, match=r"a name for each of the 3 proteins in uns\['names'\], found 2; name"):
+        set_up(adata, protein_names_uns_key="names")
+
+
+def test_a_modality_or_a_column_that_went_missing_after_it_was_set_up() -> None:
+    mdata = draw_mudata()
+    TOTALVI.setup_mudata(mdata, labels_key="kind", modalities=MODALITIES)
+    del mdata.mod["prot"]
+    with pytest.raises(KeyError, match=r"^Expected a modality 'prot', found rna; name one of them in `modalities`, or"):
+        TOTALVI(mdata)
+    adata = draw_adata()
+    TOTALANVI.setup_anndata(adata, PROTEINS, labels_key="kind")
+    del adata.obs["kind"]
+    with pytest.raises(KeyError, match=r"^Expected obs\['kind'\], found the keys donor; name one of them as the label"):
         TOTALANVI(adata)
 
 

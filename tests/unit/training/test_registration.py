@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -21,7 +24,9 @@ from tests.support.reference_cells import (
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
+from totalanvi.training.panels import warn_of_missing_proteins
 from totalanvi.training.registration import read_setup, register
+from totalanvi.training.registry import Registry
 
 
 def test_an_anndata() -> None:
@@ -162,6 +167,18 @@ def test_a_protein_that_is_zero_in_a_batch_was_not_measured_there(override: bool
     assert cells.measured[cells.batch == 1, 1].all() == override
 
 
+def test_missing_proteins_are_warned_of() -> None:
+    adata = draw_adata()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_missing_proteins(set_up(adata)[0])
+    adata.obsm[PROTEINS].loc[adata.obs["donor"] == "two", "CD4"] = 0
+    with pytest.warns(
+        UserWarning, match=r"zero in all cells of two: they count as missing .* override_missing_proteins"
+    ):
+        warn_of_missing_proteins(set_up(adata)[0])
+
+
 def test_a_batch_without_proteins() -> None:
     adata = draw_adata()
     adata.obsm[PROTEINS].loc[adata.obs["donor"] == "two"] = 0
@@ -226,6 +243,20 @@ def test_layers_of_a_mudata() -> None:
     _, cells = set_up_mudata(mdata, rna_layer="raw", protein_layer="raw")
     assert (cells.rna != mdata["rna"].layers["raw"]).nnz == 0
     assert np.array_equal(cells.protein[5:], mdata["prot"].layers["raw"][:11])
+
+
+def test_a_registry_of_the_first_version_is_read(tmp_path: Path) -> None:
+    registry, _ = set_up(draw_adata())
+    file = tmp_path / "registry.json"
+    registry.write(file)
+    fields = json.loads(file.read_text()) | {"version": 1}
+    for later in ("categorical_covariates", "continuous_covariates", "has_size_factor", "adapted"):
+        del fields[later]
+    file.write_text(json.dumps(fields))
+    old = Registry.read(file)
+    assert (old.dimensions, old.adapted) == (registry.dimensions, False)
+    old.write(file)
+    assert Registry.read(file) == registry
 
 
 def test_the_note_survives_copies_and_files(tmp_path: Any) -> None:

@@ -222,6 +222,13 @@ class LabelledSetUp(SetUp):
         ------
         TrainingError
             As `TOTALVI.setup_mudata`.
+
+        Examples
+        --------
+        >>> from totalanvi.training import TOTALANVI, simulate
+        >>> mdata = simulate(n_cells=50, seed=0)
+        >>> modalities = {"rna_layer": "rna", "protein_layer": "prot"}
+        >>> TOTALANVI.setup_mudata(mdata, batch_key="batch", labels_key="cell_type", modalities=modalities)
         """
         super().setup_mudata(
             mdata,
@@ -276,8 +283,8 @@ def _require_columns(data: AnnData | MuData, setup: Setup) -> None:
                 columns.require(key, argument)
                 if columns.is_ambiguous(key, argument):
                     warnings.warn(
-                        f"The whole object and its modality {setup.rna!r} hold different columns {key!r}: the modality's "
-                        f"is used. Name the modality, with modalities={{{argument!r}: {setup.rna!r}, ...}}, if it is "
+                        f"The whole object and its modality {setup.rna!r} hold different columns {key!r}: the "
+                        f"modality's is used. Name it, with modalities={{{argument!r}: {setup.rna!r}, ...}}, if it is "
                         "meant, or remove the column there if it is not.",
                         UserWarning,
                         stacklevel=3,
