@@ -156,12 +156,15 @@ def test_the_adversary_learns_batches_and_is_fooled_by_the_others() -> None:
         assert adversary.loss(latent, batch, fool=True) > adversary.loss(latent, (batch + 1) % 3, fool=True)
 
 
-def test_one_batch_needs_no_adversary() -> None:
+@pytest.mark.parametrize("key", ["batch", "panel"])
+def test_one_batch_or_panel_needs_no_adversary(key: str) -> None:
     data = cells()
-    single = Cells(**{**data.__dict__, "batch": np.zeros_like(data.batch)})
-    model = TotalVAE(type(tiny_model().dims)(N_GENES, N_PROTEINS, 1, 2), tiny_model().config)
+    single = Cells(**{**data.__dict__, key: np.zeros_like(data.batch)})
+    sizes = {"batch": (1, 2), "panel": (2, 1)}[key]
+    model = TotalVAE(type(tiny_model().dims)(N_GENES, N_PROTEINS, *sizes), tiny_model().config)
     steps = Steps()
-    run(model, single, [steps], adversarial_classifier=True, n_epochs_kl_warmup=5)
+    with pytest.warns(UserWarning, match=r"adversarial_classifier: expected several .*, found 1; training goes on"):
+        run(model, single, [steps], adversarial_classifier=True, key_adversarial=key, n_epochs_kl_warmup=5)
     assert steps.adversary == []
 
 

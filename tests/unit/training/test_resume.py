@@ -105,6 +105,35 @@ def test_an_interrupted_run_equals_one_that_was_not(
     assert not list(folder.iterdir())
 
 
+def test_a_run_with_other_options_is_resumed_as_well(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    options = OPTIONS | {
+        "n_samples_per_label": 20,
+        "check_val_every_n_epoch": 2,
+        "early_stopping_monitor": "validation_accuracy",
+        "early_stopping_mode": "max",
+        "plan_kwargs": {
+            "optimizer": "Custom",
+            "optimizer_creator": lambda weights: torch.optim.SGD(weights, lr=1e-5, momentum=0.9),
+            "key_adversarial": "panel",
+            "scale_adversarial_loss": 0.5,
+            "min_kl_weight": 0.1,
+        },
+        "datasplitter_kwargs": {"drop_last": True},
+    }
+    whole, resumed = new_model(reference_mdata), new_model(reference_mdata)
+    whole.train(**options)
+    with pytest.raises(RuntimeError, match="power cut"):
+        new_model(reference_mdata).train(**options, resume_folder=tmp_path, callbacks=[PowerCut(3)])
+    resumed.train(**options, resume_folder=tmp_path)
+    for name, weight in weights(whole).items():
+        assert torch.allclose(weights(resumed)[name], weight, rtol=1e-5, atol=1e-6), name
+    assert not torch.equal(weights(whole)["px_r"], weights(new_model(reference_mdata))["px_r"])
+    for name, frame in whole.history.items():
+        assert resumed.history[name].index.equals(frame.index), name
+        assert torch.allclose(*(torch.tensor(f.to_numpy()) for f in (resumed.history[name], frame)), rtol=1e-4), name
+    assert whole.history["validation_accuracy"].index.tolist() == [1, 3]
+
+
 def test_a_run_that_ended_at_once_is_not_resumed(reference_mdata: md.MuData, tmp_path: Path) -> None:
     model = new_model(reference_mdata)
     model.train(**OPTIONS | {"max_epochs": 1}, resume_folder=tmp_path)
@@ -161,6 +190,8 @@ def test_the_state_of_another_model_or_with_other_options(reference_mdata: md.Mu
         other.train(**OPTIONS, resume_folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"found one of another \(lr, seed differ\); resume with what"):
         new_model(reference_mdata).train(**OPTIONS, lr=0.1, seed=9, resume_folder=tmp_path)
+    with pytest.raises(CheckpointError, match=r"found one of another \(n_samples_per_label differ\)"):
+        new_model(reference_mdata).train(**OPTIONS, n_samples_per_label=9, resume_folder=tmp_path)
     assert (tmp_path / RESUME_FILE).exists()
 
 

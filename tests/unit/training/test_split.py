@@ -61,6 +61,13 @@ def test_parts_from_outside() -> None:
     assert len(split.test) == 0
 
 
+def test_parts_may_be_masks_empty_or_nothing() -> None:
+    mask = np.array([True, False, True, False, False, True])
+    for validation in (None, [], np.array([])):
+        split = split_cells(6, external_indexing=[mask, validation, np.array([3])])
+        assert (split.train.tolist(), split.validation.tolist(), split.test.tolist()) == ([0, 2, 5], [], [3])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -72,6 +79,12 @@ def test_parts_from_outside() -> None:
         ({"external_indexing": [[0], [1], [2], [3]]}, "found 4 lists"),
         ({"external_indexing": [[], [1]]}, "expected training cells in its first list, found none"),
         ({"external_indexing": [[0, 1], [1]]}, "one part at most"),
+        (
+            {"external_indexing": [[0.5, 1.0]]},
+            "expected positions of cells, or masks of all 10, found .* 2 float64; look",
+        ),
+        ({"external_indexing": [[True, False]]}, "or masks of all 10, found an array of 2 bool"),
+        ({"external_indexing": [["cell0"]]}, "found an array of 1 <U5"),
         ({"external_indexing": [[0, 10]]}, "expected 0 to 9, found 10"),
         ({"external_indexing": [[0, -1]]}, "expected 0 to 9, found -1"),
     ],

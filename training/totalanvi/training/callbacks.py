@@ -16,25 +16,21 @@ __all__ = ["EpochProgress", "History", "StopEarly"]
 
 
 class History(L.Callback):
-    """Collects every metric once an epoch; part of the checkpoint, so that a resumed run continues it.
-
-    Epochs without validation have no validation metrics.
-    """
+    """Collects every metric once an epoch; part of the checkpoint, so that a resumed run continues it."""
 
     def __init__(self) -> None:
         self.values: dict[str, dict[int, float]] = {}
-        self._validated = False
+        self._before: dict[str, Any] = {}
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember that this epoch has validation metrics of its own."""
-        self._validated = not trainer.sanity_checking
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember what earlier epochs have left behind: Lightning keeps a metric until there is another value."""
+        self._before = dict(trainer.callback_metrics)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the metrics of this epoch."""
+        """Note the metrics of this epoch; one without validation has none of that."""
         for name, value in trainer.callback_metrics.items():
-            if self._validated or "validation" not in name:
+            if value is not self._before.get(name):
                 self.values.setdefault(name, {})[trainer.current_epoch] = float(value)
-        self._validated = False
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """One frame a metric, indexed by epoch."""
