@@ -20,9 +20,9 @@ N_GENES, N_PROTEINS, N_BATCHES = 9, 4, 2
 TINY = Dimensions(N_GENES, N_PROTEINS, N_BATCHES, N_BATCHES)
 
 
-def tiny_model(labels: int = 0, seed: int = 0, **options: Any) -> TotalVAE:
+def tiny_model(labels: int = 0, seed: int = 0, dims: Dimensions | None = None, **options: Any) -> TotalVAE:
     """A totalVI network, or a TotalANVI one when there are labels, in evaluation mode: no dropout."""
-    dims = replace(TINY, n_labels=labels)
+    dims = dims or replace(TINY, n_labels=labels)
     config = ModelConfig(**{"n_latent": 3, "n_hidden": 8, "n_layers_encoder": 1, **options})
     torch.manual_seed(seed)
     library_prior = torch.tensor([[2.0, 0.5], [1.5, 0.3]])

@@ -282,8 +282,8 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
         ),
         (
             "registry.json",
-            lambda c: c.update(version=2),
-            r"Expected a registry of version 1 or older .* found version 2",
+            lambda c: c.update(version=3),
+            r"Expected a registry of version 2 or older .* found version 3",
         ),
         ("registry.json", lambda c: c.pop("version"), r"found version None"),
         ("config.json", lambda c: c.update(format="other"), r"cannot be read \(ValueError: format 'other'\)"),

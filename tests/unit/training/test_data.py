@@ -8,7 +8,8 @@ import scipy.sparse as sp
 import torch
 from tests.support.reference_cells import draw_cells
 
-from totalanvi.training.data import CellBatch, Cells, SparseRows, cell_loader
+from totalanvi.training.data import CellBatch, Cells, SparseRows
+from totalanvi.training.loaders import cell_loader
 
 
 @pytest.fixture
@@ -58,25 +59,3 @@ def test_a_loader_keeps_order_unless_told_otherwise() -> None:
 def test_a_loader_serves_the_cells_asked_for() -> None:
     order, _ = gathered(draw_cells(n_cells=25), indices=np.array([7, 3, 20]), batch_size=2)
     assert order == [7, 3, 20]
-
-
-def test_shuffling_depends_on_seed_and_epoch_alone() -> None:
-    cells = draw_cells(n_cells=25)
-    loader = cell_loader(Cells(**{**cells.__dict__, "batch": np.arange(25)}), batch_size=10, shuffle_seed=1)
-    orders = []
-    for epoch in (0, 1, 0):
-        loader.sampler.set_epoch(epoch)
-        orders.append(torch.cat([batch.batch for batch in loader]).tolist())
-    assert sorted(orders[0]) == list(range(25))
-    assert orders[0] != orders[1]
-    assert orders[0] == orders[2]
-    assert gathered(cells, batch_size=10, shuffle_seed=2)[0] != orders[0]
-
-
-@pytest.mark.parametrize(("n_cells", "sizes"), [(21, [10, 10]), (22, [10, 10, 2]), (20, [10, 10]), (1, [1]), (7, [7])])
-def test_a_lone_last_cell_is_left_out_when_shuffling(n_cells: int, sizes: list[int]) -> None:
-    loader = cell_loader(draw_cells(n_cells=n_cells), batch_size=10, shuffle_seed=0)
-    assert [batch.n_cells for batch in loader] == sizes
-    assert len(loader) == len(sizes)
-    kept = cell_loader(draw_cells(n_cells=n_cells), batch_size=10)
-    assert sum(batch.n_cells for batch in kept) == n_cells

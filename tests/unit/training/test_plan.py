@@ -11,11 +11,11 @@ import torch
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
-from totalanvi.training.config import Augmentation, TrainingConfig
+from totalanvi.training.adversary import Adversary
 from totalanvi.training.data import Cells
 from totalanvi.training.fit import fit
-from totalanvi.training.plan import Adversary
 from totalanvi.training.split import split_cells
+from totalanvi.training.training_config import Augmentation, TrainingConfig
 from totalanvi.training.vae import TotalVAE
 
 N_CELLS = 40
@@ -142,7 +142,7 @@ def test_the_adversary_learns_batches_and_is_fooled_by_the_others() -> None:
     torch.manual_seed(0)
     batch = torch.arange(60) % 3
     latent = torch.nn.functional.one_hot(batch, 3) + 0.1 * torch.randn(60, 3)
-    adversary = Adversary(n_latent=3, n_batches=3)
+    adversary = Adversary(n_latent=3, n_origins=3)
     optimizer = torch.optim.Adam(adversary.parameters(), lr=0.02)
     first = adversary.loss(latent, batch, fool=False).item()
     for _ in range(60):

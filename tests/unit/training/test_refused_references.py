@@ -108,7 +108,7 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
         (
             None,
             {"protein_names_uns_key": "names"},
-            r"Expected protein names in uns\['names'\], found the keys .*; name",
+            r"Expected uns\['names'\], found the keys .*; name",
         ),
         (
             lambda a: with_obs(a, kind="unknown"),

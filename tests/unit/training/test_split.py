@@ -48,14 +48,14 @@ def test_the_seed_chooses() -> None:
 
 
 def test_without_shuffling_the_parts_follow_each_other() -> None:
-    split = split_cells(10, 0.5, 0.2, shuffle=False)
+    split = split_cells(10, 0.5, 0.2, shuffle_set_split=False)
     assert split.validation.tolist() == [0, 1]
     assert split.train.tolist() == [2, 3, 4, 5, 6]
     assert split.test.tolist() == [7, 8, 9]
 
 
 def test_parts_from_outside() -> None:
-    split = split_cells(6, external=[np.array([3, 1]), np.array([0])])
+    split = split_cells(6, external_indexing=[np.array([3, 1]), np.array([0])])
     assert split.train.tolist() == [3, 1]
     assert split.validation.tolist() == [0]
     assert len(split.test) == 0
@@ -68,12 +68,12 @@ def test_parts_from_outside() -> None:
         ({"train_size": 1.2}, r"found 1\.2"),
         ({"train_size": 0.8, "validation_size": 0.3}, r"expected 1 in all at most, found 0\.8 and 0\.3"),
         ({"validation_size": -0.1}, r"found 0\.9 and -0\.1"),
-        ({"external": []}, "found 0 lists"),
-        ({"external": [[0], [1], [2], [3]]}, "found 4 lists"),
-        ({"external": [[], [1]]}, "expected training cells in its first list, found none"),
-        ({"external": [[0, 1], [1]]}, "one part at most"),
-        ({"external": [[0, 10]]}, "expected 0 to 9, found 10"),
-        ({"external": [[0, -1]]}, "expected 0 to 9, found -1"),
+        ({"external_indexing": []}, "found 0 lists"),
+        ({"external_indexing": [[0], [1], [2], [3]]}, "found 4 lists"),
+        ({"external_indexing": [[], [1]]}, "expected training cells in its first list, found none"),
+        ({"external_indexing": [[0, 1], [1]]}, "one part at most"),
+        ({"external_indexing": [[0, 10]]}, "expected 0 to 9, found 10"),
+        ({"external_indexing": [[0, -1]]}, "expected 0 to 9, found -1"),
     ],
 )
 def test_shares_and_parts_that_cannot_be(options: dict[str, Any], message: str) -> None:

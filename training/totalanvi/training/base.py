@@ -17,6 +17,7 @@ from totalanvi.training.background import empirical_background_prior
 from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.library import library_moments
 from totalanvi.training.registration import Setup, read_cells, read_setup, register
 from totalanvi.training.registry import Registry
 from totalanvi.training.setup import SetUp
@@ -63,7 +64,7 @@ class BaseModel(SetUp):
         dims = self.registry.dimensions
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.module = self._module_class(dims, config, background, _library_prior(cells, dims.n_batches))
+            self.module = self._module_class(dims, config, background, library_moments(cells, dims.n_batches))
         self.module.usual_covariates.learn(cells, dims)
         self._tell_module()
 
@@ -137,10 +138,3 @@ def _positions(indices: Sequence[int], n_cells: int) -> npt.NDArray[np.intp]:
     if len(outside):
         raise ArgumentError(f"indices: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return positions
-
-
-def _library_prior(cells: Cells, n_batches: int) -> torch.Tensor:
-    """Mean and variance of the log library of each batch, (batches, 2)."""
-    log_library = np.log(np.maximum(np.asarray(cells.rna.sum(axis=1)).ravel(), 1.0))
-    rows = [log_library[cells.batch == code] for code in range(n_batches)]
-    return torch.tensor([[row.mean(), max(row.var(), 1e-4)] for row in rows], dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""What happens around the training step: the history that users read, and the progress that they see."""
+"""What happens around the training step: the history that users read, the progress that they see, the early end."""
 
 from __future__ import annotations
 
@@ -6,22 +6,35 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["EpochProgress", "History"]
+from totalanvi.training.training_config import TrainingConfig
+
+__all__ = ["EpochProgress", "History", "StopEarly"]
 
 
 class History(L.Callback):
-    """Collects every metric once an epoch; part of the checkpoint, so that a resumed run continues it."""
+    """Collects every metric once an epoch; part of the checkpoint, so that a resumed run continues it.
+
+    Epochs without validation have no validation metrics.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, dict[int, float]] = {}
+        self._validated = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember that this epoch has validation metrics of its own."""
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note the metrics of this epoch."""
         for name, value in trainer.callback_metrics.items():
-            self.values.setdefault(name, {})[trainer.current_epoch] = float(value)
+            if self._validated or "validation" not in name:
+                self.values.setdefault(name, {})[trainer.current_epoch] = float(value)
+        self._validated = False
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """One frame a metric, indexed by epoch."""
@@ -83,3 +96,28 @@ class EpochProgress(L.Callback):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+class StopEarly(EarlyStopping):
+    """Ends the run once a metric no longer improves; it does not look before the epochs of warm-up are over."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(
+            config.early_stopping_monitor,
+            mode=config.early_stopping_mode,
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            # Lightning looks where it validates; that is no place to wait for a metric of training.
+            check_on_train_epoch_end=None if "validation" in config.early_stopping_monitor else True,
+        )
+        self.warmup_epochs = config.early_stopping_warmup_epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look, where every epoch validates."""
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look, where some epochs do not validate."""
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_validation_end(trainer, pl_module)

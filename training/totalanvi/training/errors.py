@@ -6,8 +6,9 @@ line prints it and exits with ``exit_code``.
 ::
 
     TrainingError
-    ├── RegistrationError   a reference cannot be registered: a missing key, no labelled cell, duplicate names
-    │   └── CountsError     values that are not raw counts
+    ├── RegistrationError   a reference cannot be registered: no labelled cell, duplicate names
+    │   ├── CountsError     values that are not raw counts
+    │   └── MissingKeyError a column, table, layer or modality that is not there; also a KeyError
     ├── CheckpointError     a checkpoint is missing, incomplete, of a newer version, or made by something else
     ├── ArgumentError       an argument that the model does not know: a batch, a protein, a negative count
     └── OutputError         an output exists already, or its suffix is unknown
@@ -15,7 +16,18 @@ line prints it and exits with ``exit_code``.
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "CheckpointError", "CountsError", "OutputError", "RegistrationError", "TrainingError"]
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "CheckpointError",
+    "CountsError",
+    "MissingKeyError",
+    "OutputError",
+    "RegistrationError",
+    "TrainingError",
+    "listed",
+]
 
 
 class TrainingError(ValueError):
@@ -32,6 +44,17 @@ class CountsError(RegistrationError):
     """Values that are not raw counts: negative, fractional, NaN or infinite."""
 
 
+class MissingKeyError(RegistrationError, KeyError):
+    """A column, table, layer or modality that is not there.
+
+    It is a `KeyError` too: scripts that ask for data without proteins catch that.
+    """
+
+    def __str__(self) -> str:
+        # A KeyError shows its message in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
 class CheckpointError(TrainingError):
     """A checkpoint is missing, incomplete, of a newer version, or made by something else."""
 
@@ -42,3 +65,10 @@ class ArgumentError(TrainingError):
 
 class OutputError(TrainingError):
     """An output exists already, or its suffix is unknown."""
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Names for a message: the first few, and how many there are."""
+    texts = [str(name) for name in names]
+    shown = ", ".join(texts[:most]) or "none"
+    return f"{shown}, … ({len(texts)} in all)" if len(texts) > most else shown

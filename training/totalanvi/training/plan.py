@@ -6,42 +6,20 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score
 
-from totalanvi.training.config import TrainingConfig
-from totalanvi.training.data import UNLABELLED, CellBatch
+from totalanvi.training.adversary import make_adversary
+from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.layers import FullyConnected
+from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.losses import ElboTerms
+from totalanvi.training.metrics import EpochMeans, LabelScores, classification_loss
+from totalanvi.training.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
+from totalanvi.training.training_config import TrainingConfig
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TrainingPlan"]
-
-_ADVERSARY_EPS = 0.01
-_ADVERSARY_LR = 1e-3
-
-
-class Adversary(nn.Module):
-    """Tells batches apart from the latent; the encoder is trained until it cannot.
-
-    It helps batches mix where their panels differ, since missing proteins alone would tell them apart.
-    """
-
-    def __init__(self, n_latent: int, n_batches: int, n_hidden: int = 32):
-        super().__init__()
-        self.n_batches = n_batches
-        self.trunk = FullyConnected(n_latent, n_hidden, n_layers=2, norm="batch", dropout=0.1)
-        self.head = nn.Linear(n_hidden, n_batches)
-
-    def loss(self, latent: Tensor, batch: Tensor, fool: bool) -> Tensor:
-        """Cross-entropy to the true batch or, to fool it, to an even spread over all the others."""
-        log_p = torch.log_softmax(self.head(self.trunk(latent)), dim=-1)
-        truth = F.one_hot(batch, self.n_batches).to(log_p.dtype)
-        target = (1.0 - truth) / (self.n_batches - 1) if fool else truth
-        return -(target * log_p).sum(dim=-1).mean()
 
 
 class TrainingPlan(L.LightningModule):
@@ -60,12 +38,9 @@ class TrainingPlan(L.LightningModule):
         self.automatic_optimization = False  # the adversary has an optimiser of its own
         self.module = module
         self.config = config
-        self.adversary = (
-            Adversary(module.config.n_latent, module.dims.n_batches)
-            if config.adversarial_classifier and module.dims.n_batches > 1
-            else None
-        )
-        self._validation_logits: list[tuple[Tensor, Tensor]] = []
+        self.adversary = make_adversary(module, config)
+        self._means = {"train": EpochMeans(), "validation": EpochMeans()}
+        self._label_scores = {"train": LabelScores(), "validation": LabelScores()}
         self._rng_state: Tensor | None = None
 
     @property
@@ -79,6 +54,18 @@ class TrainingPlan(L.LightningModule):
             return min(1.0, self.trainer.fit_loop.total_batch_idx / config.n_steps_kl_warmup)
         return 1.0
 
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the divergences."""
+        config = self.config
+        return config.min_kl_weight + (config.max_kl_weight - config.min_kl_weight) * self.warm_up
+
+    @property
+    def adversary_weight(self) -> float:
+        """Weight of fooling the adversary; it matters while the divergences, which also mix batches, are weak."""
+        scale = self.config.scale_adversarial_loss
+        return 1.0 - self.warm_up if scale == "auto" else scale
+
     def on_train_epoch_start(self) -> None:
         """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
         remaining = self.config.max_epochs - self.current_epoch
@@ -86,80 +73,61 @@ class TrainingPlan(L.LightningModule):
             for group in self._optimizers()[0].param_groups:
                 group["lr"] *= remaining / (remaining + 1)
 
-    def training_step(self, cells: CellBatch, batch_idx: int) -> None:
+    def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
-        config, warm_up = self.config, self.warm_up
-        kl_weight = config.max_kl_weight * warm_up
-        optimizer, *adversary_optimizer = self._optimizers()
+        config, kl_weight, adversary_weight = self.config, self.kl_weight, self.adversary_weight
+        optimizer, *optimizer_of_adversary = self._optimizers()
 
         augmentation = config.augmentation
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
-        classification = self._classification(terms.label_logits, cells.label)
-        if classification is not None:
-            loss = loss + config.classification_ratio * classification
+        loss = self._loss(terms, cells.target, kl_weight)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
             loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
-            hidden_classification = self._classification(hidden.label_logits, cells.label)
-            if hidden_classification is not None:
-                loss = loss + config.classification_ratio * hidden_classification
-        # The adversary matters while the divergences, which also mix batches, are still weak.
-        adversary_weight = 1.0 - warm_up
+            if hidden.label_logits is not None:
+                loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)
+        noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
         if self.adversary is not None and adversary_weight > 0:
-            loss = loss + adversary_weight * self.adversary.loss(terms.latent, cells.batch, fool=True)
+            origin = cells.panel if config.key_adversarial == "panel" else cells.batch
+            fooling = self.adversary.loss(terms.latent, origin, fool=True)
+            loss = loss + adversary_weight * fooling
+            noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
         self.manual_backward(loss)
         self.clip_gradients(optimizer, gradient_clip_val=config.gradient_clip, gradient_clip_algorithm="norm")
         optimizer.step()
 
-        if adversary_optimizer and adversary_weight > 0 and self.adversary is not None:
-            adversary_optimizer[0].zero_grad()
-            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), cells.batch, fool=False))
-            adversary_optimizer[0].step()
+        if self.adversary is not None and adversary_weight > 0:
+            optimizer_of_adversary[0].zero_grad()
+            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), origin, fool=False))
+            optimizer_of_adversary[0].step()
 
-        self._log_terms("train", terms, classification, cells.n_cells)
-        self.log("train_loss", loss.detach(), on_epoch=True, on_step=False, batch_size=cells.n_cells)
-        self.log("kl_weight", kl_weight, on_epoch=True, on_step=False, batch_size=cells.n_cells)
+        self._note("train", terms, cells.target, noted | {"train_loss": loss})
+        if self.trainer.is_last_batch:
+            self._log_epoch("train")
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
         terms: ElboTerms = self.module(cells)
-        classification = self._classification(terms.label_logits, cells.label)
-        self._log_terms("validation", terms, classification, cells.n_cells)
-        if terms.label_logits is not None:
-            self._validation_logits.append((terms.label_logits, cells.label))
+        self._note(
+            "validation", terms, cells.label, {"validation_loss": self._loss(terms, cells.label, self.kl_weight)}
+        )
 
     def on_validation_epoch_end(self) -> None:
-        """Score the labels, and lower the learning rate where the ELBO has stopped improving."""
-        if self._validation_logits:
-            logits = torch.cat([logits for logits, _ in self._validation_logits])
-            label = torch.cat([label for _, label in self._validation_logits])
-            self._validation_logits.clear()
-            known = label != UNLABELLED
-            if known.any():
-                self._log_label_scores(logits[known], label[known])
+        """Lower the learning rate where a metric has stopped falling."""
+        metrics = self._log_epoch("validation")
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau) and "elbo_validation" in self.trainer.callback_metrics:
-            scheduler.step(self.trainer.callback_metrics["elbo_validation"])
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(metrics[self.config.lr_scheduler_metric])
 
     def configure_optimizers(self) -> Any:
-        """Adam for the model, watched by the plateau schedule, and Adam for the adversary."""
-        config = self.config
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        adam = torch.optim.Adam(
-            trained, lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay, fused=True
-        )
-        optimizers: list[torch.optim.Optimizer] = [adam]
-        if self.adversary is not None:
-            optimizers.append(torch.optim.Adam(self.adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADVERSARY_EPS))
-        if not config.reduce_lr_on_plateau:
+        """One optimiser for the model, watched by the plateau schedule, and one for the adversary."""
+        optimizer = model_optimizer(self.module, self.config)
+        optimizers = [optimizer] if self.adversary is None else [optimizer, adversary_optimizer(self.adversary)]
+        if not self.config.reduce_lr_on_plateau:
             return optimizers
-        plateau = ReduceLROnPlateau(
-            adam, factor=config.lr_factor, patience=config.lr_patience, min_lr=config.lr_min, threshold=0.0
-        )
-        return optimizers, [plateau]
+        return optimizers, [plateau_schedule(optimizer, self.config)]
 
     # A resumed run draws the same numbers as one that was not interrupted.
 
@@ -199,37 +167,39 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def _protein_weight(self, kl_weight: float) -> float:
-        return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
+    def _loss(self, terms: ElboTerms, label: Tensor, kl_weight: float) -> Tensor:
+        """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
+        config = self.config
+        protein_weight = config.pro_recons_weight * (kl_weight if config.warm_up_proteins else 1.0)
+        loss = terms.loss(kl_weight, protein_weight).mean()
+        if terms.label_logits is None:
+            return loss
+        return loss + config.classification_ratio * classification_loss(terms.label_logits, label)
 
-    def _classification(self, logits: Tensor | None, label: Tensor) -> Tensor | None:
-        """CE(q(c | z), c*), the mean over the labelled cells; `None` where there are none."""
-        if logits is None:
-            return None
-        known = label != UNLABELLED
-        return F.cross_entropy(logits[known], label[known]) if bool(known.any()) else None
-
-    def _log_terms(self, split: str, terms: ElboTerms, classification: Tensor | None, n_cells: int) -> None:
-        reconstruction = terms.reconstruction_gene + terms.reconstruction_protein
-        values = {
-            f"elbo_{split}": terms.loss(),
-            f"reconstruction_loss_{split}": reconstruction,
-            f"reconstruction_loss_gene_{split}": terms.reconstruction_gene,
-            f"reconstruction_loss_protein_{split}": terms.reconstruction_protein,
-            f"kl_local_{split}": terms.kl_local,
-        }
-        means = {name: value.detach().mean() for name, value in values.items()}
-        if classification is not None:
-            means[f"{split}_classification_loss"] = classification.detach()
-        self.log_dict(means, on_epoch=True, on_step=False, batch_size=n_cells)
-
-    def _log_label_scores(self, logits: Tensor, label: Tensor) -> None:
-        n_labels = logits.shape[-1]
-        probabilities = logits.softmax(dim=-1)
-        self.log_dict(
+    def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
+        """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
+        gene, protein = terms.reconstruction_gene.mean(), terms.reconstruction_protein.mean()
+        self._means[split].add(
             {
-                "validation_accuracy": (logits.argmax(dim=-1) == label).float().mean(),
-                "validation_f1_score": multiclass_f1_score(logits, label, n_labels, average="macro"),
-                "validation_calibration_error": multiclass_calibration_error(probabilities, label, n_labels),
-            }
+                f"elbo_{split}": terms.loss().mean(),
+                f"reconstruction_loss_{split}": gene + protein,
+                f"reconstruction_loss_gene_{split}": gene,
+                f"reconstruction_loss_protein_{split}": protein,
+                f"kl_local_{split}": terms.kl_local.mean(),
+                f"kl_global_{split}": 0.0,  # every latent variable is a cell's own
+                **others,
+            },
+            len(label),
         )
+        if terms.label_logits is not None:
+            self._label_scores[split].add(terms.label_logits, label)
+
+    def _log_epoch(self, split: str) -> dict[str, Any]:
+        """Hand Lightning the metrics of the epoch, for the history and for callbacks."""
+        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take().items()}
+        metrics = self._means[split].take() | scores
+        if split == "train":
+            optimizer = self._optimizers()[0].optimizer
+            metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
+        self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
+        return metrics

@@ -16,7 +16,7 @@ from totalanvi.training.errors import CheckpointError
 
 __all__ = ["Registry"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Registry:
         Names of the continuous covariates.
     has_size_factor
         Whether the scale of a cell's RNA counts is a size factor that the data gives, and not its library size.
+    adapted
+        Whether surgery has adapted the model to a query. Its cells may then lack proteins, or all of them.
     """
 
     genes: tuple[str, ...]
@@ -60,6 +62,7 @@ class Registry:
     categorical_covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
     continuous_covariates: tuple[str, ...] = ()
     has_size_factor: bool = False
+    adapted: bool = False
     version: int = _VERSION
 
     @property
@@ -87,7 +90,8 @@ class Registry:
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
+        fields = dataclasses.asdict(self) | {"version": _VERSION}
+        path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -18,13 +19,29 @@ from totalanvi.training.model import TOTALVI
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TOTALANVI"]
 
+_OF_LABELS = (
+    "linear_classifier",
+    "classifier_parameters",
+    "classifier_n_layers",
+    "classifier_n_hidden",
+    "classifier_dropout_rate",
+    "label_prior",
+    "y_prior",
+    "n_enumerated_labels",
+)
+"""Options that totalVI has no use for."""
 
-class TOTALANVI(TOTALVI):
+_OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch_efficiency")
+"""What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
+
+
+class TOTALANVI(SemisupervisedTraining, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
@@ -60,6 +77,8 @@ class TOTALANVI(TOTALVI):
 
     _module_class: ClassVar[type[TotalVAE]] = TotalANVAE
     module: TotalANVAE
+    was_pretrained: bool = False
+    """Whether the model began as a trained totalVI model."""
 
     def _require_labels(self) -> None:
         if not self.registry.labels:
@@ -74,7 +93,7 @@ class TOTALANVI(TOTALVI):
         adata: Data | None = None,
         **totalanvi_kwargs: Any,
     ) -> Self:
-        """Start from a trained totalVI model, whose weights are kept and whose protein background stays as it is.
+        """Start from a trained totalVI model: with its weights, and with its protein background as it is, not trained.
 
         Parameters
         ----------
@@ -87,7 +106,8 @@ class TOTALANVI(TOTALVI):
         adata
             Data with the model's features and columns; the model's own by default.
         **totalanvi_kwargs
-            Options that totalVI does not have, ``linear_classifier`` for one; the others are the trained model's.
+            Options that totalVI does not have, ``linear_classifier`` for one. The others are the trained model's: given
+            here, they are left aside with a warning.
 
         Raises
         ------
@@ -106,20 +126,33 @@ class TOTALANVI(TOTALVI):
         # Other data may differ in where its parts are only if it says so itself.
         setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
         write_setup(data, replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category)))
-        config = totalvi_model.module.config.to_dict()
+        theirs = totalvi_model.module.config.to_dict()
+        options = {name: value for name, value in totalanvi_kwargs.items() if name in _OF_LABELS}
+        if ignored := sorted(totalanvi_kwargs.keys() - options.keys()):
+            warnings.warn(
+                f"{', '.join(ignored)}: left aside, since the trained totalVI model has chosen already.",
+                UserWarning,
+                stacklevel=2,
+            )
         model = cls(
-            data, **(config | totalanvi_kwargs), empirical_protein_background_prior=False, seed=totalvi_model.seed
+            data,
+            **{name: value for name, value in theirs.items() if name not in _OF_LABELS},
+            **options,
+            empirical_protein_background_prior=False,
+            override_missing_proteins=not totalvi_model.registry.has_missing_proteins,
+            seed=totalvi_model.seed,
         )
         for what in ("genes", "proteins", "batches", "panels"):
-            theirs, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
-            if theirs != ours:
+            known, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
+            if known != ours:
                 raise ArgumentError(
-                    f"Expected data with the totalVI model's {len(theirs)} {what} in their order, found {len(ours)} "
+                    f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
                     f"{what} that are not these; subset, reorder or rename them."
                 )
         model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
-        for parameter in (model.module.background_pro_alpha, model.module.background_pro_log_beta):
-            parameter.requires_grad = False
+        for name in _OF_SAMPLES:
+            getattr(model.module, name).requires_grad = False
+        model.was_pretrained = True
         return model
 
     def predict(

@@ -28,9 +28,9 @@ def split_cells(
     n_cells: int,
     train_size: float | None = None,
     validation_size: float | None = None,
-    shuffle: bool = True,
+    shuffle_set_split: bool = True,
     seed: int = 0,
-    external: Sequence[npt.NDArray[np.intp]] | None = None,
+    external_indexing: Sequence[npt.ArrayLike | None] | None = None,
 ) -> Split:
     """Split cells into training, validation and test parts.
 
@@ -42,20 +42,21 @@ def split_cells(
         Share that trains, 0.9 by default.
     validation_size
         Share that validates, all the rest by default; what is left over is the test part.
-    shuffle
+    shuffle_set_split
         Draw the parts at random; otherwise validation, training and test cells follow each other.
     seed
         Seed of the draw.
-    external
-        The parts themselves, in the order training, validation, test; the last two may be left out.
+    external_indexing
+        The parts themselves, positions of cells or masks, in the order training, validation, test; the last two may be
+        left out, empty, or `None`.
 
     Raises
     ------
     ArgumentError
         For shares that do not fit, and for parts that overlap or leave the data.
     """
-    if external is not None:
-        return _external(n_cells, external)
+    if external_indexing is not None:
+        return _external(n_cells, external_indexing)
     train_size = _DEFAULT_TRAIN_SIZE if train_size is None else train_size
     if not 0.0 < train_size <= 1.0:
         raise ArgumentError(f"train_size: expected a share above 0, 1 at most, found {train_size}; 0.9 is the default.")
@@ -67,7 +68,7 @@ def split_cells(
         )
     n_train = max(1, int(np.ceil(train_size * n_cells)))
     n_validation = min(n_cells - n_train, int(np.floor(validation_size * n_cells + 1e-9)))
-    order = np.random.default_rng(seed).permutation(n_cells) if shuffle else np.arange(n_cells)
+    order = np.random.default_rng(seed).permutation(n_cells) if shuffle_set_split else np.arange(n_cells)
     return Split(
         validation=np.sort(order[:n_validation]),
         train=np.sort(order[n_validation : n_validation + n_train]),
@@ -75,13 +76,13 @@ def split_cells(
     )
 
 
-def _external(n_cells: int, external: Sequence[npt.NDArray[np.intp]]) -> Split:
-    if not 1 <= len(external) <= 3:
+def _external(n_cells: int, given: Sequence[npt.ArrayLike | None]) -> Split:
+    if not 1 <= len(given) <= 3:
         raise ArgumentError(
-            f"external_indexing: expected indices of training, validation and test cells, found {len(external)} lists; "
+            f"external_indexing: expected indices of training, validation and test cells, found {len(given)} lists; "
             "leave out all but the first three."
         )
-    parts = [np.asarray(part, dtype=np.intp) for part in external] + [np.empty(0, np.intp)] * (3 - len(external))
+    parts = [_positions(part, n_cells) for part in given] + [np.empty(0, np.intp)] * (3 - len(given))
     everyone = np.concatenate(parts)
     if len(parts[0]) == 0:
         raise ArgumentError("external_indexing: expected training cells in its first list, found none; add some.")
@@ -93,3 +94,16 @@ def _external(n_cells: int, external: Sequence[npt.NDArray[np.intp]]) -> Split:
     if len(outside):
         raise ArgumentError(f"external_indexing: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return Split(*parts)
+
+
+def _positions(part: npt.ArrayLike | None, n_cells: int) -> npt.NDArray[np.intp]:
+    """Positions of cells, given as such or as a mask of all cells."""
+    given = np.asarray([] if part is None else part)
+    if given.dtype == bool and len(given) == n_cells:
+        return np.flatnonzero(given)
+    if len(given) and not np.issubdtype(given.dtype, np.integer):
+        raise ArgumentError(
+            f"external_indexing: expected positions of cells, or masks of all {n_cells}, found an array of "
+            f"{len(given)} {given.dtype}; look up the positions of the cells."
+        )
+    return given.astype(np.intp)

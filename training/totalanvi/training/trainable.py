@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
-from totalanvi.training.config import Augmentation, TrainingConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fit import fit
+from totalanvi.training.options import Options, default_protein_weight, read_run
 from totalanvi.training.registry import Registry
 from totalanvi.training.split import Split, split_cells
+from totalanvi.training.training_config import Augmentation
 
 __all__ = ["TrainableModel"]
-
-_MINI_BATCHES = 4_000
-_MOST_WARM_UP_EPOCHS = 50
 
 
 class TrainableModel(BaseModel):
     """A model that can be trained, and remembers how it was."""
 
+    _knows_labels: ClassVar[bool] = False
     history: dict[str, pd.DataFrame]
     _split: Split | None = None
     _training: dict[str, Any]
@@ -37,46 +34,57 @@ class TrainableModel(BaseModel):
     def train(
         self,
         max_epochs: int | None = None,
-        lr: float = 4e-3,
+        lr: float | None = None,
         accelerator: str = "auto",
         devices: Any = "auto",
         train_size: float | None = None,
         validation_size: float | None = None,
-        shuffle_set_split: bool = True,
-        batch_size: int = 256,
-        early_stopping: bool = True,
-        reduce_lr_on_plateau: bool = True,
-        n_steps_kl_warmup: int | None = None,
-        n_epochs_kl_warmup: int | None = None,
+        shuffle_set_split: bool | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool | None = None,
+        check_val_every_n_epoch: int | None = None,
+        reduce_lr_on_plateau: bool | None = None,
+        n_steps_kl_warmup: float | None = None,
+        n_epochs_kl_warmup: float | None = None,
         adversarial_classifier: bool | None = None,
-        plan_kwargs: dict[str, Any] | None = None,
-        external_indexing: Sequence[npt.NDArray[np.intp]] | None = None,
+        datasplitter_kwargs: Options | None = None,
+        plan_kwargs: Options | None = None,
+        external_indexing: Sequence[npt.ArrayLike | None] | None = None,
+        *,
         augmentation: Augmentation | None = None,
         seed: int | None = None,
         progress: bool = True,
         resume_folder: str | Path | None = None,
+        plan_config: Options | None = None,
+        trainer_config: Options | None = None,
         **trainer_kwargs: Any,
     ) -> None:
-        """Train the model.
+        """Train the model; a trained one goes on from where it is.
 
         Parameters
         ----------
         max_epochs
             Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400.
         lr
-            Learning rate.
+            Learning rate, 0.004 by default.
         accelerator, devices
             As Lightning takes them.
         train_size, validation_size, shuffle_set_split, external_indexing
             Which cells train and which validate; see `totalanvi.training.split`.
         batch_size
-            Cells in a mini-batch.
+            Cells in a mini-batch, 256 by default.
         early_stopping, reduce_lr_on_plateau
-            What to do when the validation ELBO stops improving.
+            Whether to stop, and to lower the learning rate, when the validation ELBO stops improving; both by default.
+        check_val_every_n_epoch
+            Epochs from one validation to the next, 1 by default.
         n_steps_kl_warmup, n_epochs_kl_warmup
-            Length of the warm-up of the divergences; by default half of the epochs, 50 at most.
+            Length of the warm-up of the divergences, in mini-batches or epochs; by default half of the epochs, 50 at
+            most; none with 0. Epochs win where both are given.
         adversarial_classifier
-            Train batches to mix; by default where panels lack proteins.
+            Train batches to mix; by default where panels lack proteins and there are several batches.
+        datasplitter_kwargs
+            Further options of how cells are served: ``drop_last`` leaves out a last mini-batch that is not full,
+            ``num_workers`` is the number of processes that make mini-batches ahead of time.
         plan_kwargs
             Further options of `totalanvi.training.TrainingConfig`. ``pro_recons_weight`` is by default half the square
             root of genes per protein, 1 at least: so that a few proteins are heard beside thousands of genes.
@@ -89,8 +97,11 @@ class TrainableModel(BaseModel):
             Show a line that counts epochs.
         resume_folder
             Keep the state of the run here after each epoch, and continue from it when it is there.
+        plan_config, trainer_config
+            Like ``plan_kwargs`` and ``trainer_kwargs``, which win.
         **trainer_kwargs
-            Further options of Lightning's ``Trainer``.
+            Options of `totalanvi.training.TrainingConfig` that scvi-tools takes here, ``early_stopping_patience`` for
+            one, and those of Lightning's ``Trainer``, ``callbacks`` and ``logger`` for two.
 
         Raises
         ------
@@ -98,44 +109,60 @@ class TrainableModel(BaseModel):
             For options that are unknown or out of range.
         CheckpointError
             When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options.
+
+        Notes
+        -----
+        An option may be given in several places: an argument by name wins over the dictionaries, ``..._kwargs`` over
+        ``..._config``, and `None` leaves it to the next place.
+
+        Examples
+        --------
+        >>> model.train(max_epochs=50, plan_kwargs={"weight_decay": 0.0})  # doctest: +SKIP
+        >>> model.history["elbo_validation"].tail()  # doctest: +SKIP
         """
-        cells = self._reference_cells()
-        seed = self.seed if seed is None else seed
-        max_epochs = _default_epochs(len(cells), batch_size) if max_epochs is None else max_epochs
-        in_steps = n_steps_kl_warmup is not None or (plan_kwargs or {}).get("n_steps_kl_warmup") is not None
-        if n_epochs_kl_warmup is None and not in_steps:
-            n_epochs_kl_warmup = min(_MOST_WARM_UP_EPOCHS, max_epochs // 2)
-        options = {
-            "max_epochs": max_epochs,
-            "batch_size": batch_size,
-            "lr": lr,
-            "early_stopping": early_stopping,
-            "reduce_lr_on_plateau": reduce_lr_on_plateau,
-            "n_steps_kl_warmup": n_steps_kl_warmup,
-            "n_epochs_kl_warmup": n_epochs_kl_warmup,
-            "adversarial_classifier": (
-                self.registry.has_missing_proteins if adversarial_classifier is None else adversarial_classifier
-            ),
-            "pro_recons_weight": _default_protein_weight(len(self.registry.genes), len(self.registry.proteins)),
-            "seed": seed,
-            **({} if augmentation is None else {"augmentation": augmentation}),
-        }
-        config = _training_config(options | (plan_kwargs or {}))
-        split = split_cells(len(cells), train_size, validation_size, shuffle_set_split, seed, external_indexing)
-        self.history, n_epochs = fit(
-            self.module,
-            cells,
-            split,
-            config,
-            accelerator=accelerator,
-            devices=devices,
-            progress=progress,
-            resume_folder=None if resume_folder is None else Path(resume_folder),
-            **trainer_kwargs,
+        self._train(
+            {
+                "max_epochs": max_epochs,
+                "lr": lr,
+                "accelerator": accelerator,
+                "devices": devices,
+                "train_size": train_size,
+                "validation_size": validation_size,
+                "shuffle_set_split": shuffle_set_split,
+                "batch_size": batch_size,
+                "early_stopping": early_stopping,
+                "check_val_every_n_epoch": check_val_every_n_epoch,
+                "reduce_lr_on_plateau": reduce_lr_on_plateau,
+                "n_steps_kl_warmup": n_steps_kl_warmup,
+                "n_epochs_kl_warmup": n_epochs_kl_warmup,
+                "adversarial_classifier": adversarial_classifier,
+                "external_indexing": external_indexing,
+                "augmentation": augmentation,
+                "seed": seed,
+                "progress": progress,
+                "resume_folder": resume_folder,
+            },
+            (datasplitter_kwargs, plan_kwargs, trainer_kwargs),
+            (plan_config, trainer_config),
         )
+
+    def _train(
+        self, arguments: Mapping[str, Any], options: tuple[Options | None, ...], configs: tuple[Options | None, ...]
+    ) -> None:
+        """Train with what was given, see `totalanvi.training.options.read_run`."""
+        cells, dims = self._reference_cells(), self.registry.dimensions
+        defaults = {
+            "adversarial_classifier": self.registry.has_missing_proteins and dims.n_batches > 1,
+            "pro_recons_weight": default_protein_weight(dims.n_genes, dims.n_proteins),
+            "seed": self.seed,
+        }
+        run = read_run(arguments, options, configs, defaults, len(cells), self._knows_labels)
+        split = split_cells(len(cells), seed=run.config.seed, **run.split)
+        history, n_epochs = fit(self.module, cells, split, run.config, **run.trainer)
+        self.history = _joined(getattr(self, "history", {}), history)
         self._split = split
         self._training = {
-            "options": config.to_dict(),
+            "options": run.config.to_dict(),
             "n_epochs": n_epochs,
             "n_cells": len(cells),
             "n_train": len(split.train),
@@ -168,26 +195,11 @@ class TrainableModel(BaseModel):
         return self._split
 
 
-def _training_config(options: dict[str, Any]) -> TrainingConfig:
-    known = {field.name for field in fields(TrainingConfig)}
-    if unknown := options.keys() - known:
-        raise ArgumentError(
-            f"Expected training options out of {', '.join(sorted(known))}, found {', '.join(sorted(unknown))}; "
-            "leave these out."
-        )
-    # NumPy's numbers have no place in Lightning's arguments, nor in the checkpoint's JSON.
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    return replace(TrainingConfig(), **plain)
-
-
-def _default_epochs(n_cells: int, batch_size: int) -> int:
-    """Enough passes for 4,000 mini-batches: what small references lack in cells they make up for in passes."""
-    return max(20, min(400, round(_MINI_BATCHES * max(1, batch_size) / n_cells)))
-
-
-def _default_protein_weight(n_genes: int, n_proteins: int) -> float:
-    """How much more a protein's likelihood weighs than a gene's."""
-    return max(1.0, 0.5 * math.sqrt(n_genes / n_proteins))
+def _joined(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """History of two runs, the epochs of the second counted on from those of the first."""
+    n_epochs = max((int(frame.index[-1]) + 1 for frame in before.values() if len(frame)), default=0)
+    moved = {name: frame.set_axis(frame.index + n_epochs, axis="index") for name, frame in after.items()}
+    return {name: pd.concat([frames[name] for frames in (before, moved) if name in frames]) for name in before | moved}
 
 
 def _digest(registry: Registry, cells: Cells) -> str:

@@ -18,6 +18,9 @@ totalVI. Nature Methods 18 (2021).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -94,6 +97,8 @@ class TotalVAE(FamiliarNames):
             self.register_buffer("library_log_means", means.contiguous())
             self.register_buffer("library_log_vars", variances.contiguous())
 
+    trained_parts: Mapping[str, Tensor] = MappingProxyType({})
+    """By name of a parameter of which a part is trained: which entries, a bool tensor of its shape (see `surgery`)."""
     library_log_means: Tensor
     """Prior mean of log ℓ, (1, batches), where the library is inferred."""
     library_log_vars: Tensor

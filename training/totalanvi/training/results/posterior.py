@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 
 from totalanvi.training.covariates import Covariates
-from totalanvi.training.data import CellBatch, Cells, cell_loader
+from totalanvi.training.data import CellBatch, Cells
 from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.loaders import cell_loader
 from totalanvi.training.losses import Normal
 from totalanvi.training.vae import TotalVAE
 

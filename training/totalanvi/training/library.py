@@ -1,0 +1,28 @@
+"""The library size of a reference's cells: where the prior of an inferred one comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from totalanvi.training.data import Cells
+
+__all__ = ["library_moments"]
+
+_LEAST_VARIANCE = 1e-4
+
+
+def library_moments(cells: Cells, n_batches: int) -> Tensor:
+    """Mean and variance of the log library of each batch, (batches, 2); 0 and 1 for a batch without cells.
+
+    References
+    ----------
+    Lopez et al., Nature Methods 15 (2018), Methods: the log-normal prior of a batch's library sizes.
+    """
+    log_library = np.log(np.maximum(np.asarray(cells.rna.sum(axis=1)).ravel(), 1.0))
+    rows = [log_library[cells.batch == code] for code in range(n_batches)]
+    return torch.tensor(
+        [[row.mean(), max(row.var(), _LEAST_VARIANCE)] if len(row) else [0.0, 1.0] for row in rows],
+        dtype=torch.float32,
+    )

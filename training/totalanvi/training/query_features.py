@@ -1,0 +1,125 @@
+"""A query's features brought into the reference's: its order, zeros for what the query lacks, nothing else.
+
+This is `prepare_query_anndata` and `prepare_query_mudata`. A gene that is padded with zeros was not measured, yet
+counts as seen and silent from then on; so a query that lacks many is worth a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+
+from totalanvi.training.errors import RegistrationError
+
+__all__ = ["with_features", "with_features_of_modalities"]
+
+_SHARE_THAT_NEEDS_NO_WARNING = 0.8
+
+
+def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnData:
+    """Bring an AnnData into an order of features.
+
+    Parameters
+    ----------
+    adata
+        Cells by any features.
+    names
+        Features wanted, in order.
+    what
+        What a feature is, for messages.
+
+    Returns
+    -------
+    AnnData
+        A new object, (cells, names): ``X`` and all layers padded with zeros; ``obs``, ``obsm``, ``obsp`` and ``uns`` as
+        they are.
+
+    Raises
+    ------
+    RegistrationError
+        When not one feature is there, or names are repeated.
+    """
+    if not adata.var_names.is_unique:
+        raise RegistrationError(
+            f"Expected unique {what} names, found repeated ones; make them unique, for example with "
+            "var_names_make_unique()."
+        )
+    source = adata.var_names.get_indexer(names)
+    found = int((source >= 0).sum())
+    if found == 0:
+        raise RegistrationError(
+            f"Expected {what}s of the reference ({', '.join(map(str, names[:3]))}, …), found none of them among the "
+            f"query's {adata.n_vars} ({', '.join(map(str, adata.var_names[:3]))}, …); give both the same kind of names."
+        )
+    if found < _SHARE_THAT_NEEDS_NO_WARNING * len(names):
+        warnings.warn(
+            f"The query has {found} of the reference's {len(names)} {what}s; the others are padded with zeros, which "
+            "costs accuracy. A model trained on the shared ones may do better.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return AnnData(
+        X=None if adata.X is None else _columns(adata.X, source),
+        layers={name: _columns(layer, source) for name, layer in adata.layers.items()},
+        obs=adata.obs.copy(),
+        var=adata.var.reindex(names),
+        obsm={name: value.copy() for name, value in adata.obsm.items()},
+        obsp={name: value.copy() for name, value in adata.obsp.items()},
+        uns=dict(adata.uns),
+    )
+
+
+def with_features_of_modalities(mdata: MuData, names: Mapping[str, pd.Index]) -> MuData:
+    """Bring the modalities of a MuData into orders of features.
+
+    Parameters
+    ----------
+    mdata
+        The query.
+    names
+        Features wanted, by modality. Modalities that the query lacks, and others that it has, are left out.
+
+    Returns
+    -------
+    MuData
+        A new object with the ``obs`` and ``uns`` of ``mdata``.
+
+    Raises
+    ------
+    RegistrationError
+        When no modality is there; otherwise as `with_features`.
+    """
+    modalities = {
+        modality: with_features(mdata.mod[modality], index, f"{modality} feature")
+        for modality, index in names.items()
+        if modality in mdata.mod
+    }
+    if not modalities:
+        raise RegistrationError(
+            f"Expected a modality out of {', '.join(names)}, as the reference has them, found {', '.join(mdata.mod)}; "
+            "rename the query's modalities."
+        )
+    prepared = MuData(modalities)
+    # Cells of modalities that were left out are left out, too.
+    prepared.obs = mdata.obs.loc[prepared.obs_names].copy()
+    prepared.uns.update(mdata.uns)
+    return prepared
+
+
+def _columns(matrix: Any, source: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
+    """Columns of a matrix by position, zeros where it is −1; a sparse matrix stays one, and values keep their type."""
+    there = np.flatnonzero(source >= 0)
+    if sp.issparse(matrix):
+        shape = (matrix.shape[1], len(source))
+        selector = sp.csr_matrix((np.ones(len(there), matrix.dtype), (source[there], there)), shape=shape)
+        return sp.csr_matrix(sp.csr_matrix(matrix) @ selector)
+    padded = np.zeros((matrix.shape[0], len(source)), matrix.dtype)
+    padded[:, there] = np.asarray(matrix)[:, source[there]]
+    return padded
