@@ -6,6 +6,8 @@ there                                          here
 first layer of an encoder: [RNA, proteins, …]  RNA has a map of its own; then [proteins, whether measured, …],
                                                where the middle has weight 0
 covariates with one category are left out      one-hot like the others, with a column of zeros
+an encoder always knows the batch              what batches have in common is part of the shift: a query's batch is
+                                               unknown, which is no batch at all, and now stands for the average one
 ``sigmoid_decoder``                            one trunk for extra zeros of genes, and one for protein background
 layer norm without scale and shift             scale 1 and shift 0
 no efficiency of batches (before 1.3)          its logarithm is 0
@@ -113,11 +115,23 @@ def _labelled(theirs: Mapping[str, Tensor], dims: Dimensions, config: ModelConfi
 def _encoder_stack(theirs: Mapping[str, Tensor], name: str, dims: Dimensions, config: ModelConfig) -> Weights:
     """Layers of an encoder, the first of which is taken apart."""
     trunk = _stack(theirs, name, _injected(dims) if config.encode_covariates else (), config.norm_encoder)
+    if config.encode_covariates:
+        _centre_batches(trunk, dims)
     first = trunk["linears.0.weight"]
     n_others = first.shape[1] - dims.n_genes - dims.n_proteins
     rna, proteins, others = first.split([dims.n_genes, dims.n_proteins, n_others], dim=1)
     trunk["linears.0.weight"] = torch.cat((proteins, torch.zeros_like(proteins), others), dim=1)
     return {"rna_in.weight": rna} | _under("trunk", trunk)
+
+
+def _centre_batches(trunk: Weights, dims: Dimensions) -> None:
+    """Move the mean of the batches' columns into the shift; for a cell whose batch is known, nothing changes."""
+    for name in [name for name in trunk if name.startswith("linears.") and name.endswith(".weight")]:
+        batches = trunk[name][:, -sum(_injected(dims)) :][:, : dims.n_batches]
+        mean = batches.mean(dim=1)
+        batches -= mean[:, None]
+        bias = name.replace("weight", "bias")
+        trunk[bias] = trunk[bias] + mean
 
 
 def _trunk(theirs: Mapping[str, Tensor], name: str, our_name: str, dims: Dimensions, config: ModelConfig) -> Weights:
