@@ -15,8 +15,9 @@ from torch import Tensor
 from totalanvi.export.errors import SourceError
 from totalanvi.training import TOTALANVI
 from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.checkpoint import ReferenceSample, read_checkpoint
+from totalanvi.training.checkpoint import read_checkpoint
 from totalanvi.training.data import Cells
+from totalanvi.training.reference_sample import ReferenceSample
 from totalanvi.training.registry import Registry
 
 __all__ = ["Source", "read_source"]
@@ -95,7 +96,7 @@ def read_source(checkpoint: Path) -> Source:
             "what was saved right after training."
         )
     source = Source(
-        module=TOTALANVI.load(checkpoint).module.eval(),
+        module=TOTALANVI.load(checkpoint, adata=False, accelerator="cpu").module,
         registry=record.registry,
         sample=record.sample,
         training=record.training,

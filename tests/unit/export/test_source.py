@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import mudata as md
@@ -33,8 +32,7 @@ def test_a_model_that_was_not_trained_is_refused(reference_mdata: md.MuData, tmp
 
 
 def test_a_checkpoint_without_cells_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    shutil.copytree(checkpoint, tmp_path / "checkpoint")
-    (tmp_path / "checkpoint" / "cells.safetensors").unlink()
+    write_checkpoint(tmp_path / "checkpoint", dataclasses.replace(read_checkpoint(checkpoint), sample=None))
     with pytest.raises(ExportError, match="expected two cells or more of the reference in the checkpoint, found 0"):
         export_bundle(tmp_path / "checkpoint", tmp_path / "bundle")
 

@@ -1,7 +1,9 @@
-"""Checkpoints: what is written is what is read, nothing of it is a pickle, and nothing else is ever deleted."""
+"""Checkpoints: what is written is what is read, nothing of it is a pickle, and what was altered is refused."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests.support.reference_cells import draw_cells
+from tests.support.reference_cells import FAST, draw_adata
 
 from totalanvi.training import TOTALANVI, TOTALVI
-from totalanvi.training.checkpoint import read_checkpoint, sample_reference
-from totalanvi.training.data import Cells
-from totalanvi.training.errors import CheckpointError
+from totalanvi.training.checkpoint import read_checkpoint, write_checkpoint
+from totalanvi.training.errors import ArgumentError, CheckpointError
 
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
 
@@ -79,7 +80,7 @@ def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
 def test_it_says_how_it_was_made(saved: Path, reference_mdata: md.MuData) -> None:
     config = json.loads((saved / "config.json").read_text())
     assert config["format"] == "totalanvi checkpoint"
-    assert config["version"] == 1
+    assert config["version"] == 2
     assert config["class"] == "TOTALANVI"
     assert config["versions"]["torch"] == torch.__version__
     training = config["training"]
@@ -118,6 +119,71 @@ def test_a_loaded_model_saves_what_it_loaded(saved: Path, tmp_path: Path) -> Non
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_the_split_survives(reference_mdata: md.MuData, tmp_path: Path, part: str) -> None:
+    model = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
+    model.train(max_epochs=1, train_size=0.5, validation_size=0.3, **FAST)
+    model.save(tmp_path / "checkpoint")
+    loaded, expected = (getattr(m, f"{part}_indices") for m in (TOTALVI.load(tmp_path / "checkpoint"), model))
+    assert len(expected) > 0
+    assert np.array_equal(loaded, expected)
+    assert loaded.dtype == expected.dtype
+
+
+def test_other_data_does_not_change_the_cells_that_travel(
+    saved: Path, reference_mdata: md.MuData, tmp_path: Path
+) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference_mdata[:30].copy())
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / "cells.safetensors").read_bytes() == (saved / "cells.safetensors").read_bytes()
+
+
+def test_cells_that_trained_anew_travel(saved: Path, reference_mdata: md.MuData, tmp_path: Path) -> None:
+    loaded = TOTALANVI.load(saved, adata=reference_mdata)
+    loaded.train(max_epochs=1, train_size=0.5, **FAST)
+    loaded.save(tmp_path / "again")
+    sample = read_checkpoint(tmp_path / "again").sample
+    assert len(sample.landmarks) == len(loaded.train_indices) == 200
+
+
+def test_what_is_frozen_stays_frozen(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    model = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
+    frozen = ["background_pro_alpha", "background_pro_log_beta"]
+    for name in frozen:
+        model.module.get_parameter(name).requires_grad_(False)
+    model.save(tmp_path / "checkpoint")
+    loaded = TOTALVI.load(tmp_path / "checkpoint")
+    assert [name for name, weight in loaded.module.named_parameters() if not weight.requires_grad] == frozen
+
+
+def test_what_is_frozen_in_part_stays_so(trained: TOTALANVI, saved: Path, tmp_path: Path) -> None:
+    record = read_checkpoint(saved)
+    assert record.trained_parts == {}
+    part = torch.zeros_like(record.weights["px_r"], dtype=torch.bool)
+    part[::3] = True
+    write_checkpoint(tmp_path / "checkpoint", dataclasses.replace(record, trained_parts={"px_r": part}))
+    again = read_checkpoint(tmp_path / "checkpoint")
+    assert again.trained_parts.keys() == {"px_r"}
+    assert torch.equal(again.trained_parts["px_r"], part)
+    assert again.weights.keys() == record.weights.keys()
+    TOTALANVI.load(tmp_path / "checkpoint").save(tmp_path / "again")
+    assert torch.equal(read_checkpoint(tmp_path / "again").trained_parts["px_r"], part)
+
+
+def test_a_checkpoint_of_version_1(tmp_path: Path) -> None:
+    """The fixture was written by totalanvi 0.1.0, with the latent means of its cells."""
+    data = Path(__file__).parents[2] / "data"
+    loaded = TOTALANVI.load(data / "checkpoint_version_1", adata=draw_adata())
+    expected = json.loads((data / "checkpoint_version_1_latent.json").read_text())
+    np.testing.assert_allclose(loaded.get_latent_representation(), expected, atol=1e-5)
+    assert loaded.is_trained
+    assert len(read_checkpoint(data / "checkpoint_version_1").sample.landmarks) == 16
+    with pytest.raises(ArgumentError, match="keeps no split"):
+        _ = loaded.validation_indices
+    loaded.save(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["version"] == 2
+
+
 def test_a_model_that_was_not_trained(reference_mdata: md.MuData, tmp_path: Path) -> None:
     TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False).save(tmp_path / "fresh")
     loaded = TOTALVI.load(tmp_path / "fresh")
@@ -140,109 +206,6 @@ def test_numbers_of_numpy_have_a_place(reference_mdata: md.MuData, tmp_path: Pat
     assert read_checkpoint(tmp_path / "checkpoint").training["options"]["seed"] == 4
 
 
-# Landmarks
-
-
-def many_cells(sizes: list[int]) -> Cells:
-    cells = draw_cells(n_cells=sum(sizes))
-    return Cells(**{**cells.__dict__, "label": np.repeat(np.arange(len(sizes)) - 1, sizes)})
-
-
-def test_rare_labels_are_among_the_landmarks() -> None:
-    cells = many_cells([2_000, 4_000, 30])
-    train, held_out = np.arange(6_030), np.arange(5)
-    sample = sample_reference(cells, train, held_out)
-    sizes = np.bincount(sample.landmarks.label + 1)
-    assert sizes.sum() <= 2_000
-    assert sizes[2] == 30
-    assert sizes[0] / sizes[1] == pytest.approx(0.5**0.5, rel=0.01)
-    again = sample_reference(cells, train, held_out)
-    assert np.array_equal(again.landmarks.protein, sample.landmarks.protein)
-
-
-def test_few_cells_are_all_kept_and_many_held_out_are_not() -> None:
-    cells = many_cells([10, 4_200])
-    sample = sample_reference(cells, np.arange(10), np.arange(10, 4_210))
-    assert len(sample.landmarks) == 10
-    assert len(sample.held_out) == 4_000
-
-
-# Overwriting
-
-
-def test_nothing_is_overwritten_unasked(trained: TOTALANVI, copied: Path) -> None:
-    before = (copied / "config.json").read_bytes()
-    with pytest.raises(
-        CheckpointError, match=r"does not exist yet, found .*; choose another, or overwrite it \(--overwrite\)"
-    ):
-        trained.save(copied)
-    assert (copied / "config.json").read_bytes() == before
-
-
-def test_a_checkpoint_may_be_replaced(trained_totalvi: TOTALVI, copied: Path) -> None:
-    trained_totalvi.save(copied, overwrite=True)
-    assert read_checkpoint(copied).kind == "TOTALVI"
-    assert sorted(file.name for file in copied.iterdir()) == FILES
-    assert [file.name for file in copied.parent.iterdir()] == ["copy"]
-
-
-def test_an_empty_folder_may_be_used(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    trained_totalvi.save(tmp_path / "empty", overwrite=True)
-    assert read_checkpoint(tmp_path / "empty").kind == "TOTALVI"
-
-
-def test_folders_above_are_made(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
-    trained_totalvi.save(tmp_path / "a" / "b")
-    assert read_checkpoint(tmp_path / "a" / "b").kind == "TOTALVI"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            {"thesis.docx": "years"},
-            r"expected a checkpoint to replace, found something else \(it holds thesis\.docx\), which would be lost",
-        ),
-        (
-            {"config.json": '{"hidden_size": 768}'},
-            "expected a checkpoint to replace, found something else, which would be lost",
-        ),
-        ({"config.json": "[]"}, "expected a checkpoint to replace, found something else, which would be lost"),
-        ({"config.json": '{"format": "totalanvi checkpoint"}', "notes.txt": "mine"}, r"it holds notes\.txt"),
-    ],
-)
-def test_a_foreign_folder_is_never_deleted(
-    trained_totalvi: TOTALVI, tmp_path: Path, content: dict[str, str], message: str
-) -> None:
-    folder = tmp_path / "foreign"
-    folder.mkdir()
-    for name, text in content.items():
-        (folder / name).write_text(text)
-    with pytest.raises(CheckpointError, match=message):
-        trained_totalvi.save(folder, overwrite=True)
-    assert {file.name: file.read_text() for file in folder.iterdir()} == content
-
-
-def test_a_file_is_no_folder(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"a checkpoint to replace, found something else \(it is a file\)"):
-        trained_totalvi.save(tmp_path / "file", overwrite=True)
-    with pytest.raises(
-        CheckpointError, match=r"Expected a folder in which to make .*, which is a file; choose another"
-    ):
-        trained_totalvi.save(tmp_path / "file" / "checkpoint")
-    assert (tmp_path / "file").read_text() == "mine"
-
-
-def test_what_fails_leaves_nothing_behind(reference_mdata: md.MuData, tmp_path: Path) -> None:
-    model = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
-    model._training = {"options": object()}
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        model.save(tmp_path / "checkpoint")
-    assert not list(tmp_path.iterdir())
-
-
 # Reading what is not whole
 
 
@@ -250,19 +213,37 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def sign(folder: Path) -> None:
+    """Let the config vouch for the files as they are."""
+    config = json.loads((folder / "config.json").read_text())
+    config["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in config["files"]}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file(copied: Path, name: str) -> None:
     cut(copied / name)
+    if name != "config.json":
+        with pytest.raises(CheckpointError, match=rf"{name}: expected the file that was saved, found .*; restore it"):
+            TOTALANVI.load(copied)
+        sign(copied)
     with pytest.raises(CheckpointError, match=r"Expected .*read.*; train again, or restore the f"):
         TOTALANVI.load(copied)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "registry.json"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file(copied: Path, name: str) -> None:
     (copied / name).unlink()
-    with pytest.raises(
-        CheckpointError, match=name.replace(".", r"\.") if name != "model.safetensors" else "No such file"
-    ):
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        TOTALANVI.load(copied)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "config.json"])
+def test_an_altered_byte_is_noticed(copied: Path, name: str) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[-20] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name}: expected the file that was saved, found one that was altered"):
         TOTALANVI.load(copied)
 
 
@@ -270,6 +251,8 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
+    if file.name != "config.json":
+        sign(file.parent)
 
 
 @pytest.mark.parametrize(
@@ -277,8 +260,8 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
     [
         (
             "config.json",
-            lambda c: c.update(version=2),
-            r"Expected a checkpoint of version 1 or older, found that .* has 2; upgrade",
+            lambda c: c.update(version=3),
+            r"Expected a checkpoint of version 2 or older, found that .* has 3; upgrade",
         ),
         (
             "registry.json",
@@ -290,6 +273,14 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
         ("config.json", lambda c: c.update(version="1"), r"cannot be read \(TypeError"),
         ("config.json", lambda c: c.pop("training"), r"cannot be read \(KeyError: 'training'\)"),
         ("config.json", lambda c: c.update(model=[], history=3), r"model, history of another type in config\.json"),
+        ("config.json", lambda c: c.update(history={"elbo": 3}), r"cannot be read \(TypeError"),
+        ("config.json", lambda c: c.pop("files"), r"cannot be read \(KeyError: 'files'\)"),
+        (
+            "config.json",
+            lambda c: c["files"].pop("model.safetensors"),
+            r"cannot be read \(KeyError: 'model\.safetensors'",
+        ),
+        ("config.json", lambda c: c.update(frozen=["decoder.x"]), r"whose files belong together, .*decoder\.x"),
         (
             "config.json",
             lambda c: c["model"].update(n_latent=9),
@@ -318,6 +309,7 @@ def test_cells_without_an_array(copied: Path) -> None:
     arrays = load_file(copied / "cells.safetensors")
     del arrays["held_out.label"]
     save_file(arrays, copied / "cells.safetensors")
+    sign(copied)
     with pytest.raises(CheckpointError, match=r"KeyError: 'held_out\.label'"):
         read_checkpoint(copied)
 

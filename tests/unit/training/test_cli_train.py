@@ -297,12 +297,12 @@ def test_options_that_make_no_sense(
     assert message in refused(run, tmp_path, h5ad, "--labels", "kind", *options)
 
 
-def test_a_folder_that_is_no_checkpoint_is_left_alone(run: Run, tmp_path: Path, h5ad: Path) -> None:
+def test_a_file_of_another_program_is_left_alone(run: Run, tmp_path: Path, h5ad: Path) -> None:
     (tmp_path / "checkpoint").mkdir()
-    (tmp_path / "checkpoint" / "thesis.docx").write_text("years")
+    (tmp_path / "checkpoint" / "config.json").write_text('{"hidden_size": 768}')
     said = refused(run, tmp_path, h5ad, "--labels", "kind", "--overwrite")
-    assert "expected a checkpoint to replace, found something else (it holds thesis.docx), which would be lost" in said
-    assert (tmp_path / "checkpoint" / "thesis.docx").read_text() == "years"
+    assert "expected files of a checkpoint to replace, found config.json of something else" in said
+    assert (tmp_path / "checkpoint" / "config.json").read_text() == '{"hidden_size": 768}'
 
 
 def test_labels_are_asked_for(run: Run, tmp_path: Path, h5ad: Path) -> None:

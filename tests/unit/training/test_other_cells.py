@@ -59,7 +59,10 @@ def test_other_cells_keep_to_the_panels_of_the_reference() -> None:
         (lambda a: a[:, :4].copy(), r"Expected the model's 6 genes, found 2 missing \(GENE4, GENE5\); add them"),
         (lambda a: with_columns(a, ["CD3", "CD4", "x"]), r"3 proteins, found 1 missing \(CD8\)"),
         (lambda a: with_obs(a, donor="three"), r"batch values that the model knows \(one, two\), found three in"),
-        (lambda a: without_obs(a, "donor"), r"Expected obs\['donor'\], found the keys kind; name one of them as the batch, or"),
+        (
+            lambda a: without_obs(a, "donor"),
+            r"Expected obs\['donor'\], found the keys kind; name one of them as the batch, or",
+        ),
         (lambda a: with_names(a, var="GENE0"), "Expected unique gene names, found repeated ones"),
         (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), "Expected unique protein names, found repeated ones"),
         (lambda a: with_names(a, obs="cell0"), "Expected unique cell names, found repeated ones"),

@@ -3,28 +3,24 @@
 ::
 
     checkpoint/
-      model.safetensors     weights
-      config.json           class, architecture, training options, history, versions
+      config.json           class, architecture, training options, history, versions; digests of the other files
+      model.safetensors     weights, and which part of them may train
       registry.json         genes, proteins, labels, batches, panels, who measured what
-      cells.safetensors     a sample of the reference: landmarks, and held-out cells for calibration
+      cells.safetensors     a sample of the reference: landmarks, and held-out cells; which cells trained
+      adata.h5ad            the reference itself, if it was asked for (mdata.h5mu)
 
-The sample is there because the export stage calibrates what it exports: it needs cells that training did not see, and a
-few that it did, through the very engine that will serve. No file is a pickle.
+All names may begin with a prefix. No file is a pickle.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as array_bytes
@@ -32,30 +28,37 @@ from safetensors.torch import load_file
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from totalanvi.training.data import Cells
+from totalanvi.training.checkpoint_config import (
+    VERSION,
+    checked_config,
+    digests,
+    readable_history,
+    verified_files,
+    written_history,
+)
+from totalanvi.training.checkpoint_folder import (
+    CELLS,
+    CONFIG,
+    FORMAT,
+    MODEL,
+    REGISTRY,
+    prepared_folder,
+    require_prefix,
+    require_writable,
+    saved_data_file,
+)
 from totalanvi.training.errors import CheckpointError
+from totalanvi.training.reference_sample import ReferenceSample
 from totalanvi.training.registry import Registry
+from totalanvi.training.saved_data import DataBeside
+from totalanvi.training.split import Split
 
-__all__ = ["Checkpoint", "ReferenceSample", "read_checkpoint", "sample_reference", "write_checkpoint"]
+__all__ = ["Checkpoint", "package_versions", "read_checkpoint", "write_checkpoint"]
 
-_FORMAT = "totalanvi checkpoint"
-_VERSION = 1
-_MODEL, _CONFIG, _REGISTRY, _CELLS = "model.safetensors", "config.json", "registry.json", "cells.safetensors"
-_FILES = {_MODEL, _CONFIG, _REGISTRY, _CELLS}
-_SECTIONS = {"class": str, "model": dict, "training": dict, "history": dict, "versions": dict}
-_MOST_LANDMARKS = 2_000
-_MOST_HELD_OUT = 4_000
+_TRAINED_PART, _SPLIT = "trained_part.", "split."
 _PACKAGES = ("totalanvi", "torch", "lightning", "anndata", "mudata", "numpy", "scipy")
 
-
-@dataclass(frozen=True)
-class ReferenceSample:
-    """Cells of the reference that travel with the checkpoint."""
-
-    landmarks: Cells
-    """Training cells that stand for the reference in its map, rare labels included."""
-    held_out: Cells
-    """Validation cells; empty when training held none out."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,123 +76,102 @@ class Checkpoint:
     history: dict[str, dict[str, float]]
     versions: dict[str, str]
     sample: ReferenceSample | None
+    split: Split | None = None
+    """Which cells of the reference trained, which validated; `None` when it was not trained."""
+    frozen: tuple[str, ...] = ()
+    """Names of parameters that do not train."""
+    trained_parts: dict[str, Tensor] = field(default_factory=dict)
+    """Of parameters of which a part alone trains: which part, bool, of the parameter's shape."""
 
 
-def write_checkpoint(folder: Path, checkpoint: Checkpoint, overwrite: bool = False) -> None:
-    """Write a checkpoint beside its final name, then rename: a folder of that name is always whole.
+def write_checkpoint(
+    folder: Path,
+    checkpoint: Checkpoint,
+    overwrite: bool = False,
+    prefix: str | None = None,
+    beside: DataBeside | None = None,
+) -> None:
+    """Write a checkpoint beside its final name, then rename: what has its name is always whole.
+
+    Parameters
+    ----------
+    folder
+        The folder to write to. Of an existing one, only the files of a checkpoint with the same prefix are replaced;
+        data that was saved beside stays when none is given.
+    checkpoint
+        What to write.
+    overwrite
+        Whether the folder may exist.
+    prefix
+        What file names begin with.
+    beside
+        Data to write with it.
 
     Raises
     ------
     CheckpointError
-        When ``folder`` exists and ``overwrite`` is false, or is something else than a checkpoint.
+        When ``folder`` exists and ``overwrite`` is false, or when something else would be lost.
     """
-    require_writable(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
-        temporary = Path(name) / "checkpoint"
-        temporary.mkdir()
+    prefix = require_prefix(prefix)
+    require_writable(folder, overwrite, prefix, () if beside is None else (beside.name,))
+    kept = saved_data_file(folder, prefix)
+    data = beside.name if beside is not None else None if kept is None else kept.name.removeprefix(prefix)
+    with prepared_folder(folder, prefix) as made:
+
+        def file(name: str) -> Path:
+            return made / f"{prefix}{name}"
+
         # Not safetensors' save_file, which makes files that nobody but their owner can read, whatever the umask says.
-        weights = {key: value.detach().cpu().contiguous() for key, value in checkpoint.weights.items()}
-        (temporary / _MODEL).write_bytes(tensor_bytes(weights))
-        checkpoint.registry.write(temporary / _REGISTRY)
+        file(MODEL).write_bytes(tensor_bytes(_tensors(checkpoint)))
+        checkpoint.registry.write(file(REGISTRY))
+        arrays = {} if checkpoint.sample is None else checkpoint.sample.to_arrays()
+        if checkpoint.split is not None:
+            arrays |= {f"{_SPLIT}{name}": part.astype(np.int64) for name, part in vars(checkpoint.split).items()}
+        if arrays:
+            file(CELLS).write_bytes(array_bytes(arrays))
         config = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": FORMAT,
+            "version": VERSION,
             "class": checkpoint.kind,
             "model": checkpoint.model,
             "training": checkpoint.training,
             "versions": checkpoint.versions,
-            "history": checkpoint.history,
+            "frozen": checkpoint.frozen,
+            "data": data,
+            "files": digests(made, prefix),
+            "history": written_history(checkpoint.history),
         }
-        (temporary / _CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        if checkpoint.sample is not None:
-            arrays = _cell_arrays("landmarks", checkpoint.sample.landmarks)
-            arrays |= _cell_arrays("held_out", checkpoint.sample.held_out)
-            (temporary / _CELLS).write_bytes(array_bytes(arrays))
-        if folder.exists():
-            folder.rename(Path(name) / "previous")
-        temporary.rename(folder)
+        file(CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        if beside is not None:
+            beside.write(file(beside.name))
 
 
-def require_writable(folder: Path, overwrite: bool) -> None:
-    """Refuse a place that cannot be written, or holds what is not ours, before any work is done.
-
-    Raises
-    ------
-    CheckpointError
-        When ``folder`` exists and may not be replaced, or cannot be made.
-    """
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        why = "which may not be written" if above.is_dir() else "which is a file"
-        raise CheckpointError(
-            f"Expected a folder in which to make {folder}, found {above}, {why}; choose another folder."
-        )
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise CheckpointError(
-            f"Expected a folder that does not exist yet, found {folder}; choose another, or overwrite it (--overwrite)."
-        )
-    if folder.is_dir():
-        found = {file.name for file in folder.iterdir()}
-        strange = sorted(found - _FILES)
-        if not found or (not strange and _is_checkpoint(folder)):
-            return
-        holds = f" (it holds {', '.join(strange[:3])})" if strange else ""
-    else:
-        holds = " (it is a file)"
-    raise CheckpointError(
-        f"{folder}: expected a checkpoint to replace, found something else{holds}, which would be lost; choose another."
-    )
-
-
-def _is_checkpoint(folder: Path) -> bool:
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("format") == _FORMAT
-
-
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, prefix: str | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Raises
     ------
     CheckpointError
-        When it is missing, incomplete, altered beyond reading, or of a newer version.
+        When it is missing, incomplete, altered, or of a newer version.
     """
-    config_file = folder / _CONFIG
-    if not config_file.is_file():
-        found = f"a folder without {_CONFIG}" if folder.is_dir() else "no such folder"
-        raise CheckpointError(f"Expected a checkpoint at {folder}, found {found}; give the folder that `train` wrote.")
+    prefix = require_prefix(prefix)
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        if config["format"] != _FORMAT:
-            raise ValueError(f"format {config['format']!r}")
-        if config["version"] > _VERSION:
-            raise CheckpointError(
-                f"Expected a checkpoint of version {_VERSION} or older, found that {folder} has "
-                f"{config['version']}; upgrade totalanvi."
-            )
-        wrong = [name for name, kind in _SECTIONS.items() if not isinstance(config[name], kind)]
-        if wrong:
-            raise TypeError(f"{', '.join(wrong)} of another type in {_CONFIG}")
-        weights = load_file(folder / _MODEL)
-        sample = None
-        if (folder / _CELLS).exists():
-            arrays = load_arrays(folder / _CELLS)
-            sample = ReferenceSample(_cells_from(arrays, "landmarks"), _cells_from(arrays, "held_out"))
+        config = checked_config(folder, prefix)
+        files = verified_files(folder, prefix, config)
+        tensors = load_file(files[MODEL])
+        arrays = load_arrays(files[CELLS]) if CELLS in files else {}
         return Checkpoint(
             kind=config["class"],
-            weights=weights,
-            registry=Registry.read(folder / _REGISTRY),
+            weights={name: tensor for name, tensor in tensors.items() if not name.startswith(_TRAINED_PART)},
+            registry=Registry.read(files[REGISTRY]),
             model=config["model"],
             training=config["training"],
-            history=config["history"],
+            history=readable_history(config["history"]),
             versions=config["versions"],
-            sample=sample,
+            sample=ReferenceSample.from_arrays(arrays),
+            split=_split(arrays),
+            frozen=tuple(config.get("frozen", ())),
+            trained_parts=_within(tensors, _TRAINED_PART),
         )
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
@@ -205,54 +187,16 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in _PACKAGES}
 
 
-def sample_reference(
-    cells: Cells, train: npt.NDArray[np.intp], held_out: npt.NDArray[np.intp], seed: int = 0
-) -> ReferenceSample:
-    """Choose the cells that travel with a checkpoint.
-
-    Landmarks are drawn label by label, in proportion to the square root of a label's size, so that rare types are not
-    lost among the common ones.
-    """
-    rng = np.random.default_rng(seed)
-    if len(train) > _MOST_LANDMARKS:
-        labels, sizes = np.unique(cells.label[train], return_counts=True)
-        shares = np.sqrt(sizes) / np.sqrt(sizes).sum()
-        chosen = [
-            rng.choice(members, size=min(len(members), max(1, int(share * _MOST_LANDMARKS))), replace=False)
-            for label, share in zip(labels, shares, strict=True)
-            for members in (train[cells.label[train] == label],)
-        ]
-        train = np.sort(np.concatenate(chosen))
-    if len(held_out) > _MOST_HELD_OUT:
-        held_out = np.sort(rng.choice(held_out, size=_MOST_HELD_OUT, replace=False))
-    return ReferenceSample(landmarks=cells[train], held_out=cells[held_out])
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    parts = {f"{_TRAINED_PART}{name}": part for name, part in checkpoint.trained_parts.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in (checkpoint.weights | parts).items()}
 
 
-def _cell_arrays(prefix: str, cells: Cells) -> dict[str, npt.NDArray[Any]]:
-    arrays = {
-        "indptr": cells.rna.indptr.astype(np.int64),
-        "indices": cells.rna.indices.astype(np.int32),
-        "counts": cells.rna.data.astype(np.float32),
-        "n_genes": np.array([cells.rna.shape[1]]),
-        "protein": cells.protein,
-        "measured": cells.measured,
-        "batch": cells.batch,
-        "panel": cells.panel,
-        "label": cells.label,
-    }
-    return {f"{prefix}.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
+def _split(arrays: dict[str, Any]) -> Split | None:
+    parts = _within(arrays, _SPLIT)
+    return Split(**{name: part.astype(np.intp) for name, part in parts.items()}) if parts else None
 
 
-def _cells_from(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> Cells:
-    def part(name: str) -> npt.NDArray[Any]:
-        return arrays[f"{prefix}.{name}"]
-
-    shape = (len(part("label")), int(part("n_genes")[0]))
-    return Cells(
-        rna=sp.csr_matrix((part("counts"), part("indices"), part("indptr")), shape=shape),
-        protein=part("protein"),
-        measured=part("measured").astype(bool),
-        batch=part("batch"),
-        panel=part("panel"),
-        label=part("label"),
-    )
+def _within(values: dict[str, _T], prefix: str) -> dict[str, _T]:
+    """Those of ``values`` whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

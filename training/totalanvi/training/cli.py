@@ -74,7 +74,7 @@ def train(
     # Torch's threads wait for each other by spinning: where cores are shared, that made training many times slower. It
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from totalanvi.training.checkpoint import require_writable
+    from totalanvi.training.checkpoint_folder import require_writable
     from totalanvi.training.errors import ArgumentError
     from totalanvi.training.files import read_reference
     from totalanvi.training.semisupervised import TOTALANVI

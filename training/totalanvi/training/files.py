@@ -14,7 +14,7 @@ from mudata import MuData
 
 from totalanvi.training.errors import OutputError, RegistrationError
 
-__all__ = ["read_reference", "require_new", "write_mudata"]
+__all__ = ["read_reference", "require_new", "require_room", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
@@ -75,14 +75,14 @@ def write_mudata(mdata: MuData, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        _require_room(temporary, sum(part.__sizeof__() for part in mdata.mod.values()))
+        require_room(temporary, sum(part.__sizeof__() for part in mdata.mod.values()))
         # As the next mudata does by default; this one warns of it.
         with mudata.set_options(pull_on_update=False):
             mdata.write_h5mu(temporary)
         temporary.replace(path)
 
 
-def _require_room(path: Path, n_bytes: int) -> None:
+def require_room(path: Path, n_bytes: int) -> None:
     """Make a file of this size for a moment: HDF5 may crash where writing fails half-way."""
     with path.open("wb") as scratch:
         if hasattr(os, "posix_fallocate"):

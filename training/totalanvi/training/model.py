@@ -9,12 +9,12 @@ from totalanvi.training.config import Dispersion
 from totalanvi.training.model_options import model_config
 from totalanvi.training.results.expression_methods import ExpressionMethods
 from totalanvi.training.results.latent import LatentMethods
-from totalanvi.training.saving import SavableModel
+from totalanvi.training.surgery_methods import QueryMethods
 
 __all__ = ["TOTALVI"]
 
 
-class TOTALVI(LatentMethods, ExpressionMethods, SavableModel):
+class TOTALVI(LatentMethods, ExpressionMethods, QueryMethods):
     """Total variational inference: a joint model of RNA and surface-protein counts.
 
     Parameters
@@ -88,3 +88,4 @@ class TOTALVI(LatentMethods, ExpressionMethods, SavableModel):
         self._build(adata, config, empirical_protein_background_prior, override_missing_proteins, seed)
         self.history = {}
         self._training = {}
+        self._adapted = {}

@@ -22,10 +22,10 @@ _ADVERSARY_LR = 1e-3
 def trained_parameters(module: nn.Module) -> list[dict[str, Any]]:
     """Parameters that train, in groups: those of which only some entries do come last, without weight decay.
 
-    ``module.partly_frozen`` names these. Their gradient is zero where they are frozen, and a zero gradient moves
-    nothing as long as no decay does.
+    ``module.trained_parts`` names these (see `surgery`). Their gradient is zero where they are frozen, and a zero
+    gradient moves nothing as long as no decay does.
     """
-    partly_frozen: frozenset[str] = getattr(module, "partly_frozen", frozenset())
+    partly_frozen = getattr(module, "trained_parts", {})
     trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
     whole = [weight for name, weight in trained if name not in partly_frozen]
     in_part = [weight for name, weight in trained if name in partly_frozen]

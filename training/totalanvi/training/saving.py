@@ -2,74 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
-import pandas as pd
+from mudata import MuData
 
 from totalanvi.training.base import Data
-from totalanvi.training.checkpoint import (
-    Checkpoint,
-    ReferenceSample,
-    package_versions,
-    read_checkpoint,
-    require_writable,
-    sample_reference,
-    write_checkpoint,
-)
-from totalanvi.training.errors import CheckpointError
-from totalanvi.training.model_options import model_config
+from totalanvi.training.checkpoint import read_checkpoint, write_checkpoint
+from totalanvi.training.checkpoint_folder import require_prefix, require_writable, saved_data_file
+from totalanvi.training.devices import chosen_device
+from totalanvi.training.errors import ArgumentError, CheckpointError, RegistrationError
+from totalanvi.training.files import read_reference
+from totalanvi.training.legacy_saves import plain_attributes, read_legacy_save
+from totalanvi.training.model_checkpoint import CheckpointedModel
 from totalanvi.training.registration import Setup, read_cells
-from totalanvi.training.trainable import TrainableModel
+from totalanvi.training.saved_data import DataBeside
 
 __all__ = ["SavableModel"]
 
 
-class SavableModel(TrainableModel):
+class SavableModel(CheckpointedModel):
     """A model that can be written and read."""
 
-    _loaded_sample: ReferenceSample | None = None
-
-    def save(self, dir_path: str | Path, overwrite: bool = False) -> None:
+    def save(
+        self,
+        dir_path: str | Path,
+        prefix: str | None = None,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+        save_kwargs: None = None,
+        legacy_mudata_format: bool = False,
+        datamodule: None = None,
+        **anndata_write_kwargs: Any,
+    ) -> None:
         """Write a checkpoint: safetensors and JSON, no pickle.
 
         Parameters
         ----------
         dir_path
-            Folder to make.
+            Folder to write to.
+        prefix
+            What the names of the files begin with, so that several models share a folder.
         overwrite
-            Replace a checkpoint that is there.
+            Whether the folder may exist. A checkpoint in it with the same prefix is replaced; other files stay.
+        save_anndata
+            Write the data too, as ``adata.h5ad`` or ``mdata.h5mu``.
+        legacy_mudata_format
+            Has no effect: feature names are kept in one form.
+        save_kwargs, datamodule
+            Arguments of scvi-tools that have no meaning here, and are refused.
+        **anndata_write_kwargs
+            How to write the data: arguments of ``AnnData.write_h5ad`` or ``MuData.write_h5mu``.
 
         Raises
         ------
         CheckpointError
-            When the folder exists and may not be replaced.
+            When the folder may not be written, or something else would be lost.
+        ArgumentError
+            When data is to be saved and there is none, or for arguments without a meaning.
+
+        Examples
+        --------
+        >>> model.save("checkpoint/", overwrite=True)  # doctest: +SKIP
         """
-        folder = Path(dir_path)
-        require_writable(folder, overwrite)
-        sample = self._loaded_sample
-        if self._split is not None and self._cells is not None:
-            sample = sample_reference(self._cells, self._split.train, self._split.validation, self.seed)
-        write_checkpoint(
-            folder,
-            Checkpoint(
-                kind=type(self).__name__,
-                weights=self.module.state_dict(),
-                registry=self.registry,
-                model=self.module.config.to_dict(),
-                training=self._training,
-                history={
-                    name: {str(epoch): float(value) for epoch, value in frame[name].items()}
-                    for name, frame in self.history.items()
-                },
-                versions=package_versions(),
-                sample=sample,
-            ),
-            overwrite,
-        )
+        _refuse(save_kwargs=save_kwargs, datamodule=datamodule)
+        if save_anndata and self.adata is None:
+            raise ArgumentError("save_anndata: expected a model with data, found one without; leave it out.")
+        if anndata_write_kwargs and not save_anndata:
+            raise ArgumentError(
+                f"Expected no more arguments unless save_anndata=True, found {', '.join(anndata_write_kwargs)}; leave "
+                "them out, or save the data."
+            )
+        beside = DataBeside(self.adata, anndata_write_kwargs) if save_anndata and self.adata is not None else None
+        # Before the sample is drawn: a refusal should not take long.
+        require_writable(Path(dir_path), overwrite, require_prefix(prefix))
+        write_checkpoint(Path(dir_path), self._as_checkpoint(), overwrite, prefix, beside)
 
     @classmethod
-    def load(cls, dir_path: str | Path, adata: Data | None = None) -> Self:
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: Data | Literal[False] | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        backup_url: None = None,
+        datamodule: None = None,
+        allowed_classes_names_list: Sequence[str] | None = None,
+    ) -> Self:
         """Read a checkpoint.
 
         Parameters
@@ -77,41 +98,92 @@ class SavableModel(TrainableModel):
         dir_path
             Folder that `save` or ``totalanvi train`` wrote.
         adata
-            Data to attach, registered like the reference or with its features and columns; without it, the results need
-            data given to them.
+            Data to attach, with the reference's features and columns; it need not be set up. `None` takes the data that
+            was saved beside, if any was; `False` takes none. Without data, results need data given to them.
+        accelerator, device
+            Where the network goes; by default to a CUDA device where there is one, or else to the CPU. See
+            `totalanvi.training.devices.chosen_device`.
+        prefix
+            As given to `save`.
+        allowed_classes_names_list
+            Names of other classes whose checkpoints are taken too.
+        backup_url, datamodule
+            Arguments of scvi-tools that have no meaning here, and are refused: nothing is downloaded.
 
         Raises
         ------
         CheckpointError
-            When the checkpoint is not whole, or of another class.
+            When the checkpoint is not whole, was altered, or is of another class.
+        RegistrationError
+            When ``adata`` is not like the reference.
+        ArgumentError
+            For arguments without a meaning, and for a device that is not here.
+
+        Examples
+        --------
+        >>> model = TOTALANVI.load("checkpoint/", adata=mdata)  # doctest: +SKIP
         """
-        checkpoint = read_checkpoint(Path(dir_path))
-        if checkpoint.kind != cls.__name__:
+        _refuse(backup_url=backup_url, datamodule=datamodule)
+        folder, target = Path(dir_path), chosen_device(accelerator, device)
+        checkpoint = read_checkpoint(folder, prefix)
+        if checkpoint.kind not in (cls.__name__, *(allowed_classes_names_list or ())):
             raise CheckpointError(
                 f"Expected a checkpoint of {cls.__name__} at {dir_path}, found one of {checkpoint.kind}; load it with "
                 f"{checkpoint.kind}.load(...)."
             )
         model = cls.__new__(cls)
-        model.registry = checkpoint.registry
-        try:
-            model._setup = Setup(**checkpoint.registry.setup)
-            model.module = cls._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
-            model.module.load_state_dict(checkpoint.weights)
-        except (RuntimeError, LookupError, TypeError, ValueError) as error:
-            first = " ".join(str(error).split("\n\t")[:2])  # torch names every weight
-            raise CheckpointError(
-                f"Expected a checkpoint at {dir_path} whose files belong together, found some that do not ({first}); "
-                "train again, or restore the folder."
-            ) from error
-        model.module.eval()
-        model.adata = adata
-        model._cells = None if adata is None else read_cells(adata, model._setup, model.registry)
-        model.seed = int(checkpoint.training.get("options", {}).get("seed", 0))
-        model._loaded_sample = checkpoint.sample
-        model.is_trained = bool(checkpoint.training)
-        model._training = checkpoint.training
-        model.history = {
-            name: pd.DataFrame({name: list(values.values())}, index=pd.Index([int(e) for e in values], name="epoch"))
-            for name, values in checkpoint.history.items()
-        }
+        model._restore(checkpoint, folder)
+        model.module.to(target)
+        if adata is None:
+            beside = saved_data_file(folder, require_prefix(prefix))
+            adata = False if beside is None else read_reference(beside)
+        model.adata = None if adata is False else adata
+        model._cells = None
+        if model.adata is not None:
+            model._cells = read_cells(model.adata, model._setup, model.registry)
+            _require_same_genes(model.adata, model._setup, len(model.registry.genes))
         return model
+
+    @classmethod
+    def convert_legacy_save(
+        cls, dir_path: str | Path, output_dir_path: str | Path, overwrite: bool = False, prefix: str | None = None
+    ) -> None:
+        """Make a checkpoint of a save in parts: see `totalanvi.training.legacy_saves`.
+
+        Parameters
+        ----------
+        dir_path
+            Folder with the save.
+        output_dir_path
+            Folder to write to; it may be the same.
+        overwrite
+            Whether it may exist.
+        prefix
+            What the names of the files begin with.
+
+        Raises
+        ------
+        CheckpointError
+            When the save cannot be read, or the folder not be written.
+        """
+        saved = read_legacy_save(Path(dir_path), require_prefix(prefix))
+        write_checkpoint(Path(output_dir_path), saved, overwrite, prefix)
+
+    def _get_user_attributes(self) -> list[tuple[str, Any]]:
+        """Names and plain values of what a save in parts holds beside the weights."""
+        return list(plain_attributes(self._as_checkpoint()).items())
+
+
+def _refuse(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ArgumentError(f"{name}: expected none, for it has no meaning here, found {value!r}; leave it out.")
+
+
+def _require_same_genes(data: Data, setup: Setup, n_genes: int) -> None:
+    """What is attached is like the reference: more genes would be left out of every result unseen."""
+    found = data.mod[setup.rna].n_vars if isinstance(data, MuData) else data.n_vars
+    if found != n_genes:
+        raise RegistrationError(
+            f"Expected the model's {n_genes} genes, found {found}; subset the data to the genes in `get_var_names()`."
+        )

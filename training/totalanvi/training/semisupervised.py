@@ -16,6 +16,7 @@ from totalanvi.training.base import Data
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError
 from totalanvi.training.model import TOTALVI
+from totalanvi.training.model_attributes import LabelAttributes
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.prediction import label_probabilities
@@ -41,7 +42,7 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(SemisupervisedTraining, TOTALVI):
+class TOTALANVI(SemisupervisedTraining, LabelAttributes, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
@@ -77,8 +78,6 @@ class TOTALANVI(SemisupervisedTraining, TOTALVI):
 
     _module_class: ClassVar[type[TotalVAE]] = TotalANVAE
     module: TotalANVAE
-    was_pretrained: bool = False
-    """Whether the model began as a trained totalVI model."""
 
     def _require_labels(self) -> None:
         if not self.registry.labels:

@@ -154,7 +154,7 @@ def limit_training(module: TotalVAE, trained_parts: dict[str, Tensor]) -> None:
     """
     for name, parameter in module.named_parameters():
         if name in trained_parts:
-            parameter.register_hook(_only(trained_parts[name]))
+            parameter.register_hook(_only(trained_parts[name]))  # type: ignore[no-untyped-call]
     module.trained_parts = dict(trained_parts)
 
 

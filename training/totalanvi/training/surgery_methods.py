@@ -10,9 +10,10 @@ from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.base import Data
+from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.extension import extend_registry
 from totalanvi.training.query_features import with_features, with_features_of_modalities
-from totalanvi.training.registration import extend_registry
 from totalanvi.training.saving import SavableModel
 from totalanvi.training.surgery import Freezing, extend, freeze, learn_library_prior
 
@@ -205,7 +206,7 @@ class QueryMethods(SavableModel):
             freeze_classifier,
         )
         freeze(model.module, reference.module.dims, freezing)
-        model.to_device(device_of(accelerator, device))
+        model.to_device(chosen_device(accelerator, device))
         return model
 
     @classmethod
@@ -231,5 +232,5 @@ class QueryMethods(SavableModel):
         self._tell_module()
         self.history = {}
         self._training = {}
-        self._adapts = reference._training
+        self._adapted = reference._training
         self._loaded_sample = reference._sample()

@@ -30,6 +30,9 @@ class TrainableModel(BaseModel):
     history: dict[str, pd.DataFrame]
     _split: Split | None = None
     _training: dict[str, Any]
+    """What came of training, for the checkpoint."""
+    _adapted: dict[str, Any]
+    """The same of the reference's model that surgery has adapted; empty for a model that is none."""
 
     def train(
         self,
@@ -161,7 +164,7 @@ class TrainableModel(BaseModel):
         history, n_epochs = fit(self.module, cells, split, run.config, **run.trainer)
         self.history = _joined(getattr(self, "history", {}), history)
         self._split = split
-        self._training = {
+        record = {
             "options": run.config.to_dict(),
             "n_epochs": n_epochs,
             "n_cells": len(cells),
@@ -170,6 +173,8 @@ class TrainableModel(BaseModel):
             "n_labelled": int((cells.label >= 0).sum()),
             "data_digest": _digest(self.registry, cells),
         }
+        # What a model is said to be made of is its reference, whatever it was adapted to since.
+        self._training = {**self._adapted, "adapted_to": record} if self._adapted else record
         self.is_trained = True
 
     @property
