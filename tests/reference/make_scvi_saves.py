@@ -4,8 +4,8 @@
 
 runs in an environment with scvi-tools, and without this package: it writes, for the version that is installed there,
 ``scvi/VERSION/NAME/model.pt`` and ``outputs.npz``, which ``tests/unit/training/test_scvi_import_parity.py`` holds an
-import against. Versions differ in what they save (`VARIANTS`), so that each was run: 1.1.6, 1.2.2, 1.3.3, 1.4.2 and 1.5.1.
-What is committed was made on a CPU with torch 2.13.
+import against. Versions differ in what they save (`VARIANTS`), so that each was run. What is committed was made on a CPU
+with torch 2.13, by scvi-tools 1.1.6, 1.2.2, 1.3.3, 1.4.2 and 1.5.1.
 """
 
 from __future__ import annotations

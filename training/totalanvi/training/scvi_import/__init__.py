@@ -13,5 +13,6 @@
 from __future__ import annotations
 
 from totalanvi.training.scvi_import.checkpoint import import_scvi, scvi_checkpoint
+from totalanvi.training.scvi_import.reference import data_beside
 
-__all__ = ["import_scvi", "scvi_checkpoint"]
+__all__ = ["data_beside", "import_scvi", "scvi_checkpoint"]

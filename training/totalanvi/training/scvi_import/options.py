@@ -31,7 +31,9 @@ def config_of(save: ScviSave) -> ModelConfig:
     try:
         config = model_config(**_DEFAULTS | options)
     except ArgumentError as error:
-        raise CheckpointError(f"Expected a {save.kind} whose options totalanvi has too, found another: {error}") from error
+        raise CheckpointError(
+            f"Expected a {save.kind} whose options totalanvi has too, found another: {error}"
+        ) from error
     if save.kind == "TOTALANVI" and config.latent_distribution == "ln":
         raise CheckpointError(
             "Expected a TOTALANVI with latent_distribution='normal', found 'ln', with which the classifier of "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
@@ -21,9 +22,10 @@ from totalanvi.training.registration import read_cells
 from totalanvi.training.registry import Registry
 from totalanvi.training.scvi_import.names import setup_of
 from totalanvi.training.scvi_import.saves import ScviSave
+from totalanvi.training.split import Split
 from totalanvi.training.tables import read_tables
 
-__all__ = ["Reference", "data_beside", "read_cells_of"]
+__all__ = ["Reference", "data_beside", "read_reference_of"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -37,10 +39,16 @@ class Reference:
     registry: Registry
     """With Ensembl ids where the data has them, and with what each batch measured."""
     cells: Cells
-    train: Positions
-    held_out: Positions
-    split_is_known: bool
-    """Whether the save tells which cells trained; otherwise a part is drawn, which may have."""
+    split: Split | None
+    """Which cells trained; `None` where the save does not tell of these cells."""
+
+    def landmarks_and_held_out(self) -> tuple[Positions, Positions]:
+        """Positions of the cells that may stand for the reference, and of those that calibrate an export."""
+        if self.split is not None:
+            return self.split.train, np.concatenate((self.split.validation, self.split.test))
+        order = np.random.default_rng(0).permutation(len(self.cells))
+        n_held_out = int(_HELD_OUT_SHARE * len(self.cells))
+        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
 def data_beside(folder: Path, prefix: str = "") -> AnnData | MuData | None:
@@ -55,7 +63,7 @@ def data_beside(folder: Path, prefix: str = "") -> AnnData | MuData | None:
     return next((read_reference(file) for file in files if file.is_file()), None)
 
 
-def read_cells_of(data: AnnData | MuData, save: ScviSave, registry: Registry) -> Reference:
+def read_reference_of(data: AnnData | MuData, save: ScviSave, registry: Registry) -> Reference:
     """Read the reference of a saved model.
 
     Parameters
@@ -81,20 +89,17 @@ def read_cells_of(data: AnnData | MuData, save: ScviSave, registry: Registry) ->
             "data that the model was trained on."
         )
     if tables.ensembl_ids is not None:
-        positions = tables.genes.get_indexer(list(registry.genes))
+        positions = tables.genes.get_indexer(pd.Index(registry.genes))
         registry = replace(registry, ensembl_ids=tuple(np.array(tables.ensembl_ids)[positions].tolist()))
     by_batch = measured_by_group(cells.measured, cells.batch, len(registry.batches))
     registry = replace(registry, batch_proteins=as_rows(by_batch))
-    train, held_out = (_in_our_order(data, setup.rna, part) for part in (save.train, save.held_out))
-    if len(train) and len(held_out) and save.n_cells == len(cells):
-        return Reference(registry, cells, train, held_out, split_is_known=True)
-    order = np.random.default_rng(0).permutation(len(cells))
-    n_held_out = int(_HELD_OUT_SHARE * len(cells))
-    return Reference(registry, cells, np.sort(order[n_held_out:]), np.sort(order[:n_held_out]), split_is_known=False)
+    split = save.split if save.n_cells == len(cells) else None
+    return Reference(registry, cells, None if split is None else _in_our_order(data, setup.rna, split))
 
 
-def _in_our_order(data: AnnData | MuData, rna: str | None, positions: Positions) -> Positions:
+def _in_our_order(data: AnnData | MuData, rna: str | None, split: Split) -> Split:
     """Positions among the cells of the RNA modality; scvi-tools counts those of the whole MuData."""
-    if not isinstance(data, MuData) or len(positions) == 0 or positions.max() >= data.n_obs:
-        return positions
-    return data.mod[rna].obs_names.get_indexer(data.obs_names[positions])
+    if not isinstance(data, MuData):
+        return split
+    order = data.mod[rna].obs_names.get_indexer(data.obs_names)
+    return Split(order[split.train], order[split.validation], order[split.test])

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.scvi_import.inert import read_inert
+from totalanvi.training.split import Split
 
 __all__ = ["ScviSave", "read_save"]
 
@@ -47,10 +47,10 @@ class ScviSave:
     """What the model knows of its reference."""
     options: dict[str, Any]
     """The arguments of the model's class."""
-    train: npt.NDArray[np.intp]
-    """Positions of the cells it was trained on; empty where the save does not tell."""
-    held_out: npt.NDArray[np.intp]
-    """Positions of the cells that validated it; empty where there were none."""
+    split: Split | None
+    """Positions of the cells that trained and validated it; `None` where the save does not tell."""
+    n_cells: int
+    """Cells of the data it was set up with."""
     is_trained: bool
 
     @property
@@ -106,8 +106,8 @@ def read_save(folder: Path, prefix: str = "") -> ScviSave:
             weights={name: value for name, value in weights.items() if isinstance(value, Tensor)},
             registry=registry,
             options=_flat(attributes["init_params_"]),
-            train=_indices(attributes.get("train_indices_")),
-            held_out=_indices(attributes.get("validation_indices_")),
+            split=_split(attributes),
+            n_cells=int(registry["field_registries"]["X"]["state_registry"]["n_obs"]),
             is_trained=bool(attributes.get("is_trained_", False)),
         )
     except (AttributeError, LookupError, TypeError) as error:
@@ -145,5 +145,10 @@ def _flat(init_params: dict[str, Any]) -> dict[str, Any]:
     return {**init_params["non_kwargs"], **caught}
 
 
-def _indices(value: Any) -> npt.NDArray[np.intp]:
-    return np.empty(0, np.intp) if value is None else np.asarray(value).astype(np.intp).ravel()
+def _split(attributes: dict[str, Any]) -> Split | None:
+    if attributes.get("train_indices_") is None:
+        return None
+    parts = [attributes.get(f"{name}_indices_") for name in ("train", "validation", "test")]
+    return Split(
+        *(np.empty(0, np.intp) if part is None else np.asarray(part).astype(np.intp).ravel() for part in parts)
+    )

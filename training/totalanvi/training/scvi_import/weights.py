@@ -118,8 +118,7 @@ def _encoder_stack(theirs: Mapping[str, Tensor], name: str, dims: Dimensions, co
     if config.encode_covariates:
         _centre_batches(trunk, dims)
     first = trunk["linears.0.weight"]
-    n_others = first.shape[1] - dims.n_genes - dims.n_proteins
-    rna, proteins, others = first.split([dims.n_genes, dims.n_proteins, n_others], dim=1)
+    rna, proteins, others = first.tensor_split((dims.n_genes, dims.n_genes + dims.n_proteins), dim=1)
     trunk["linears.0.weight"] = torch.cat((proteins, torch.zeros_like(proteins), others), dim=1)
     return {"rna_in.weight": rna} | _under("trunk", trunk)
 
@@ -180,7 +179,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tra
 def _with_single_categories(weight: Tensor, injected: Sequence[int]) -> Tensor:
     """``weight``, (out, in), whose last columns are those of the covariates, with columns for all of them."""
     has_column = torch.tensor([n > 1 for n in injected for _ in range(n)], dtype=torch.bool)
-    features, covariates = weight.split([weight.shape[1] - int(has_column.sum()), int(has_column.sum())], dim=1)
+    features, covariates = weight.tensor_split((weight.shape[1] - int(has_column.sum()),), dim=1)
     all_covariates = weight.new_zeros(len(weight), len(has_column))
     all_covariates[:, has_column] = covariates
     return torch.cat((features, all_covariates), dim=1)
