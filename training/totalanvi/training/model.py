@@ -7,14 +7,28 @@ from typing import Any, Literal
 from totalanvi.training.base import Data
 from totalanvi.training.config import Dispersion
 from totalanvi.training.model_options import model_config
+from totalanvi.training.results.correlation_methods import CorrelationMethods
 from totalanvi.training.results.expression_methods import ExpressionMethods
 from totalanvi.training.results.latent import LatentMethods
+from totalanvi.training.results.library import LibraryMethods
+from totalanvi.training.results.likelihood import LikelihoodMethods
+from totalanvi.training.results.parameters import ParameterMethods
+from totalanvi.training.results.predictive import PredictiveMethods
 from totalanvi.training.surgery_methods import QueryMethods
 
 __all__ = ["TOTALVI"]
 
 
-class TOTALVI(LatentMethods, ExpressionMethods, QueryMethods):
+class TOTALVI(
+    LatentMethods,
+    LibraryMethods,
+    ExpressionMethods,
+    CorrelationMethods,
+    LikelihoodMethods,
+    ParameterMethods,
+    PredictiveMethods,
+    QueryMethods,
+):
     """Total variational inference: a joint model of RNA and surface-protein counts.
 
     Parameters

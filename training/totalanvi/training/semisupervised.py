@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
 from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.base import Data
 from totalanvi.training.data import UNLABELLED
@@ -18,8 +14,8 @@ from totalanvi.training.errors import ArgumentError, RegistrationError
 from totalanvi.training.model import TOTALVI
 from totalanvi.training.model_attributes import LabelAttributes
 from totalanvi.training.registration import is_set_up, read_setup, write_setup
-from totalanvi.training.results.arguments import cells_in_batch
-from totalanvi.training.results.prediction import label_probabilities
+from totalanvi.training.results.attribution_methods import AttributionMethods
+from totalanvi.training.results.prediction_methods import PredictionMethods
 from totalanvi.training.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.setup import as_values
 from totalanvi.training.vae import TotalVAE
@@ -42,7 +38,7 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(SemisupervisedTraining, LabelAttributes, TOTALVI):
+class TOTALANVI(PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
@@ -153,42 +149,6 @@ class TOTALANVI(SemisupervisedTraining, LabelAttributes, TOTALVI):
             getattr(model.module, name).requires_grad = False
         model.was_pretrained = True
         return model
-
-    def predict(
-        self,
-        adata: Data | None = None,
-        indices: Sequence[int] | None = None,
-        soft: bool = False,
-        batch_size: int | None = None,
-        use_posterior_mean: bool = True,
-    ) -> npt.NDArray[np.str_] | pd.DataFrame:
-        """Predict the cell type of cells.
-
-        Parameters
-        ----------
-        adata, indices, batch_size
-            As in `get_latent_representation`.
-        soft
-            Return the probability of each type instead of the likeliest one.
-        use_posterior_mean
-            Classify the posterior mean of z, or else one draw.
-
-        Returns
-        -------
-        numpy.ndarray or pandas.DataFrame
-            Labels, (cells,); or q(c | z), (cells, labels).
-
-        Raises
-        ------
-        TrainingError
-            As `get_latent_representation`.
-        """
-        cells, names = self._cells_of(adata, indices)
-        probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
-        if soft:
-            return pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
-        labels: npt.NDArray[np.str_] = np.asarray(self.registry.labels)[probabilities.argmax(axis=1)]
-        return labels
 
     @property
     def n_cells(self) -> int:

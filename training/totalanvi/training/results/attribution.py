@@ -1,0 +1,107 @@
+"""How much each gene and each protein of a cell speaks for a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.covariates import Covariates
+from totalanvi.training.data import Cells
+from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.loaders import cell_loader
+from totalanvi.training.registry import Registry
+from totalanvi.training.results.attribution_options import AttributionOptions
+from totalanvi.training.results.integrated_gradients import N_DECADES, Paths, integrated_gradients
+
+__all__ = ["attributions", "feature_columns", "ranked_features"]
+
+Array = npt.NDArray[np.float32]
+
+
+def attributions(
+    module: TotalANVAE, cells: Cells, target: npt.NDArray[np.intp], options: AttributionOptions
+) -> Iterator[Array]:
+    """Integrated gradients of a label's logit, one mini-batch of cells at a time, (cells, genes + proteins).
+
+    The logit is that at the posterior mean of z. Which proteins were measured, the batch and the covariates are no part
+    of the path: they stay those of the cell, and a protein that was not measured is attributed nothing.
+
+    Parameters
+    ----------
+    module
+        The network, which is put into evaluation mode.
+    cells
+        Any cells.
+    target
+        Code of the label in question, (cells,).
+    options
+        How to integrate.
+    """
+    module.eval()
+    device = module.px_r.device
+    logits, baseline = _label_logits(module), torch.from_numpy(options.baseline).to(device)
+    start = 0
+    for batch in cell_loader(cells, batch_size=options.batch_size):
+        on_device = batch.to(device)
+        inputs = EncoderInputs.of(on_device, module.dims)
+        paths = Paths(
+            logits=logits,
+            counts=torch.cat((on_device.rna.to_dense(), on_device.protein), dim=-1),
+            baseline=baseline,
+            target=torch.from_numpy(target[start : start + batch.n_cells]).to(device),
+            beside=(inputs.measured, *inputs.covariates),
+        )
+        yield integrated_gradients(paths, -(-options.n_steps // N_DECADES), options.batch_size).cpu().numpy()
+        start += batch.n_cells
+
+
+def _label_logits(module: TotalANVAE) -> Callable[..., Tensor]:
+    """Counts, (cells, genes + proteins), what was measured, and covariates → logits, (cells, labels)."""
+
+    def logits(counts: Tensor, measured: Tensor, *covariates: Tensor) -> Tensor:
+        rna, protein = counts[:, : module.dims.n_genes], counts[:, module.dims.n_genes :]
+        library = rna.sum(dim=-1, keepdim=True)
+        z, _ = module.encode(EncoderInputs(rna, library, protein, measured, Covariates(*covariates)))
+        return module.classify(module.transform(z.mean))
+
+    return logits
+
+
+def feature_columns(registry: Registry) -> pd.MultiIndex:
+    """Modality, ``"rna"`` or ``"protein"``, and name of each feature, genes first; both may have the same name."""
+    modality = np.repeat(["rna", "protein"], [len(registry.genes), len(registry.proteins)])
+    return pd.MultiIndex.from_arrays([modality, registry.genes + registry.proteins], names=["modality", "feature"])
+
+
+def ranked_features(batches: Iterable[npt.NDArray[np.floating]], features: pd.MultiIndex) -> pd.DataFrame:
+    """Mean and standard deviation over cells of each feature's attribution, the highest mean first.
+
+    Parameters
+    ----------
+    batches
+        Attributions of some cells after the other, each (cells, genes + proteins).
+    features
+        What `feature_columns` gives.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    moments = StandardScaler()  # for its running mean and variance
+    for batch in batches:
+        moments.partial_fit(batch)
+    order = np.argsort(-moments.mean_, kind="stable")
+    return pd.DataFrame(
+        {
+            "feature": features.get_level_values("feature")[order],
+            "feature_idx": order,
+            "modality": features.get_level_values("modality")[order],
+            "attribution_mean": moments.mean_[order],
+            "attribution_std": np.sqrt(moments.var_[order]),
+            "cells": moments.n_samples_seen_,
+        }
+    )

@@ -1,0 +1,92 @@
+"""Questions about labels: `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.results.arguments import cells_in_batch
+from totalanvi.training.results.attribution import attributions, feature_columns, ranked_features
+from totalanvi.training.results.attribution_options import AttributionOptions
+from totalanvi.training.results.prediction import label_probabilities
+
+__all__ = ["PredictionMethods"]
+
+Prediction: TypeAlias = npt.NDArray[np.str_] | pd.DataFrame
+
+
+class PredictionMethods(BaseModel):
+    """Which cell type a cell is."""
+
+    module: TotalANVAE
+
+    def predict(
+        self,
+        adata: Data | None = None,
+        indices: Sequence[int] | None = None,
+        soft: bool = False,
+        batch_size: int | None = None,
+        use_posterior_mean: bool = True,
+        ig_interpretability: bool = False,
+        ig_args: Mapping[str, Any] | None = None,
+    ) -> Prediction | tuple[Prediction, pd.DataFrame]:
+        """Predict the cell type of cells.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        soft
+            Return the probability of each type instead of the likeliest one.
+        use_posterior_mean
+            Classify the posterior mean of z, or else one draw.
+        ig_interpretability
+            Say as well which features the predictions rest on, by integrated gradients (`get_attributions`).
+        ig_args
+            How to integrate: ``n_steps``, ``baselines`` (the ``baseline`` of `get_attributions`) and
+            ``internal_batch_size``, points that go through the network at once. ``method`` is taken for the sake of
+            scripts and has no meaning here: every integral is refined until it is complete.
+
+        Returns
+        -------
+        predictions
+            Labels, (cells,), or q(c | z), (cells, labels). Nothing else unless ``ig_interpretability``.
+        attributions
+            What `get_ranked_features` gives for the attributions of each cell to its likeliest label.
+
+        Raises
+        ------
+        ArgumentError
+            For ``ig_args`` that are unknown or make no sense.
+        TrainingError
+            For cells as `get_latent_representation`.
+
+        Examples
+        --------
+        >>> labels = model.predict(adata)  # doctest: +SKIP
+        >>> labels, features = model.predict(adata, ig_interpretability=True)  # doctest: +SKIP
+        >>> features.head(5)  # doctest: +SKIP
+
+        References
+        ----------
+        Xu et al., Molecular Systems Biology 17 (2021), scANVI: the classifier q(c | z).
+        """
+        options = None
+        if ig_interpretability:
+            options = AttributionOptions.of_captum(self.registry, ig_args or {}, batch_size)
+        cells, names = self._cells_of(adata, indices)
+        probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
+        codes = probabilities.argmax(axis=1)
+        prediction: Prediction = np.asarray(self.registry.labels)[codes]
+        if soft:
+            prediction = pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
+        if options is None:
+            return prediction
+        batches = attributions(self.module, cells, codes, options)
+        return prediction, ranked_features(batches, feature_columns(self.registry))
