@@ -30,7 +30,7 @@ def reference_mdata() -> md.MuData:
         batch_key="batch",
         labels_key="cell_type",
         unlabeled_category="unknown",
-        modalities={"rna_layer": "rna", "protein_layer": "prot"},
+        modalities={"rna_layer": "rna", "protein_layer": "prot", "labels_key": "rna"},
     )
     return mdata
 

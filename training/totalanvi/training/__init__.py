@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         ArgumentError,
         CheckpointError,
         CountsError,
+        MissingKeyError,
         RegistrationError,
         TrainingError,
     )
     from totalanvi.training.model import TOTALVI
+    from totalanvi.training.scvi_import import import_scvi
     from totalanvi.training.semisupervised import TOTALANVI
     from totalanvi.training.simulation import simulate
 
@@ -33,10 +35,12 @@ __all__ = [
     "Augmentation",
     "CheckpointError",
     "CountsError",
+    "MissingKeyError",
     "ModelConfig",
     "RegistrationError",
     "TrainingConfig",
     "TrainingError",
+    "import_scvi",
     "simulate",
 ]
 
@@ -46,6 +50,7 @@ _MODULES = {
     "Augmentation": "config",
     "ModelConfig": "config",
     "TrainingConfig": "config",
+    "import_scvi": "scvi_import",
     "simulate": "simulation",
 }
 """Where a name lives; the others are errors."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import ClassVar, TypeAlias
 
@@ -18,6 +17,7 @@ from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.library import library_moments
+from totalanvi.training.panels import warn_of_missing_proteins
 from totalanvi.training.registration import Setup, read_cells, read_setup, register
 from totalanvi.training.registry import Registry
 from totalanvi.training.setup import SetUp
@@ -25,7 +25,6 @@ from totalanvi.training.vae import TotalVAE
 
 __all__ = ["BaseModel", "Data"]
 
-_logger = logging.getLogger(__name__)
 _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
 
 Data: TypeAlias = AnnData | MuData
@@ -56,8 +55,7 @@ class BaseModel(SetUp):
         self.registry, cells = register(adata, self._setup, override_missing_proteins)
         self._cells = cells
         self._require_labels()
-        if self.registry.has_missing_proteins:
-            _logger.info("Some panels lack some proteins: they are treated as missing there, not as zero.")
+        warn_of_missing_proteins(self.registry)
         if empirical_prior is None:
             empirical_prior = len(self.registry.proteins) > _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR
         background = empirical_background_prior(cells, len(self.registry.panels), seed) if empirical_prior else None

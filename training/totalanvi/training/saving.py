@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mudata import MuData
-
 from totalanvi.training.base import Data
 from totalanvi.training.checkpoint import read_checkpoint, write_checkpoint
 from totalanvi.training.checkpoint_folder import require_prefix, require_writable, saved_data_file
 from totalanvi.training.devices import chosen_device
-from totalanvi.training.errors import ArgumentError, CheckpointError, RegistrationError
+from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.files import read_reference
 from totalanvi.training.legacy_saves import plain_attributes, read_legacy_save
 from totalanvi.training.model_checkpoint import CheckpointedModel
-from totalanvi.training.registration import Setup, read_cells
+from totalanvi.training.registration import read_cells
 from totalanvi.training.saved_data import DataBeside
 
 __all__ = ["SavableModel"]
@@ -140,8 +138,7 @@ class SavableModel(CheckpointedModel):
         model.adata = None if adata is False else adata
         model._cells = None
         if model.adata is not None:
-            model._cells = read_cells(model.adata, model._setup, model.registry)
-            _require_same_genes(model.adata, model._setup, len(model.registry.genes))
+            model._cells = read_cells(model.adata, model._setup, model.registry, only_genes_of_model=True)
         return model
 
     @classmethod
@@ -178,12 +175,3 @@ def _refuse(**arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ArgumentError(f"{name}: expected none, for it has no meaning here, found {value!r}; leave it out.")
-
-
-def _require_same_genes(data: Data, setup: Setup, n_genes: int) -> None:
-    """What is attached is like the reference: more genes would be left out of every result unseen."""
-    found = data.mod[setup.rna].n_vars if isinstance(data, MuData) else data.n_vars
-    if found != n_genes:
-        raise RegistrationError(
-            f"Expected the model's {n_genes} genes, found {found}; subset the data to the genes in `get_var_names()`."
-        )

@@ -17,7 +17,7 @@ from totalanvi.training.registration import is_set_up, read_setup, write_setup
 from totalanvi.training.results.attribution_methods import AttributionMethods
 from totalanvi.training.results.prediction_methods import PredictionMethods
 from totalanvi.training.semisupervised_training import SemisupervisedTraining
-from totalanvi.training.setup import as_values
+from totalanvi.training.setup import LabelledSetUp, as_values
 from totalanvi.training.vae import TotalVAE
 
 __all__ = ["TOTALANVI"]
@@ -38,7 +38,9 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI):
+class TOTALANVI(
+    LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI
+):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters
