@@ -16,11 +16,6 @@ from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
 from totalanvi.training.attribute_dict import AttributeDict
 from totalanvi.training.data_registry import data_registry, setup_arguments, state_registry, summary_stats
 from totalanvi.training.manager import DataManager
-from totalanvi.training.model_attributes import LabelAttributes
-
-
-class Labelled(LabelAttributes, TOTALANVI):
-    """TotalANVI with the attributes that labels bring."""
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +24,9 @@ def adata() -> ad.AnnData:
 
 
 @pytest.fixture(scope="module")
-def model(adata: ad.AnnData) -> Labelled:
-    Labelled.setup_anndata(adata, PROTEINS, batch_key="donor", labels_key="kind", unlabeled_category="unknown")
-    return Labelled(adata, n_latent=3, n_hidden=8)
+def model(adata: ad.AnnData) -> TOTALANVI:
+    TOTALANVI.setup_anndata(adata, PROTEINS, batch_key="donor", labels_key="kind", unlabeled_category="unknown")
+    return TOTALANVI(adata, n_latent=3, n_hidden=8)
 
 
 # Where the parts are
@@ -153,7 +148,7 @@ def test_other_data(model: TOTALANVI, adata: ad.AnnData) -> None:
 
 def test_nested_as_there(model: TOTALANVI) -> None:
     registry = model.registry_
-    assert registry["model_name"] == "Labelled"
+    assert registry["model_name"] == "TOTALANVI"
     assert registry["setup_method_name"] == "setup_anndata"
     assert registry["setup_args"]["labels_key"] == model.get_setup_arg("labels_key") == "kind"
     assert registry["field_registries"]["batch"]["data_registry"]["attr_key"] == "_scvi_batch"
@@ -195,7 +190,7 @@ def test_a_model_without_data(trained: TOTALANVI, tmp_path: Path) -> None:
         loaded.adata_manager.get_from_registry("X")
 
 
-def test_labels_of_a_model(model: Labelled, adata: ad.AnnData) -> None:
+def test_labels_of_a_model(model: TOTALANVI, adata: ad.AnnData) -> None:
     assert (adata.obs["kind"].to_numpy() == model.labels_).all()
     assert len(model._labeled_indices) == sum(adata.obs["kind"] != "unknown")
     assert np.array_equal(model._unlabeled_indices, np.flatnonzero(adata.obs["kind"] == "unknown"))
@@ -203,9 +198,9 @@ def test_labels_of_a_model(model: Labelled, adata: ad.AnnData) -> None:
     assert not model.was_pretrained
 
 
-def test_labels_without_data(model: Labelled, tmp_path: Path) -> None:
+def test_labels_without_data(model: TOTALANVI, tmp_path: Path) -> None:
     model.save(tmp_path / "saved")
-    assert Labelled.load(tmp_path / "saved").labels_.tolist() == ["B", "T"]
+    assert TOTALANVI.load(tmp_path / "saved").labels_.tolist() == ["B", "T"]
 
 
 @pytest.mark.parametrize(("given", "found"), [(None, None), (["unknown", "doublet"], ("unknown", "doublet"))])
@@ -215,7 +210,7 @@ def test_several_values_may_mean_unlabelled(adata: ad.AnnData, given: object, fo
     if given is not None:
         other.obs.loc["cell2", "kind"], other.obs.loc["cell6", "kind"] = given
     set_up(other, unlabeled_category=given)
-    model = Labelled(other, n_hidden=8)
+    model = TOTALANVI(other, n_hidden=8)
     assert model.unlabeled_category_ == found
     assert len(model._unlabeled_indices) == 5
 
@@ -228,7 +223,7 @@ def test_views_print_tables(
 ) -> None:
     model.view_anndata_setup()
     printed = capsys.readouterr().out
-    for text in ("Labelled.setup_anndata", "'labels_key': 'kind'", "n_proteins", "adata.obs['_scvi_batch']", "unknown"):
+    for text in ("TOTALANVI.setup_anndata", "'labels_key': 'kind'", "n_proteins", "adata.obs['_scvi_batch']", "unknown"):
         assert text in printed, text
     model.view_anndata_setup(adata[:7].copy(), hide_state_registries=True)
     printed = capsys.readouterr().out
@@ -237,9 +232,9 @@ def test_views_print_tables(
     model.view_setup_method_args()
     direct = capsys.readouterr().out
     model.save(tmp_path / "saved", prefix="a_")
-    Labelled.view_setup_args(tmp_path / "saved", prefix="a_")
+    TOTALANVI.view_setup_args(tmp_path / "saved", prefix="a_")
     assert capsys.readouterr().out == direct
-    saved = Labelled.load_registry(tmp_path / "saved", prefix="a_")
+    saved = TOTALANVI.load_registry(tmp_path / "saved", prefix="a_")
     assert saved["setup_args"] == model.registry_["setup_args"]
 
 

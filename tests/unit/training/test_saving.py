@@ -105,7 +105,7 @@ def test_export_does_not_read_data_beside(on_adata: TOTALANVI, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("adata", "message"),
     [
-        (draw_adata(n_genes=7), r"Expected the model's 6 genes, found 7; subset the data to the genes in"),
+        (draw_adata(n_genes=7), r"Expected the model's 6 genes and no others, found 1 more \(GENE6\)"),
         (draw_adata(n_genes=5), r"Expected the model's 6 genes, found 1 missing \(GENE5\)"),
         (draw_adata(proteins=("CD3",)), r"Expected the model's 3 proteins, found 2 missing \(CD4, CD8\)"),
     ],

@@ -244,6 +244,31 @@ def test_an_adapted_model_is_saved_loaded_and_trained_on(simple: tuple[TOTALANVI
         assert torch.equal(value[~mask], before[name][~mask]), name
 
 
+@pytest.mark.parametrize("freeze_dropout", [False, True])
+def test_what_is_frozen_is_so_after_loading(tmp_path: Path, freeze_dropout: bool) -> None:
+    """Batch norms would otherwise take up the query's statistics, and change what the reference decodes to."""
+    adata = reference_adata()
+    TOTALVI.setup_anndata(adata, "protein", batch_key="batch")
+    reference = TOTALVI(adata, n_latent=4, n_hidden=16, use_batch_norm="both")
+    reference.train(max_epochs=1, **FAST)
+    query = query_adata()
+    adapted = TOTALVI.load_query_data(query, reference, freeze_dropout=freeze_dropout)
+    adapted.save(tmp_path / "saved")
+    loaded = TOTALVI.load(tmp_path / "saved", adata=query)
+    modes, rates = [], []
+    for model in (adapted, loaded):
+        model.module.train()
+        modes.append({name: layer.training for name, layer in model.module.named_modules()})
+        rates.append([layer.p for layer in model.module.modules() if isinstance(layer, torch.nn.Dropout)])
+    assert modes[0] == modes[1]
+    assert not all(modes[0].values())
+    assert rates[0] == rates[1]
+    assert (set(rates[1]) == {0.0}) == freeze_dropout
+    loaded.train(max_epochs=1, **FAST)
+    name = "gene_decoder.trunk.norms.0.running_mean"
+    assert torch.equal(loaded.module.state_dict()[name], reference.module.state_dict()[name])
+
+
 def test_preparing_pads_and_sorts() -> None:
     query = query_adata()
     names = pd.Index(["absent", *query.var_names[::-1][:50]])

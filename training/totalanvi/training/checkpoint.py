@@ -79,7 +79,7 @@ class Checkpoint:
     split: Split | None = None
     """Which cells of the reference trained, which validated; `None` when it was not trained."""
     frozen: tuple[str, ...] = ()
-    """Names of parameters that do not train."""
+    """Names of parameters that do not train, of batch norms that keep their statistics, of dropouts that are off."""
     trained_parts: dict[str, Tensor] = field(default_factory=dict)
     """Of parameters of which a part alone trains: which part, bool, of the parameter's shape."""
 

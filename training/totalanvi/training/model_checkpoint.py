@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 from totalanvi.training.checkpoint import Checkpoint, package_versions
 from totalanvi.training.errors import CheckpointError
+from totalanvi.training.layers import BatchNorm
 from totalanvi.training.model_attributes import ModelAttributes
 from totalanvi.training.model_options import model_config
 from totalanvi.training.reference_sample import ReferenceSample, sample_reference
@@ -48,7 +50,7 @@ class CheckpointedModel(ModelAttributes):
             versions=package_versions(),
             sample=self._sample(),
             split=self._split,
-            frozen=tuple(name for name, weight in self.module.named_parameters() if not weight.requires_grad),
+            frozen=_frozen(self.module),
             trained_parts=dict(self.module.trained_parts),
         )
 
@@ -59,9 +61,7 @@ class CheckpointedModel(ModelAttributes):
             self._setup = Setup(**checkpoint.registry.setup)
             self.module = self._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
             _load_weights(self.module, checkpoint.weights)
-            parameters = dict(self.module.named_parameters())
-            for name in checkpoint.frozen:
-                parameters[name].requires_grad_(False)
+            _freeze(self.module, checkpoint.frozen)
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
             first = " ".join(str(error).split("\n\t")[:2])  # torch names every weight
             raise CheckpointError(
@@ -83,6 +83,30 @@ class CheckpointedModel(ModelAttributes):
             name: pd.DataFrame({name: list(values.values())}, index=pd.Index([int(e) for e in values], name="epoch"))
             for name, values in checkpoint.history.items()
         }
+
+
+def _frozen(module: TotalVAE) -> tuple[str, ...]:
+    """Names of parameters that do not train, of batch norms that keep their statistics, of dropouts that are off."""
+    parameters = [name for name, weight in module.named_parameters() if not weight.requires_grad]
+    layers = [
+        name
+        for name, layer in module.named_modules()
+        if (isinstance(layer, BatchNorm) and layer.frozen) or (isinstance(layer, nn.Dropout) and layer.p == 0)
+    ]
+    return (*parameters, *layers)
+
+
+def _freeze(module: TotalVAE, names: Sequence[str]) -> None:
+    """Do what `_frozen` found."""
+    parameters, layers = dict(module.named_parameters()), dict(module.named_modules())
+    for name in names:
+        layer = layers.get(name)
+        if isinstance(layer, BatchNorm):
+            layer.frozen = True
+        elif isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+        else:
+            parameters[name].requires_grad_(False)
 
 
 def _load_weights(module: TotalVAE, weights: dict[str, Tensor]) -> None:
