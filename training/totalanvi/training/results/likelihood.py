@@ -58,8 +58,8 @@ class LikelihoodMethods(BaseModel):
 
         References
         ----------
-        Gayoso, Steier et al., Nature Methods 18 (2021), Methods; Xu et al., Molecular Systems Biology 17 (2021), Methods,
-        for TotalANVI's labels.
+        Gayoso, Steier et al., Nature Methods 18 (2021), Methods; for TotalANVI's labels, Xu et al., Molecular Systems
+        Biology 17 (2021), Methods.
         """
         cells, _ = self._cells_of(adata, indices)
         return _mean_or_each(elbo(self.module, cells, cells_in_batch(batch_size)), return_mean)

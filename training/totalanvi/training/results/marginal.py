@@ -7,8 +7,8 @@ r"""The marginal log-likelihood of cells, by importance sampling from the poster
 
 Given z, the backgrounds :math:`β_j` of the proteins are independent, and each is integrated on its own: a few draws of
 each do for all what would take as many draws to the power of their number. Half of them come from q and half from the
-prior, each weighed as a draw from the mixture of both, so that no weight is above 2 however far off q is. In TotalANVI, :math:`p(z)` is the labelled
-prior, estimated inside the same average:
+prior, each weighed as a draw from the mixture of both, so that no ratio is above 2 however far off q is. In TotalANVI,
+:math:`p(z)` is the labelled prior, estimated inside the same average:
 
 .. math::
 

@@ -71,7 +71,8 @@ def spearman(blocks: Iterator[Tensor], n_features: int) -> Matrix:
 
     References
     ----------
-    Hoeffding: A class of statistics with asymptotically normal distribution. Annals of Mathematical Statistics 19 (1948).
+    Hoeffding: A class of statistics with asymptotically normal distribution. Annals of Mathematical Statistics 19
+    (1948).
     """
     total, n_rows = np.zeros((n_features, n_features)), 0
     for block in blocks:

@@ -20,6 +20,9 @@ from totalanvi.training.vae import TotalVAE
 
 __all__ = ["PredictiveMethods", "posterior_predictive"]
 
+_MOST_RATE = 1e18
+"""Torch counts in 64-bit integers: beyond, they would wrap and be negative."""
+
 Array = npt.NDArray[np.float32]
 
 
@@ -109,7 +112,7 @@ def posterior_predictive(
 def _gene_counts(drawn: Draw, genes: npt.NDArray[np.intp]) -> Tensor:
     """Draw x from its likelihood, (cells, genes)."""
     log_mean = drawn.log_size + drawn.log_scale[:, genes]
-    counts = torch.poisson(draw_rates(log_mean, drawn.gene_log_theta[..., genes]))
+    counts = _counts(log_mean, drawn.gene_log_theta[..., genes])
     if drawn.dropout_logits is None:
         return counts
     return counts * torch.bernoulli(torch.sigmoid(-drawn.dropout_logits[:, genes]))
@@ -120,4 +123,9 @@ def _protein_counts(drawn: Draw, log_efficiency: Tensor, proteins: npt.NDArray[n
     foreground = torch.bernoulli(drawn.proteins.foreground_probability)
     log_mean = drawn.proteins.sample_log_background() + log_efficiency
     log_mean = log_mean + foreground * drawn.proteins.log_foreground_ratio
-    return torch.poisson(draw_rates(log_mean[:, proteins], drawn.protein_log_theta[..., proteins]))
+    return _counts(log_mean[:, proteins], drawn.protein_log_theta[..., proteins])
+
+
+def _counts(log_mean: Tensor, log_theta: Tensor) -> Tensor:
+    """Draw from NB(μ, θ)."""
+    return torch.poisson(draw_rates(log_mean, log_theta).clamp(max=_MOST_RATE))

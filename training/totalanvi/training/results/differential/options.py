@@ -1,0 +1,82 @@
+"""What users choose about the tests, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.results.differential.hypotheses import ChangeTest
+
+__all__ = ["Criteria", "Mode", "Pseudocounts"]
+
+Mode = Literal["vanilla", "change"]
+
+
+@dataclass(frozen=True)
+class Pseudocounts:
+    """What is added to expression before a fold change.
+
+    Parameters
+    ----------
+    genes
+        Added to ρ; `None` learns it.
+    proteins
+        Added to the denoised counts.
+    threshold
+        Mean count below which a gene is not expressed in a group.
+
+    Raises
+    ------
+    ArgumentError
+        For a number below 0.
+    """
+
+    genes: float | None
+    proteins: float
+    threshold: float
+
+    def __post_init__(self) -> None:
+        for argument, value in (
+            ("pseudocounts", self.genes),
+            ("protein_prior_count", self.proteins),
+            ("threshold_counts", self.threshold),
+        ):
+            if value is not None and not 0 <= value < float("inf"):
+                raise ArgumentError(f"{argument}: expected a number of 0 or more, found {value}; give such a number.")
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """When a feature differs, and what is told of it.
+
+    Parameters
+    ----------
+    mode
+        Which hypotheses.
+    pseudocounts, change
+        Of the mode ``"change"``.
+    fdr_target
+        Expected share of false discoveries.
+    all_stats
+        Tell statistics of the raw counts.
+
+    Raises
+    ------
+    ArgumentError
+        For another mode, or a share that is not between 0 and 1.
+    """
+
+    mode: Mode
+    pseudocounts: Pseudocounts
+    change: ChangeTest
+    fdr_target: float
+    all_stats: bool
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("vanilla", "change"):
+            raise ArgumentError(f"mode: expected 'vanilla' or 'change', found {self.mode!r}; choose one of them.")
+        if not 0 < self.fdr_target < 1:
+            raise ArgumentError(
+                f"fdr_target: expected a share between 0 and 1, found {self.fdr_target}; give 0.05, for example."
+            )
