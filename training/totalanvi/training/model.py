@@ -8,6 +8,7 @@ from totalanvi.training.base import Data
 from totalanvi.training.config import Dispersion
 from totalanvi.training.model_options import model_config
 from totalanvi.training.results.correlation_methods import CorrelationMethods
+from totalanvi.training.results.differential.methods import DifferentialMethods
 from totalanvi.training.results.expression_methods import ExpressionMethods
 from totalanvi.training.results.latent import LatentMethods
 from totalanvi.training.results.library import LibraryMethods
@@ -23,6 +24,7 @@ class TOTALVI(
     LatentMethods,
     LibraryMethods,
     ExpressionMethods,
+    DifferentialMethods,
     CorrelationMethods,
     LikelihoodMethods,
     ParameterMethods,
