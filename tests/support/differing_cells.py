@@ -1,4 +1,4 @@
-"""Two groups of cells that differ in known genes and proteins by known fold changes, and in their share of two batches."""
+"""Two groups of cells that differ by known fold changes in known genes and proteins, and in their batches."""
 
 from __future__ import annotations
 

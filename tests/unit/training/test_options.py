@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -166,6 +167,7 @@ def test_auto_leaves_the_device_to_the_dictionaries() -> None:
 def test_nothing_is_hidden_only_where_it_is_said() -> None:
     assert read({"augmentation": Augmentation(no_panel=0.1)}).config.augmentation == Augmentation(no_panel=0.1)
     assert read({"augmentation": None}, {"augmentation": None}).config.augmentation is None
+    assert read({"augmentation": None}).config.augmentation == Augmentation()
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,7 @@ def test_totalvi_as_its_users_call_it(reference_mdata: md.MuData) -> None:
     options = model._training["options"]
     told = {"max_epochs": 2, "lr": 3e-3, "batch_size": 64, "n_epochs_kl_warmup": 20, "adversarial_classifier": True}
     assert options.items() >= (told | {"pro_recons_weight": 0.3, "early_stopping_patience": 7}).items()
+    assert options["augmentation"] == dataclasses.asdict(Augmentation())
     assert model.validation_indices.tolist() == list(range(40))
     assert model.train_indices.tolist() == list(range(40, 360))
     assert model.test_indices.tolist() == list(range(360, 400))

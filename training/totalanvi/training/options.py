@@ -2,7 +2,8 @@
 
 An option may be given in several places. The argument of ``train`` wins over ``plan_kwargs``, ``datasplitter_kwargs``
 and ``**trainer_kwargs``; these win over ``plan_config`` and ``trainer_config``; these over the defaults. `None` is no
-value anywhere: it leaves an option to the next place, but for ``augmentation``, where it means that nothing is hidden.
+value anywhere: it leaves an option to the next place, but for ``augmentation`` in a dictionary, where it means
+that nothing is hidden.
 """
 
 from __future__ import annotations
@@ -106,11 +107,12 @@ def read_run(
     ArgumentError
         For options that are unknown, out of range, or without meaning for the model.
     """
-    # What is "auto" is left to the dictionaries, like what is `None`.
-    given = {name: value for name, value in arguments.items() if not (isinstance(value, str) and value == "auto")}
     pool: dict[str, Any] = {}
-    for layer in (*configs, *options, given):
+    for layer in (*configs, *options):
         pool |= _expand(layer)
+    # What is "auto" is left to the dictionaries, like what is `None`.
+    given = {name: value for name, value in _plain(arguments).items() if value is not None}
+    pool |= {name: value for name, value in given.items() if not (isinstance(value, str) and value == "auto")}
     _refuse(pool, knows_labels)
     pool = {name: value for name, value in pool.items() if name not in _FIXED and name not in _IDLE}
     return Run(
@@ -122,15 +124,19 @@ def read_run(
 
 
 def _expand(options: Options | None) -> dict[str, Any]:
-    """Options as a dictionary, those without a value left out, and NumPy's numbers as Python's: they go to JSON."""
+    """Options as a dictionary, those without a value left out."""
     if options is None:
         return {}
     if not isinstance(options, Mapping):
         if not hasattr(options, "to_kwargs"):
             raise ArgumentError(f"Expected options in a dictionary, found a {type(options).__name__}; make it one.")
         options = options.to_kwargs()
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
-    return {name: value for name, value in plain.items() if value is not None or name == "augmentation"}
+    return {name: value for name, value in _plain(options).items() if value is not None or name == "augmentation"}
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with NumPy's numbers as Python's: they go to JSON."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
 
 
 def _refuse(pool: dict[str, Any], knows_labels: bool) -> None:

@@ -208,8 +208,7 @@ class DifferentialMethods(BaseModel):
             all_stats=all_stats,
         )
         if proteins:
-            compared = np.any([part for each in comparisons for part in (each.first, each.second)], axis=0)
-            warn_of_unmeasured(self.registry, sampling.policy, cells.batch[compared])
+            warn_of_unmeasured(self.registry, sampling.policy, cells.batch[_compared(comparisons)])
         compare = Comparer(self.module, cells, genes, proteins, sampling, criteria)
         return pd.concat([compare(each) for each in track(comparisons, "Differential expression", disable=silent)])
 
@@ -231,6 +230,14 @@ def _comparisons(
     if groupby is None:
         raise ArgumentError("groupby: expected a column of obs, or idx1, found neither; say which cells to compare.")
     return compare_groups(obs, groupby, group1, group2, within)
+
+
+def _compared(comparisons: list[Comparison]) -> npt.NDArray[np.bool_]:
+    """Whether each cell takes part in any comparison, (cells,)."""
+    takes_part = np.zeros_like(comparisons[0].first)
+    for comparison in comparisons:
+        takes_part |= comparison.first | comparison.second
+    return takes_part
 
 
 def _fields(use_field: Sequence[str] | None) -> Sequence[str]:
