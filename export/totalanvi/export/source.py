@@ -102,11 +102,15 @@ def read_source(checkpoint: Path) -> Source:
         training=record.training,
         versions=record.versions,
     )
-    if not source.module.config.log_variational:
-        raise SourceError(
-            f"{checkpoint}: expected a model whose encoder takes the logarithm of counts, as bundles promise, found "
-            "one with log_variational=False; train one with the default."
-        )
+    for option, what in (
+        ("log_variational", "takes the logarithm of counts"),
+        ("scale_inputs", "divides counts by a cell's mean"),
+    ):
+        if not getattr(source.module.config, option):
+            raise SourceError(
+                f"{checkpoint}: expected a model whose encoder {what}, as bundles promise, found one with "
+                f"{option}=False; train one with the default."
+            )
     measured = np.array(record.registry.batch_proteins, dtype=bool).any(axis=0)
     return source if measured.all() else _keep_proteins(source, np.flatnonzero(measured))
 

@@ -55,6 +55,9 @@ class ModelConfig:
         Whether the encoder sees the batch and the covariates. A query's batch is unknown to it either way.
     log_variational
         Whether the encoder takes the logarithm of scaled counts.
+    scale_inputs
+        Whether the encoder's counts are divided by one plus the cell's mean count. Those of scvi-tools before 1.3.1 are
+        not, so that its encoders also see how deeply a cell was sequenced.
     protein_mean
         What a cell's protein counts are scaled by for the encoder: the mean over its ``"measured"`` proteins, or over
         ``"all"`` (as the original, to which a protein that is not measured is a zero).
@@ -88,6 +91,7 @@ class ModelConfig:
     latent_distribution: Literal["normal", "ln"] = "normal"
     encode_covariates: bool = True
     log_variational: bool = True
+    scale_inputs: bool = True
     protein_mean: Literal["measured", "all"] = "measured"
     background_activation: Literal["softplus", "exp"] = "softplus"
     use_observed_lib_size: bool = True

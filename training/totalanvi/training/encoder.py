@@ -65,6 +65,7 @@ class Encoder(_Stack):
         super().__init__(dims, config, config.n_layers_encoder)
         self.n_genes = dims.n_genes
         self.takes_log = config.log_variational
+        self.divides = config.scale_inputs
         self.mean_over_all_proteins = config.protein_mean == "all"
         self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
         self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
@@ -81,12 +82,15 @@ class Encoder(_Stack):
     def _scaled_rna(self, inputs: EncoderInputs) -> Tensor:
         rna, library = inputs.rna, inputs.library
         if not isinstance(rna, SparseRows):
-            return scaled_counts(rna, library, self.n_genes, self.takes_log)
-        scaled = scaled_counts(rna.values, library.squeeze(-1)[rna.rows], self.n_genes, self.takes_log)
+            return scaled_counts(rna, library, self.n_genes, self.takes_log, self.divides)
+        per_value = library.squeeze(-1)[rna.rows]
+        scaled = scaled_counts(rna.values, per_value, self.n_genes, self.takes_log, self.divides)
         return rna.with_values(scaled).to_dense()
 
     def _protein_features(self, inputs: EncoderInputs) -> Tensor:
-        scaled = scaled_proteins(inputs.protein, inputs.measured, self.takes_log, self.mean_over_all_proteins)
+        scaled = scaled_proteins(
+            inputs.protein, inputs.measured, self.takes_log, self.mean_over_all_proteins, self.divides
+        )
         return torch.cat((scaled, inputs.measured), dim=-1)
 
 

@@ -43,7 +43,7 @@ class EncoderInputs:
         )
 
 
-def scaled_counts(counts: Tensor, library: Tensor, n_genes: int, take_log: bool = True) -> Tensor:
+def scaled_counts(counts: Tensor, library: Tensor, n_genes: int, take_log: bool = True, divide: bool = True) -> Tensor:
     """RNA counts as the encoder takes them: ``log(1 + x / (1 + x̄))``, the cell's mean count ``x̄ = library / genes``.
 
     Parameters
@@ -56,12 +56,16 @@ def scaled_counts(counts: Tensor, library: Tensor, n_genes: int, take_log: bool 
         Number of the model's genes.
     take_log
         Whether the logarithm is taken.
+    divide
+        Whether counts are divided by ``1 + x̄``.
     """
-    scaled = counts / (1.0 + library / n_genes)
+    scaled = counts / (1.0 + library / n_genes) if divide else counts
     return torch.log1p(scaled) if take_log else scaled
 
 
-def scaled_proteins(counts: Tensor, measured: Tensor, take_log: bool = True, mean_over_all: bool = False) -> Tensor:
+def scaled_proteins(
+    counts: Tensor, measured: Tensor, take_log: bool = True, mean_over_all: bool = False, divide: bool = True
+) -> Tensor:
     """Protein counts as the encoder takes them: ``log(1 + y / (1 + ȳ))``, the mean ȳ over the measured proteins.
 
     Parameters
@@ -72,11 +76,13 @@ def scaled_proteins(counts: Tensor, measured: Tensor, take_log: bool = True, mea
         Whether the logarithm is taken.
     mean_over_all
         Let ȳ be the mean over all proteins, those that were not measured counting as zeros.
+    divide
+        Whether counts are divided by ``1 + ȳ``.
     """
     counts = counts * measured
     total = counts.sum(dim=-1, keepdim=True)
     n_counted = counts.shape[-1] if mean_over_all else measured.sum(dim=-1, keepdim=True).clamp(min=1.0)
-    scaled = counts / (1.0 + total / n_counted)
+    scaled = counts / (1.0 + total / n_counted) if divide else counts
     return torch.log1p(scaled) if take_log else scaled
 
 

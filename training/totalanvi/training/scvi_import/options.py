@@ -29,17 +29,14 @@ def config_of(save: ScviSave) -> ModelConfig:
     options = {name: value for name, value in save.options.items() if name not in _NOT_OF_THE_NETWORK}
     if _version(save) < _FIRST_WITH_SOFTPLUS:
         options["background_activation"] = "exp"
+    # One version brought both.
+    options["scale_inputs"] = EFFICIENCY in save.weights
     try:
         config = model_config(**_DEFAULTS | options)
     except ArgumentError as error:
         raise CheckpointError(
             f"Expected a {save.kind} whose options totalanvi has too, found another: {error}"
         ) from error
-    if EFFICIENCY not in save.weights:
-        raise CheckpointError(
-            f"Expected a {save.kind} of scvi-tools 1.3.1 or newer, found one of {save.version}, whose encoder takes "
-            "counts that are not divided by a cell's mean, as ours are; train this model anew."
-        )
     if save.kind == "TOTALANVI" and config.latent_distribution == "ln":
         raise CheckpointError(
             "Expected a TOTALANVI with latent_distribution='normal', found 'ln', with which the classifier of "
