@@ -223,7 +223,13 @@ def test_views_print_tables(
 ) -> None:
     model.view_anndata_setup()
     printed = capsys.readouterr().out
-    for text in ("TOTALANVI.setup_anndata", "'labels_key': 'kind'", "n_proteins", "adata.obs['_scvi_batch']", "unknown"):
+    for text in (
+        "TOTALANVI.setup_anndata",
+        "'labels_key': 'kind'",
+        "n_proteins",
+        "adata.obs['_scvi_batch']",
+        "unknown",
+    ):
         assert text in printed, text
     model.view_anndata_setup(adata[:7].copy(), hide_state_registries=True)
     printed = capsys.readouterr().out

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.columns import COLUMN_ARGUMENTS, Columns
-from totalanvi.training.errors import RegistrationError, listed
+from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 
-__all__ = ["added_names", "as_values", "codes_of", "names_of", "texts"]
+__all__ = ["added_names", "as_values", "codes_of", "codes_of_batches", "names_of", "texts"]
 
 _ONE_GROUP = ("0",)
 """The only batch where no column tells batches apart."""
@@ -81,3 +81,36 @@ def codes_of(columns: Columns, argument: str, key: str | None, names: Sequence[s
 def _as_text(value: object) -> str:
     """The same text for 1 and 1.0: whole numbers become floats wherever a table has gaps."""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def codes_of_batches(known: Sequence[str], wanted: Iterable[str | int] | str | int, argument: str) -> list[int]:
+    """Codes of batches that a user names, or gives by code where no batch has that name.
+
+    Parameters
+    ----------
+    known
+        The model's batches, by code.
+    wanted
+        One or several.
+    argument
+        What the user calls them, for messages.
+
+    Raises
+    ------
+    ArgumentError
+        For a batch that the model does not know, and for none at all.
+    """
+    codes = []
+    for batch in [wanted] if isinstance(wanted, str | int | np.integer) else wanted:
+        if _as_text(batch) in known:
+            codes.append(known.index(_as_text(batch)))
+        elif isinstance(batch, int | np.integer) and 0 <= batch < len(known):
+            codes.append(int(batch))
+        else:
+            raise ArgumentError(
+                f"{argument}: expected one of the model's batches ({listed(known)}), found {batch!r}; choose one of "
+                "them."
+            )
+    if not codes:
+        raise ArgumentError(f"{argument}: expected one batch or more, found an empty list; name one, or leave it out.")
+    return codes

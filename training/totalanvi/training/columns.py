@@ -73,6 +73,13 @@ class Columns:
             return self._aligned(modality, rest)
         return None
 
+    def table(self) -> pd.DataFrame:
+        """All columns side by side, (cells, columns); of columns with one name, the one that `find` takes."""
+        if list(self.tables) == [_WHOLE]:
+            return self.tables[_WHOLE]
+        names = dict.fromkeys(name for table in self.tables.values() for name in table.columns)
+        return pd.DataFrame({name: self.find(name) for name in names}, index=self.cells)
+
     def is_ambiguous(self, key: str, argument: str) -> bool:
         """Whether the whole object has another column of this name than the one that `find` takes."""
         if argument in self.modalities or key not in self.tables[_WHOLE]:

@@ -38,9 +38,7 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(
-    LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI
-):
+class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters

@@ -71,7 +71,9 @@ def registry_of(save: ScviSave) -> Registry:
 def setup_of(save: ScviSave) -> Setup:
     """Where the reference's parts are, as it was said to scvi-tools."""
     given = save.setup_args
-    columns: dict[str, Any] = {name: given.get(name) for name in ("batch_key", "panel_key", "labels_key", "size_factor_key")}
+    columns: dict[str, Any] = {
+        name: given.get(name) for name in ("batch_key", "panel_key", "labels_key", "size_factor_key")
+    }
     for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
         columns[name] = tuple(given.get(name) or ())
     columns["unlabeled"] = _texts(value for value in (given.get("unlabeled_category"),) if value is not None)
