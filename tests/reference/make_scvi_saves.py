@@ -2,10 +2,10 @@
 
     python tests/reference/make_scvi_saves.py [NAME ...]
 
-runs in an environment with scvi-tools, and without this package: it writes, for the version that is installed there,
+runs in an environment with scvi-tools, and without this package. It writes, for the version that is installed there,
 ``scvi/VERSION/NAME/model.pt`` and ``outputs.npz``, which ``tests/unit/training/test_scvi_import_parity.py`` holds an
-import against. Versions differ in what they save (`VARIANTS`), so that each was run. What is committed was made on a CPU
-with torch 2.13, by scvi-tools 1.1.6, 1.2.2, 1.3.3, 1.4.2 and 1.5.1.
+import against. Versions differ in what they save (`VARIANTS`), so that each was run: what is committed was made by
+scvi-tools 1.1.6, 1.2.2, 1.3.3, 1.4.2 and 1.5.1, with torch 2.13 on a CPU.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ TOTALANVI = {
     "totalanvi_ln": Variant(BATCH | LABELS, {"latent_distribution": "ln"}, labelled=True),
 }
 VARIANTS = {
-    # Before 1.2, the scale of the log background was an exponential; before 1.3, batches did not differ in how
-    # efficiently they capture proteins, and TOTALANVI did not exist.
+    # Before 1.2, the scale of the log background was an exponential. Before 1.3.1, encoders took counts that were not
+    # divided by the cell's mean, batches did not differ in how well they capture proteins, and there was no TOTALANVI.
     "1.1": {"totalvi": TOTALVI["totalvi"], "totalvi_mudata": TOTALVI["totalvi_mudata"]},
     "1.2": {"totalvi_library": TOTALVI["totalvi_library"]},
     "1.3": {"totalvi_covariates": TOTALVI["totalvi_covariates"], "totalanvi": TOTALANVI["totalanvi"]},

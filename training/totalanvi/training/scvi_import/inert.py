@@ -1,8 +1,8 @@
 """Reading what scvi-tools pickles as plain values, without running anything that the file names.
 
 A saved model is a pickle: besides tensors it holds NumPy arrays, and pandas tables of the training history. Torch's own
-reader of weights runs no code of a file. Here it knows a few more names, each of which stands for an inert class of this
-file and not for what it is called; a file with any other name in it is refused before it is read.
+reader of weights runs no code of a file. Here it knows a few more names, each of which stands for something inert, and
+not for what it is called. A file with any other name in it is refused before it is read.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from totalanvi.training.config import ModelConfig
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.model_options import model_config
 from totalanvi.training.scvi_import.saves import ScviSave
+from totalanvi.training.scvi_import.weights import EFFICIENCY
 
 __all__ = ["config_of"]
 
@@ -34,6 +35,11 @@ def config_of(save: ScviSave) -> ModelConfig:
         raise CheckpointError(
             f"Expected a {save.kind} whose options totalanvi has too, found another: {error}"
         ) from error
+    if EFFICIENCY not in save.weights:
+        raise CheckpointError(
+            f"Expected a {save.kind} of scvi-tools 1.3.1 or newer, found one of {save.version}, whose encoder takes "
+            "counts that are not divided by a cell's mean, as ours are; train this model anew."
+        )
     if save.kind == "TOTALANVI" and config.latent_distribution == "ln":
         raise CheckpointError(
             "Expected a TOTALANVI with latent_distribution='normal', found 'ln', with which the classifier of "

@@ -10,7 +10,7 @@ an encoder always knows the batch              what batches have in common is pa
                                                unknown, which is no batch at all, and now stands for the average one
 ``sigmoid_decoder``                            one trunk for extra zeros of genes, and one for protein background
 layer norm without scale and shift             scale 1 and shift 0
-no efficiency of batches (before 1.3)          its logarithm is 0
+no efficiency of batches (before 1.3.1)         its logarithm is 0
 =============================================  =================================================================
 """
 
@@ -26,12 +26,13 @@ from totalanvi.training.config import ModelConfig
 from totalanvi.training.dimensions import Dimensions
 from totalanvi.training.layers import NormKind
 
-__all__ = ["translate_weights"]
+__all__ = ["EFFICIENCY", "translate_weights"]
 
 Weights = dict[str, Tensor]
 
 _SAME = ("background_pro_alpha", "background_pro_log_beta", "px_r", "py_r", "library_log_means", "library_log_vars")
-_EFFICIENCY = "log_per_batch_efficiency"
+EFFICIENCY = "log_per_batch_efficiency"
+"""How efficiently each batch captures each protein; the versions since 1.3.1 have it."""
 
 
 def translate_weights(theirs: Mapping[str, Tensor], dims: Dimensions, config: ModelConfig) -> Weights:
@@ -52,7 +53,7 @@ def translate_weights(theirs: Mapping[str, Tensor], dims: Dimensions, config: Mo
         When a weight is missing.
     """
     ours = {name: theirs[name] for name in _SAME if name in theirs}
-    ours[_EFFICIENCY] = theirs.get(_EFFICIENCY, torch.zeros(dims.n_proteins, dims.n_batches))
+    ours[EFFICIENCY] = theirs.get(EFFICIENCY, torch.zeros(dims.n_proteins, dims.n_batches))
     ours |= _under("encoder", _encoder(theirs, dims, config))
     ours |= _under("gene_decoder", _gene_decoder(theirs, dims, config))
     ours |= _under("protein_decoder", _protein_decoder(theirs, dims, config))

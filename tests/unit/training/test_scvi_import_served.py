@@ -1,0 +1,112 @@
+"""From a saved model of scvi-tools to an endpoint, in two commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import typer
+from tests.reference.saves import save_named
+from typer.testing import CliRunner
+
+from totalanvi.export import ExportError, export_bundle
+from totalanvi.serving import load_reference
+from totalanvi.training import TOTALVI, CheckpointError
+from totalanvi.training.anvae import TotalANVAE
+from totalanvi.training.cli_import import import_scvi
+from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.scvi_import import import_scvi as import_model
+from totalanvi.training.scvi_import.saves import read_save
+
+SAVE = save_named("totalanvi_missing")
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run() -> Run:
+    """Run the sub-command in this process and return what it said; an error of ours is raised."""
+    app = typer.Typer()
+    app.command()(import_scvi)
+
+    def act(*arguments: object) -> str:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0
+        return result.stderr
+
+    return act
+
+
+@pytest.fixture
+def h5ad(tmp_path: Path) -> Path:
+    SAVE.data().write_h5ad(tmp_path / "reference.h5ad")
+    return tmp_path / "reference.h5ad"
+
+
+def test_an_imported_model_is_exported_and_maps_queries(run: Run, h5ad: Path, tmp_path: Path) -> None:
+    said = run(SAVE.folder, "-o", tmp_path / "checkpoint", "--data", h5ad)
+    assert "Imported a TOTALANVI of scvi-tools 1.5.1 (25 genes, 6 proteins, 2 batches, 3 labels)" in said
+    n_held_out = 72 - len(train_indices())
+    assert f"For export, {72 - n_held_out} cells of the reference and {n_held_out} that are held out travel" in said
+
+    reference = load_reference(export_bundle(tmp_path / "checkpoint", tmp_path / "bundle"))
+    mapped = reference.map(SAVE.data(), proteins="protein_by_batch")
+    latent, probabilities = as_a_query(import_model(SAVE.folder, SAVE.data()))
+    np.testing.assert_allclose(mapped.obsm["X_totalanvi"], latent, rtol=1e-4, atol=1e-5)
+    # Calibration makes labels more or less sure, and no other label likelier.
+    labels = import_model(SAVE.folder).registry.labels
+    assert list(mapped.obs["totalanvi_label"]) == [labels[i] for i in probabilities.argmax(axis=1)]
+    assert list(mapped.obsm["totalanvi_probabilities"].columns) == list(labels)
+    assert np.isfinite(mapped.obsm["totalanvi_protein"].to_numpy()).all()
+
+
+def train_indices() -> npt.NDArray[np.intp]:
+    split = read_save(SAVE.folder).split
+    assert split is not None
+    return split.train
+
+
+@torch.inference_mode()
+def as_a_query(model: TOTALVI) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """What the model makes of its own cells when it is not told their batch."""
+    module = model.module
+    assert isinstance(module, TotalANVAE)
+    known = EncoderInputs.of(model._reference_cells().to_batch(), module.dims)
+    no_batch = torch.zeros_like(known.covariates.batch)
+    z, _ = module.encode(replace(known, covariates=module.usual_covariates(no_batch)))
+    latent = module.transform(z.mean)
+    return latent.numpy(), module.classify(latent).softmax(dim=-1).numpy()
+
+
+def test_without_data_it_says_what_is_missing_for_export(run: Run, tmp_path: Path) -> None:
+    said = run(SAVE.folder, "--output", tmp_path / "checkpoint")
+    assert "import it once more with --data REFERENCE.h5ad" in said
+    with pytest.raises(ExportError, match="expected two cells or more of the reference"):
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle")
+
+
+def test_what_is_there_is_not_replaced_unasked(run: Run, tmp_path: Path) -> None:
+    run(SAVE.folder, "-o", tmp_path / "checkpoint")
+    with pytest.raises(CheckpointError, match="--overwrite") as caught:
+        run(SAVE.folder, "-o", tmp_path / "checkpoint")
+    assert caught.value.exit_code == 2
+    run(SAVE.folder, "-o", tmp_path / "checkpoint", "--overwrite")
+
+
+def test_warnings_are_said(run: Run, tmp_path: Path) -> None:
+    SAVE.data()[:50].copy().write_h5ad(tmp_path / "part.h5ad")
+    said = run(SAVE.folder, "-o", tmp_path / "checkpoint", "--data", tmp_path / "part.h5ad")
+    assert "Warning: The save does not tell which of these cells trained the model" in said
+
+
+def test_a_folder_without_a_model_is_an_error_that_says_so(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"Expected model.pt in .*; give the folder that holds it"):
+        run(tmp_path, "-o", tmp_path / "checkpoint")
+    assert not (tmp_path / "checkpoint").exists()
