@@ -20,7 +20,7 @@ from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
 from totalanvi.serving.manifest import MANIFEST_FILE
-from totalanvi.training.simulation import simulate_query
+from totalanvi.training.simulation.simulate import simulate_query
 
 
 @pytest.fixture

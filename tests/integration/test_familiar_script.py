@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
-from totalanvi.training.simulation import simulate_query
+from totalanvi.training.simulation.simulate import simulate_query
 
 TISSUE: dict[str, Any] = {"n_genes": 150, "n_proteins": 12, "n_labels": 4, "n_batches": 2, "seed": 1}
 MODALITIES = {"rna_layer": "rna", "protein_layer": "prot", "batch_key": "rna", "labels_key": "rna"}

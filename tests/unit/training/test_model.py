@@ -13,7 +13,7 @@ import pytest
 from tests.support.reference_cells import FAST, draw_adata
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, simulate
-from totalanvi.training.split import split_cells
+from totalanvi.training.fitting.split import split_cells
 
 LABELS = ["alpha 1", "alpha 2", "beta 1", "beta 2"]
 

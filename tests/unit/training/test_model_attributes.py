@@ -13,9 +13,9 @@ import torch
 from tests.support.reference_cells import MODALITIES, PROTEINS, draw_adata, draw_mudata, set_up, set_up_mudata
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
-from totalanvi.training.attribute_dict import AttributeDict
-from totalanvi.training.data_registry import data_registry, setup_arguments, state_registry, summary_stats
-from totalanvi.training.manager import DataManager
+from totalanvi.training.registration.attribute_dict import AttributeDict
+from totalanvi.training.registration.data_registry import data_registry, setup_arguments, state_registry, summary_stats
+from totalanvi.training.registration.manager import DataManager
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import Cells
-from totalanvi.training.fit import fit
-from totalanvi.training.optimizers import trained_parameters
-from totalanvi.training.split import split_cells
-from totalanvi.training.training_config import TrainingConfig
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.optimizers import trained_parameters
+from totalanvi.training.fitting.split import split_cells
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.vae import TotalVAE
 
 N_CELLS = 40
 

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.background import empirical_background_prior
-from totalanvi.training.codes import codes_of_batches
-from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.library import library_moments
-from totalanvi.training.panels import warn_of_missing_proteins
-from totalanvi.training.registration import Setup, read_cells, read_setup, register
-from totalanvi.training.registry import Registry
-from totalanvi.training.setup import SetUp
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.network.background import empirical_background_prior
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.library import library_moments
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.panels import warn_of_missing_proteins
+from totalanvi.training.registration.register import read_cells, register
+from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup import SetUp
+from totalanvi.training.registration.setup_note import Data, Setup, read_setup
 
-__all__ = ["BaseModel", "Data"]
+__all__ = ["BaseModel"]
 
 _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
-
-Data: TypeAlias = AnnData | MuData
 
 
 class BaseModel(SetUp):

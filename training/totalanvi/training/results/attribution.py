@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import Cells
-from totalanvi.training.inputs import EncoderInputs
 from totalanvi.training.loaders import cell_loader
-from totalanvi.training.registry import Registry
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.registration.registry import Registry
 from totalanvi.training.results.attribution_options import AttributionOptions
 from totalanvi.training.results.integrated_gradients import N_DECADES, Paths, integrated_gradients
 

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import Cells
-from totalanvi.training.decoders import ProteinParameters
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.decoders import ProteinParameters
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["ExpressionOptions", "foreground_probability", "normalized_expression"]
 

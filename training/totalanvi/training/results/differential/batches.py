@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.training.codes import codes_of_batches
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.registry import Registry
 
 __all__ = ["BatchNames", "BatchPolicy", "batch_policy", "warn_of_unmeasured"]
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from totalanvi.training.base import BaseModel, Data
-from totalanvi.training.columns import Columns
+from totalanvi.training.base import BaseModel
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.columns import Columns
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.differential.batches import BatchNames, batch_policy, warn_of_unmeasured
 from totalanvi.training.results.differential.compare import Comparer
