@@ -29,9 +29,10 @@ N_CELLS, N_GENES, N_PROTEINS = 400, 150, 12
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads, and much slower where others use the cores too."""
+    """One thread, since models this small are slower on several; and the same draws every time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
 
@@ -166,10 +167,10 @@ def check_differences(model: TOTALVI, tissue: md.MuData, adata: Any) -> None:
     assert strong.any()
     # How many are found, and how far off, is held in tests/unit/training/test_differential_truth.py.
     assert (np.sign(by_protein["lfc_mean"]) == np.sign(true))[strong].mean() > 0.8
-    assert by_protein["is_de_fdr_0.05"][strong].any()
+    assert by_protein["proba_de"][strong].mean() > by_protein["proba_de"][~strong].mean()
     share = seen[:, :N_GENES] / seen[:, :N_GENES].sum(axis=1, keepdims=True)
     common = seen[:, :N_GENES].mean(axis=0) > 0.3
-    by_gene = np.log2(share[inside].mean(axis=0)[common] / share[~inside].mean(axis=0)[common])
+    by_gene = np.log2((share[inside].mean(axis=0)[common] + 1e-5) / (share[~inside].mean(axis=0)[common] + 1e-5))
     assert np.corrcoef(found["lfc_mean"].iloc[:N_GENES][common], by_gene)[0, 1] > 0.5
 
     pair = model.differential_expression(adata, "cell_type", first, second, silent=True)
