@@ -22,7 +22,7 @@ LIGHT = {
     "totalanvi.serving.cli": ("torch", "onnxruntime", "bentoml", "anndata"),
     "totalanvi.training": ("torch", "lightning", "anndata"),
     "totalanvi.training.cli": ("torch", "lightning", "anndata"),
-    "totalanvi.training.semisupervised": ("onnxruntime", "bentoml", "totalanvi.serving", "totalanvi.export"),
+    "totalanvi.training.models.totalanvi": ("onnxruntime", "bentoml", "totalanvi.serving", "totalanvi.export"),
     "totalanvi.export": ("torch", "onnx", "onnxruntime", "bentoml"),
     "totalanvi.export.cli": ("torch", "onnx", "onnxruntime", "bentoml"),
 }

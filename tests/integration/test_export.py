@@ -13,6 +13,7 @@ from pathlib import Path
 import mudata as md
 import numpy as np
 import pytest
+from tests.support.altered_checkpoint import sign
 
 import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
@@ -20,7 +21,7 @@ from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
 from totalanvi.serving.manifest import MANIFEST_FILE
-from totalanvi.training.simulation import simulate_query
+from totalanvi.training.simulation.simulate import simulate_query
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def with_ensembl_ids(checkpoint: Path, folder: Path) -> Path:
     ids[1:4] = ["nan", "ENSG00000000099", "ENSG00000000099"]
     ids[99] = "ENSG00000001099.2"
     (copy / "registry.json").write_text(json.dumps(registry | {"ensembl_ids": ids}))
-    return copy
+    return sign(copy)
 
 
 def test_manifest_says_where_it_comes_from(bundle: Path, reference_mdata: md.MuData) -> None:
@@ -173,6 +174,7 @@ def test_a_model_that_fails_parity_leaves_what_was_there(checkpoint: Path, copie
     weights = load_file(broken / "model.safetensors")
     weights["protein_decoder.background_mean.bias"] = weights["protein_decoder.background_mean.bias"] + np.float32(1e4)
     save_file(weights, broken / "model.safetensors")
+    sign(broken)
     before = snapshot(tmp_path)
     with pytest.raises(ExportError, match=r"proteins 'denoised': inf; proteins 'expected': inf\. Nothing was exported"):
         export_bundle(broken, copied, overwrite=True)

@@ -13,7 +13,7 @@ import torch
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.registration import read_setup, register
+from totalanvi.training.registration.register import read_setup, register
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from scipy.stats import nbinom
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.distributions import log_negative_binomial, log_negative_binomial_rows, log_protein_mixture
+from totalanvi.training.network.distributions import (
+    log_negative_binomial,
+    log_negative_binomial_rows,
+    log_protein_mixture,
+)
 
 counts = st.integers(0, 50_000)
 log_mean = st.floats(-12, 11)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from totalanvi.training import CheckpointError
-from totalanvi.training.plain_pickle import read_plain_pickle
+from totalanvi.training.checkpoints.plain_pickle import read_plain_pickle
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

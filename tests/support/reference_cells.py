@@ -13,8 +13,8 @@ import scipy.sparse as sp
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED, Cells
-from totalanvi.training.registration import read_setup, register
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.register import read_setup, register
+from totalanvi.training.registration.registry import Registry
 
 __all__ = [
     "FAST",

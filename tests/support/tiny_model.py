@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from tests.support.reference_cells import draw_cells
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import CellBatch
-from totalanvi.training.dimensions import Dimensions
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.dimensions import Dimensions
+from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["TINY", "tiny_batch", "tiny_model"]
 

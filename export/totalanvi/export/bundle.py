@@ -38,7 +38,7 @@ from totalanvi.serving.manifest import (
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.reference_arrays import ReferenceArrays
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.registry import Registry
 
 __all__ = ["export_bundle"]
 

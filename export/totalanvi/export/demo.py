@@ -27,8 +27,8 @@ from totalanvi.export.demo_scores import FLAGGED, Scores, score_query
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.client import Client
 from totalanvi.serving.errors import OutputError
-from totalanvi.training.semisupervised import TOTALANVI
-from totalanvi.training.simulation import simulate, simulate_query
+from totalanvi.training.models.totalanvi import TOTALANVI
+from totalanvi.training.simulation.simulate import simulate, simulate_query
 
 __all__ = ["DemoSize", "run_demo"]
 

@@ -2,9 +2,9 @@
 
 They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
 an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the
-batch are the reference's usual ones (see `totalanvi.training.covariates`), since queries do not tell theirs. Submodules
-keep the names they have in training, and so do the weights in the exported files: ``encoder.rna_in.weight``, (hidden,
-genes).
+batch are the reference's usual ones (see `totalanvi.training.network.covariates`), since queries do not tell theirs.
+Submodules keep the names they have in training, and so do the weights in the exported files:
+``encoder.rna_in.weight``, (hidden, genes).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.inputs import EncoderInputs
 
 __all__ = ["ClassifierGraph", "EncoderGraph", "Graph", "ProteinsGraph", "graphs_of"]
 

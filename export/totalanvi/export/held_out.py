@@ -17,8 +17,8 @@ from totalanvi.serving.manifest import CLASSIFIER, Calibration, Mode
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.neighbours import N_NEIGHBOURS, Landmarks
 from totalanvi.serving.sessions import open_sessions
+from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
-from totalanvi.training.reference_sample import ReferenceSample
 
 __all__ = ["Evaluation", "evaluate", "leave_one_out_distances"]
 

@@ -24,9 +24,9 @@ from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Parity
 from totalanvi.serving.mapped import Background, MapOptions
 from totalanvi.serving.sessions import open_sessions
-from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.data import Cells
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.inputs import EncoderInputs
 
 __all__ = ["TOLERANCE", "check_parity", "relative_error"]
 

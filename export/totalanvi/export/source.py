@@ -14,11 +14,11 @@ from torch import Tensor
 
 from totalanvi.export.errors import SourceError
 from totalanvi.training import TOTALANVI
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.checkpoint import read_checkpoint
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
-from totalanvi.training.reference_sample import ReferenceSample
-from totalanvi.training.registry import Registry
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.registration.registry import Registry
 
 __all__ = ["Source", "read_source"]
 

@@ -21,6 +21,7 @@ __all__ = ["build_app", "main"]
 COMMANDS = {
     "simulate": "Simulate a CITE-seq reference with a known truth.",
     "train": "Train a reference.",
+    "import-scvi": "Take over a reference that scvi-tools trained and saved.",
     "export": "Export a trained reference as a bundle to be served.",
     "map": "Map a query's file to a reference.",
     "serve": "Start an endpoint that maps queries to a reference.",
@@ -30,7 +31,7 @@ COMMANDS = {
 """What help lists, in this order. It stands here so that help need not import what each command imports."""
 
 OPTIONAL_PACKAGES = {
-    *("torch", "lightning", "torchmetrics", "sklearn", "onnx", "onnxscript", "umap", "matplotlib"),
+    *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
     *("onnxruntime", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
 }
 """What a command may miss because no extra brought it."""
@@ -38,6 +39,7 @@ OPTIONAL_PACKAGES = {
 EXTRAS = {
     "simulate": "train",
     "train": "train",
+    "import-scvi": "train",
     "export": "export",
     "map": "serve",
     "serve": "serve",

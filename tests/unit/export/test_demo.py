@@ -16,7 +16,7 @@ from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import score_query
 from totalanvi.serving.client import Client
 from totalanvi.serving.errors import EndpointError, OutputError
-from totalanvi.training.simulation import simulate_query
+from totalanvi.training.simulation.simulate import simulate_query
 
 SIZES = {"n_genes": 100, "n_proteins": 6, "n_labels": 4, "seed": 0}
 

@@ -15,9 +15,9 @@ from tests.support.tiny_model import tiny_batch, tiny_model
 from totalanvi.export.errors import GraphError
 from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, ProteinsGraph, graphs_of
 from totalanvi.export.onnx import export_graph
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.covariates import Covariates
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
 
 ODD = {
     "norm_encoder": "batch",

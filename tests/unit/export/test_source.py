@@ -14,8 +14,8 @@ from totalanvi.export import export_bundle
 from totalanvi.export.errors import ExportError, SourceError
 from totalanvi.export.source import read_source
 from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError
-from totalanvi.training.checkpoint import read_checkpoint, write_checkpoint
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+from totalanvi.training.network.inputs import EncoderInputs
 
 
 def test_a_model_without_labels_is_refused(reference_mdata: md.MuData, tmp_path: Path) -> None:

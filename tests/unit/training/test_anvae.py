@@ -10,9 +10,9 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_batch, tiny_model
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, NegativeBinomial, Normal, kl_divergence
 
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import UNLABELLED, CellBatch
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
 
 N_LABELS = 3
 RTOL = 1e-4

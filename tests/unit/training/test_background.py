@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.support.reference_cells import draw_cells
 
-from totalanvi.training.background import BackgroundPrior, empirical_background_prior
 from totalanvi.training.data import Cells
+from totalanvi.training.network.background import BackgroundPrior, empirical_background_prior
 
 
 def two_panels(n_cells: int = 40, n_proteins: int = 12) -> Cells:

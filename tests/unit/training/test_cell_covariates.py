@@ -13,9 +13,9 @@ from tests.support.reference_cells import draw_adata, draw_mudata, set_up, set_u
 
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import MissingKeyError, RegistrationError
-from totalanvi.training.registration import read_cells
-from totalanvi.training.registry import Registry
-from totalanvi.training.setup_note import Setup
+from totalanvi.training.registration.register import read_cells
+from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup_note import Setup
 
 OPTIONS: dict[str, Any] = {
     "size_factor_key": "depth",

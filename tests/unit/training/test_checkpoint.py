@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tests.support.reference_cells import FAST, draw_adata
 
 from totalanvi.training import TOTALANVI, TOTALVI
-from totalanvi.training.checkpoint import read_checkpoint, write_checkpoint
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]

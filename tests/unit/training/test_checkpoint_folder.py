@@ -12,8 +12,8 @@ import mudata as md
 import pytest
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, CheckpointError
-from totalanvi.training.checkpoint import read_checkpoint
-from totalanvi.training.checkpoint_folder import prepared_folder
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.checkpoints.folder import prepared_folder
 
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
 

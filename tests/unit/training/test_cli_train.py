@@ -15,7 +15,7 @@ from tests.support.reference_cells import PROTEINS, draw_adata, draw_mudata, wit
 
 from totalanvi.serving.cli import main
 from totalanvi.training import TOTALANVI
-from totalanvi.training.checkpoint import read_checkpoint
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 
 Run = Callable[..., tuple[int, str]]
 

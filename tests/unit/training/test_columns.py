@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from tests.support.reference_cells import draw_adata, draw_mudata, set_up, set_up_mudata
 
-from totalanvi.training.codes import as_values, texts
-from totalanvi.training.columns import Columns
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
-from totalanvi.training.registration import read_cells
-from totalanvi.training.setup_note import Setup
+from totalanvi.training.registration.codes import as_values, texts
+from totalanvi.training.registration.columns import Columns
+from totalanvi.training.registration.register import read_cells
+from totalanvi.training.registration.setup_note import Setup
 
 SETUP = Setup(kind="mudata", rna="rna", proteins="prot")
 

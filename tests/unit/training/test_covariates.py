@@ -10,9 +10,9 @@ import torch
 from tests.support.tiny_model import TINY, tiny_batch, tiny_model
 from torch import Tensor
 
-from totalanvi.training.covariates import Covariates, UsualCovariates
 from totalanvi.training.data import UNKNOWN, CellBatch, Cells
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.covariates import Covariates, UsualCovariates
+from totalanvi.training.network.inputs import EncoderInputs
 
 DIMS = replace(TINY, n_categories=(3, 2), n_continuous=2, n_labels=3)
 

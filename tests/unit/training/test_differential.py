@@ -308,8 +308,11 @@ def test_batches_that_measured_all_are_not_warned_of(trained: TOTALANVI, types: 
         ({"use_field": ["rna", "atac"]}, "use_field: expected 'rna', 'protein' or both"),
         ({"use_field": []}, "use_field"),
         ({"batchid1": ["batch1"]}, "set batch_correction=True"),
-        ({"batch_correction": True, "batchid1": ["batch9"]}, "batchid1: expected batches of the model .*'batch9'"),
-        ({"batch_correction": True, "batchid2": []}, "batchid2: expected a batch or more"),
+        (
+            {"batch_correction": True, "batchid1": ["batch9"]},
+            "batchid1: expected one of the model's batches .*'batch9'",
+        ),
+        ({"batch_correction": True, "batchid2": []}, "batchid2: expected one batch or more"),
         ({"batch_correction": True, "batchid1": ["batch1"]}, "found batch1 in both"),
         ({"change_fn": "difference"}, "change_fn: expected a function"),
         ({"change_fn": lambda x, y, pseudocount: x.mean(axis=0)}, "change_fn: expected a change for each pair"),

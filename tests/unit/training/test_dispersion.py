@@ -12,7 +12,7 @@ from torch.distributions import NegativeBinomial
 
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.inputs import EncoderInputs
 
 
 @pytest.mark.parametrize(

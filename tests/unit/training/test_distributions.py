@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, NegativeBinomial
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.distributions import (
+from totalanvi.training.network.distributions import (
     log_negative_binomial,
     log_negative_binomial_rows,
     log_protein_mixture,

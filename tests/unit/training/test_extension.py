@@ -24,10 +24,10 @@ from tests.support.reference_cells import (
 
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import MissingKeyError, RegistrationError
-from totalanvi.training.extension import extend_registry
-from totalanvi.training.registration import read_cells
-from totalanvi.training.registry import Registry
-from totalanvi.training.setup_note import Setup
+from totalanvi.training.registration.extend import extend_registry
+from totalanvi.training.registration.register import read_cells
+from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup_note import Setup
 
 
 def reference(**options: Any) -> tuple[Registry, Setup]:

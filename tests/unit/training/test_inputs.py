@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.support.tiny_model import N_GENES, N_PROTEINS, TINY, tiny_batch
 
-from totalanvi.training.config import Augmentation
-from totalanvi.training.inputs import EncoderInputs, hide, scaled_counts, scaled_proteins
+from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.network.inputs import EncoderInputs, hide, scaled_counts, scaled_proteins
 
 NOTHING = Augmentation(no_panel=0.0, part_panel=0.0, unknown_batch=0.0, thinning=0.0)
 N_CELLS = 400

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.labels import pair_labels
+from totalanvi.training.network.labels import pair_labels
 
 N_LABELS = 5
 

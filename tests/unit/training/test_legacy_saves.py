@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError
-from totalanvi.training.plain_pickle import read_plain_pickle
+from totalanvi.training.checkpoints.plain_pickle import read_plain_pickle
 
 
 def save_in_parts(model: TOTALVI, folder: Path, prefix: str = "") -> None:

@@ -10,7 +10,7 @@ from torch.distributions import Independent, NegativeBinomial, kl_divergence
 from torch.distributions import Normal as TorchNormal
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.losses import (
+from totalanvi.training.network.losses import (
     ElboTerms,
     Normal,
     efficiency_penalty,

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import (
 )
 
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.metrics import EpochMeans, LabelScores, classification_loss
+from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 
 N_LABELS = 5
 

@@ -13,7 +13,7 @@ import pytest
 from tests.support.reference_cells import FAST, draw_adata
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, simulate
-from totalanvi.training.split import split_cells
+from totalanvi.training.fitting.split import split_cells
 
 LABELS = ["alpha 1", "alpha 2", "beta 1", "beta 2"]
 
@@ -158,8 +158,8 @@ def test_what_it_says_of_itself(trained: TOTALANVI, trained_totalvi: TOTALVI, re
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(400))
 
 
-@pytest.mark.parametrize("module", ["model", "semisupervised"])
+@pytest.mark.parametrize("module", ["totalvi", "totalanvi"])
 def test_examples_run(module: str) -> None:
-    tried = doctest.testmod(importlib.import_module(f"totalanvi.training.{module}"))
+    tried = doctest.testmod(importlib.import_module(f"totalanvi.training.models.{module}"))
     assert tried.attempted > 3
     assert tried.failed == 0

@@ -13,9 +13,9 @@ import torch
 from tests.support.reference_cells import MODALITIES, PROTEINS, draw_adata, draw_mudata, set_up, set_up_mudata
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
-from totalanvi.training.attribute_dict import AttributeDict
-from totalanvi.training.data_registry import data_registry, setup_arguments, state_registry, summary_stats
-from totalanvi.training.manager import DataManager
+from totalanvi.training.registration.attribute_dict import AttributeDict
+from totalanvi.training.registration.data_registry import data_registry, setup_arguments, state_registry, summary_stats
+from totalanvi.training.registration.manager import DataManager
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,13 @@ def test_views_print_tables(
 ) -> None:
     model.view_anndata_setup()
     printed = capsys.readouterr().out
-    for text in ("TOTALANVI.setup_anndata", "'labels_key': 'kind'", "n_proteins", "adata.obs['_scvi_batch']", "unknown"):
+    for text in (
+        "TOTALANVI.setup_anndata",
+        "'labels_key': 'kind'",
+        "n_proteins",
+        "adata.obs['_scvi_batch']",
+        "unknown",
+    ):
         assert text in printed, text
     model.view_anndata_setup(adata[:7].copy(), hide_state_registries=True)
     printed = capsys.readouterr().out

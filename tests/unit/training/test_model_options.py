@@ -9,9 +9,9 @@ import pytest
 import torch
 from tests.support.tiny_model import tiny_batch, tiny_model
 
-from totalanvi.training.config import ModelConfig
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.model_options import model_config
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.model_options import model_config
 
 
 @pytest.mark.parametrize(

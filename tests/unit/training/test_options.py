@@ -19,9 +19,9 @@ from lightning.pytorch.loggers import CSVLogger
 from tests.support.reference_cells import FAST
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, Augmentation
-from totalanvi.training.checkpoint import read_checkpoint
-from totalanvi.training.options import Options, Run, read_run
-from totalanvi.training.resume import SafeCheckpointIO
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.fitting.options import Options, Run, read_run
+from totalanvi.training.fitting.resume import SafeCheckpointIO
 
 TOTALVI_ARGUMENTS = (
     "max_epochs, lr, accelerator, devices, train_size, validation_size, shuffle_set_split, batch_size, early_stopping, "

@@ -24,7 +24,7 @@ from tests.support.reference_cells import (
 
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
-from totalanvi.training.registration import Setup, read_cells, read_setup
+from totalanvi.training.registration.register import Setup, read_cells, read_setup
 
 
 def test_other_cells_are_matched_by_name() -> None:

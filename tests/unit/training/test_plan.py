@@ -11,12 +11,13 @@ import torch
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
-from totalanvi.training.adversary import Adversary
 from totalanvi.training.data import Cells
-from totalanvi.training.fit import fit
-from totalanvi.training.split import split_cells
-from totalanvi.training.training_config import Augmentation, TrainingConfig
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.fitting.adversary import Adversary
+from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.split import split_cells
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.network.vae import TotalVAE
 
 N_CELLS = 40
 

@@ -13,10 +13,10 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.fit import fit
-from totalanvi.training.split import split_cells
-from totalanvi.training.training_config import TrainingConfig
-from totalanvi.training.vae import Dimensions, TotalVAE
+from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.split import split_cells
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.vae import Dimensions, TotalVAE
 
 N_CELLS = 40
 

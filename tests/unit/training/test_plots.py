@@ -48,15 +48,15 @@ def test_history_draws_both_splits_of_a_metric(trained: TOTALANVI) -> None:
 
 def test_history_draws_the_metrics_that_are_named(trained: TOTALANVI) -> None:
     """The split stands before or after the name; some metrics have one or none."""
-    metrics = ["classification_loss", "accuracy", "kl_weight", "f1_score", "elbo_validation"]
+    metrics = ["classification_loss", "validation_accuracy", "kl_weight", "validation_f1_score", "elbo_validation"]
     axes = plot_history(trained.history, metrics)
     drawn = {line.get_label(): line for line in axes.lines}
     keys = {
         "Classification loss, train": "train_classification_loss",
         "Classification loss, validation": "validation_classification_loss",
-        "Accuracy, validation": "validation_accuracy",
+        "Validation accuracy": "validation_accuracy",
         "KL weight": "kl_weight",
-        "F1 score, validation": "validation_f1_score",
+        "Validation F1 score": "validation_f1_score",
         "ELBO validation": "elbo_validation",
     }
     assert drawn.keys() == keys.keys()

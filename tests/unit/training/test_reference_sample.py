@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.support.reference_cells import draw_cells
 
+from totalanvi.training.checkpoints.reference_sample import ReferenceSample, sample_reference
 from totalanvi.training.data import Cells
-from totalanvi.training.reference_sample import ReferenceSample, sample_reference
 
 
 def many_cells(sizes: list[int]) -> Cells:

@@ -27,8 +27,8 @@ from tests.support.reference_cells import (
 )
 
 from totalanvi.training import TOTALANVI, TOTALVI
-from totalanvi.training.counts import as_count_rows
 from totalanvi.training.errors import CountsError, RegistrationError
+from totalanvi.training.registration.counts import as_count_rows
 
 NORMALISED = r"name the layer that holds raw counts, or undo the normalisation"
 

@@ -24,9 +24,9 @@ from tests.support.reference_cells import (
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
-from totalanvi.training.panels import warn_of_missing_proteins
-from totalanvi.training.registration import read_setup, register
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.panels import warn_of_missing_proteins
+from totalanvi.training.registration.register import read_setup, register
+from totalanvi.training.registration.registry import Registry
 
 
 def test_an_anndata() -> None:

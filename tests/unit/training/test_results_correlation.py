@@ -18,10 +18,10 @@ from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, tiny_model
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.correlation import CorrelationOptions, denoised_blocks, feature_correlation
 from totalanvi.training.results.moments import Moments, ranks, spearman
 from totalanvi.training.results.posterior import posteriors
-from totalanvi.training.vae import TotalVAE
 
 N_FEATURES = N_GENES + N_PROTEINS
 

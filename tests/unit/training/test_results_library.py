@@ -11,9 +11,9 @@ from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, TINY, tiny_model
 
 from totalanvi.training import TOTALANVI, TOTALVI
-from totalanvi.training.config import ModelConfig
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.library import latent_library_size
-from totalanvi.training.vae import TotalVAE
 
 
 def test_an_observed_library_is_the_total_count(trained: TOTALANVI, reference_mdata: md.MuData) -> None:

@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, MixtureSameFamily, NegativeBinomial, Normal
 
 from totalanvi.training import TOTALANVI, TOTALVI
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.likelihood import elbo, reconstruction_error
 from totalanvi.training.results.marginal import marginal_log_likelihood
-from totalanvi.training.vae import TotalVAE
 
 N_CELLS = 6
 REACH = 6.0

@@ -22,9 +22,9 @@ SCRIPT = f"""
 import json, os, resource, sys
 import numpy as np, torch
 from tests.support.reference_cells import draw_cells
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.config import ModelConfig
-from totalanvi.training.dimensions import Dimensions
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.results.correlation import CorrelationOptions, feature_correlation
 from totalanvi.training.results.expression import ExpressionOptions, normalized_expression
 from totalanvi.training.results.marginal import marginal_log_likelihood

@@ -16,10 +16,10 @@ from torch.distributions import NegativeBinomial
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.likelihood import reconstruction_error
 from totalanvi.training.results.parameters import likelihood_parameters, protein_background_mean
 from totalanvi.training.results.predictive import posterior_predictive
-from totalanvi.training.vae import TotalVAE
 
 N_CELLS = 5
 NAMES = {

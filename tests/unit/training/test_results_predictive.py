@@ -16,9 +16,9 @@ from torch import Tensor
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.posterior import posteriors
 from totalanvi.training.results.predictive import posterior_predictive
-from totalanvi.training.vae import TotalVAE
 
 N_CELLS, N_TIMES = 4, 20_000
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.fit import RESUME_FILE
-from totalanvi.training.resume import SafeCheckpointIO
+from totalanvi.training.fitting.fit import RESUME_FILE
+from totalanvi.training.fitting.resume import SafeCheckpointIO
 
 N_EPOCHS = 4
 OPTIONS: dict[str, Any] = {

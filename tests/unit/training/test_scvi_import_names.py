@@ -11,7 +11,7 @@ import pytest
 from tests.reference.saves import altered, save_named
 
 from totalanvi.training import CheckpointError
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.registry import Registry
 from totalanvi.training.scvi_import.inert import read_inert
 from totalanvi.training.scvi_import.names import registry_of
 from totalanvi.training.scvi_import.saves import read_save

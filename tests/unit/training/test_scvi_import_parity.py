@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.reference.saves import SAVES, Save
 
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.scvi_import import import_scvi
 
 TOLERANCE = 1e-5

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import load_reference
 from totalanvi.training import TOTALVI, CheckpointError
-from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.cli_import import import_scvi
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.scvi_import import import_scvi as import_model
 from totalanvi.training.scvi_import.saves import read_save
 

@@ -11,7 +11,7 @@ from tests.reference.saves import SAVES, Save, save_named
 from torch import Tensor
 
 from totalanvi.training import CheckpointError
-from totalanvi.training.config import ModelConfig
+from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.scvi_import.names import registry_of
 from totalanvi.training.scvi_import.options import config_of
 from totalanvi.training.scvi_import.saves import ScviSave, read_save

@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.simulation import simulate, simulate_query
+from totalanvi.training.simulation.simulate import simulate, simulate_query
 
 SMALL = {"n_genes": 200, "n_proteins": 10, "n_labels": 4}
 
@@ -159,4 +159,4 @@ def test_a_share_that_is_none() -> None:
 
 
 def test_examples_run() -> None:
-    assert doctest.testmod(importlib.import_module("totalanvi.training.simulation")).failed == 0
+    assert doctest.testmod(importlib.import_module("totalanvi.training.simulation.simulate")).failed == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.split import split_cells
+from totalanvi.training.fitting.split import split_cells
 
 
 @given(

@@ -16,7 +16,7 @@ from tests.support.reference_cells import FAST
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
 from totalanvi.training.errors import ArgumentError, RegistrationError
-from totalanvi.training.query_features import with_features
+from totalanvi.training.registration.query_features import with_features
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -14,11 +14,11 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import Cells
-from totalanvi.training.fit import fit
-from totalanvi.training.optimizers import trained_parameters
-from totalanvi.training.split import split_cells
-from totalanvi.training.training_config import TrainingConfig
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.optimizers import trained_parameters
+from totalanvi.training.fitting.split import split_cells
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.vae import TotalVAE
 
 N_CELLS = 40
 
@@ -107,7 +107,9 @@ def test_weights_that_are_frozen_in_part_do_not_decay(optimizer: str) -> None:
     old = torch.ones_like(weight, dtype=torch.bool)
     old[:, -1] = False
     weight.register_hook(lambda gradient: gradient.masked_fill(old, 0.0))
-    model.partly_frozen = frozenset({"gene_decoder.log_scale.weight"})
+    model.trained_parts = {
+        "gene_decoder.log_scale.weight": torch.zeros_like(model.gene_decoder.log_scale.weight).bool()
+    }
     before, other = weight.detach().clone(), model.encoder.rna_in.weight.detach().clone()
     creator = {"optimizer_creator": lambda groups: torch.optim.SGD(groups, lr=1e-3, momentum=0.9, weight_decay=0.1)}
     run(model, optimizer=optimizer, weight_decay=0.1, **(creator if optimizer == "Custom" else {}))

@@ -11,11 +11,11 @@ from tests.support.tiny_model import N_BATCHES, N_GENES, N_PROTEINS, TINY, tiny_
 from torch import Tensor
 from torch.distributions import LogNormal, NegativeBinomial
 
-from totalanvi.training.config import Augmentation
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import CellBatch
-from totalanvi.training.decoders import ProteinParameters
-from totalanvi.training.inputs import EncoderInputs
+from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.decoders import ProteinParameters
+from totalanvi.training.network.inputs import EncoderInputs
 
 VARIANTS: list[dict[str, Any]] = [
     {},

@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from totalanvi.training.config import Augmentation, ModelConfig, TrainingConfig
     from totalanvi.training.errors import (
         ArgumentError,
         CheckpointError,
@@ -23,10 +22,13 @@ if TYPE_CHECKING:
         RegistrationError,
         TrainingError,
     )
-    from totalanvi.training.model import TOTALVI
+    from totalanvi.training.fitting.training_config import TrainingConfig
+    from totalanvi.training.models.totalanvi import TOTALANVI
+    from totalanvi.training.models.totalvi import TOTALVI
+    from totalanvi.training.network.augmentation import Augmentation
+    from totalanvi.training.network.config import ModelConfig
     from totalanvi.training.scvi_import import import_scvi
-    from totalanvi.training.semisupervised import TOTALANVI
-    from totalanvi.training.simulation import simulate
+    from totalanvi.training.simulation.simulate import simulate
 
 __all__ = [
     "TOTALANVI",
@@ -45,13 +47,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "TOTALANVI": "semisupervised",
-    "TOTALVI": "model",
-    "Augmentation": "config",
-    "ModelConfig": "config",
-    "TrainingConfig": "config",
+    "TOTALANVI": "models.totalanvi",
+    "TOTALVI": "models.totalvi",
+    "Augmentation": "network.augmentation",
+    "ModelConfig": "network.config",
+    "TrainingConfig": "fitting.training_config",
     "import_scvi": "scvi_import",
-    "simulate": "simulation",
+    "simulate": "simulation.simulate",
 }
 """Where a name lives; the others are errors."""
 

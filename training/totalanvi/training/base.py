@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.background import empirical_background_prior
-from totalanvi.training.config import ModelConfig
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.library import library_moments
-from totalanvi.training.panels import warn_of_missing_proteins
-from totalanvi.training.registration import Setup, read_cells, read_setup, register
-from totalanvi.training.registry import Registry
-from totalanvi.training.setup import SetUp
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.network.background import empirical_background_prior
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.library import library_moments
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.panels import warn_of_missing_proteins
+from totalanvi.training.registration.register import read_cells, register
+from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup import SetUp
+from totalanvi.training.registration.setup_note import Data, Setup, read_setup
 
-__all__ = ["BaseModel", "Data"]
+__all__ = ["BaseModel"]
 
 _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR = 10
-
-Data: TypeAlias = AnnData | MuData
 
 
 class BaseModel(SetUp):
@@ -95,24 +94,8 @@ class BaseModel(SetUp):
         return (cells, names) if indices is None else (cells[positions], names[positions])
 
     def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
-        """Codes of batches, given by name, or by code where no batch has that name."""
-        if batches is None:
-            return [None]
-        wanted = [batches] if isinstance(batches, str | int | np.integer) else list(batches)
-        codes: list[int | None] = []
-        for batch in wanted:
-            if str(batch) in self.registry.batches:
-                codes.append(self.registry.batches.index(str(batch)))
-            elif isinstance(batch, int | np.integer) and 0 <= batch < len(self.registry.batches):
-                codes.append(int(batch))
-            else:
-                raise ArgumentError(
-                    f"transform_batch: expected one of the model's batches ({', '.join(self.registry.batches)}), "
-                    f"found {batch!r}; choose one of them."
-                )
-        if not codes:
-            raise ArgumentError("transform_batch: expected one batch or more, found an empty list; name one.")
-        return codes
+        """Codes of the batches to decode as; `None` for each cell's own."""
+        return [None] if batches is None else [*codes_of_batches(self.registry.batches, batches, "transform_batch")]
 
     def __repr__(self) -> str:
         """Say what it is and whether it is trained."""

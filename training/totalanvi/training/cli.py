@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from totalanvi.training.semisupervised import TOTALANVI
+    from totalanvi.training.models.totalanvi import TOTALANVI
 
 __all__ = ["simulate", "train"]
 
@@ -39,7 +39,7 @@ def simulate(
 ) -> None:
     """Simulate a CITE-seq reference with known cell types."""
     from totalanvi.training.files import require_new, write_mudata
-    from totalanvi.training.simulation import simulate as simulate_reference
+    from totalanvi.training.simulation.simulate import simulate as simulate_reference
 
     require_new(output, ".h5mu", overwrite)
     mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
@@ -74,10 +74,10 @@ def train(
     # Torch's threads wait for each other by spinning: where cores are shared, that made training many times slower. It
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from totalanvi.training.checkpoint_folder import require_writable
+    from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.errors import ArgumentError
     from totalanvi.training.files import read_reference
-    from totalanvi.training.semisupervised import TOTALANVI
+    from totalanvi.training.models.totalanvi import TOTALANVI
 
     if device not in ("auto", "cpu", "cuda"):
         raise ArgumentError(f"Expected --device auto, cpu or cuda, found {device!r}; choose one of them.")
@@ -118,7 +118,7 @@ def _set_up(
 ) -> None:
     from mudata import MuData
 
-    from totalanvi.training.semisupervised import TOTALANVI
+    from totalanvi.training.models.totalanvi import TOTALANVI
 
     if isinstance(data, MuData):
         protein_modality = proteins or _first_of(data, _PROTEIN_MODALITIES, "a protein", "--proteins MODALITY")

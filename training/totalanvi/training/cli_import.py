@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from totalanvi.training.checkpoint import Checkpoint
+    from totalanvi.training.checkpoints.checkpoint import Checkpoint
 
 __all__ = ["import_scvi"]
 
@@ -32,8 +32,8 @@ def import_scvi(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Take over a TOTALVI or TOTALANVI that scvi-tools saved, versions 1.1 to 1.5; scvi-tools need not be installed."""
-    from totalanvi.training.checkpoint import write_checkpoint
-    from totalanvi.training.checkpoint_folder import require_writable
+    from totalanvi.training.checkpoints.checkpoint import write_checkpoint
+    from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.files import read_reference
     from totalanvi.training.scvi_import import data_beside, scvi_checkpoint
 

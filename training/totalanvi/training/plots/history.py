@@ -13,7 +13,7 @@ from totalanvi.training.plots.canvas import COLOURS, axes_or_new, without_box
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from totalanvi.training.trainable import TrainableModel
+    from totalanvi.training.models.trainable import TrainableModel
 
 __all__ = ["plot_history"]
 

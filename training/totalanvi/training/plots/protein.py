@@ -17,7 +17,8 @@ from totalanvi.training.results.posterior import posteriors
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from totalanvi.training.base import BaseModel, Data
+    from totalanvi.training.base import BaseModel
+from totalanvi.training.registration.setup_note import Data
 
 __all__ = ["plot_protein"]
 

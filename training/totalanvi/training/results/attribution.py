@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import Cells
-from totalanvi.training.inputs import EncoderInputs
 from totalanvi.training.loaders import cell_loader
-from totalanvi.training.registry import Registry
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.registration.registry import Registry
 from totalanvi.training.results.attribution_options import AttributionOptions
 from totalanvi.training.results.integrated_gradients import N_DECADES, Paths, integrated_gradients
 
@@ -30,12 +31,13 @@ def attributions(
     """Integrated gradients of a label's logit, one mini-batch of cells at a time, (cells, genes + proteins).
 
     The logit is that at the posterior mean of z. Which proteins were measured, the batch and the covariates are no part
-    of the path: they stay those of the cell, and a protein that was not measured is attributed nothing.
+    of the path: they stay those of the cell, and a protein that was not measured is attributed nothing. Everything is
+    computed in double precision: thousands of terms sum to a difference that may be small.
 
     Parameters
     ----------
     module
-        The network, which is put into evaluation mode.
+        The network, of which a copy is put into evaluation mode.
     cells
         Any cells.
     target
@@ -43,21 +45,21 @@ def attributions(
     options
         How to integrate.
     """
-    module.eval()
+    twin = deepcopy(module).eval().requires_grad_(False).double()
     device = module.px_r.device
-    logits, baseline = _label_logits(module), torch.from_numpy(options.baseline).to(device)
+    logits, baseline = _label_logits(twin), torch.from_numpy(options.baseline).double().to(device)
     start = 0
     for batch in cell_loader(cells, batch_size=options.batch_size):
         on_device = batch.to(device)
         inputs = EncoderInputs.of(on_device, module.dims)
         paths = Paths(
             logits=logits,
-            counts=torch.cat((on_device.rna.to_dense(), on_device.protein), dim=-1),
+            counts=torch.cat((on_device.rna.to_dense(), on_device.protein), dim=-1).double(),
             baseline=baseline,
             target=torch.from_numpy(target[start : start + batch.n_cells]).to(device),
-            beside=(inputs.measured, *inputs.covariates),
+            beside=tuple(None if part is None else part.double() for part in (inputs.measured, *inputs.covariates)),
         )
-        yield integrated_gradients(paths, -(-options.n_steps // N_DECADES), options.batch_size).cpu().numpy()
+        yield integrated_gradients(paths, -(-options.n_steps // N_DECADES), options.batch_size).float().cpu().numpy()
         start += batch.n_cells
 
 
@@ -102,6 +104,6 @@ def ranked_features(batches: Iterable[npt.NDArray[np.floating]], features: pd.Mu
             "modality": features.get_level_values("modality")[order],
             "attribution_mean": moments.mean_[order],
             "attribution_std": np.sqrt(moments.var_[order]),
-            "cells": moments.n_samples_seen_,
+            "cells": int(moments.n_samples_seen_),
         }
     )

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.results.arguments import cells_in_batch
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.attribution import attributions, feature_columns, ranked_features
 from totalanvi.training.results.attribution_options import N_STEPS, AttributionOptions, Baseline
 from totalanvi.training.results.prediction import label_probabilities
@@ -76,7 +76,7 @@ class AttributionMethods(BaseModel):
         """
         options = AttributionOptions.of(self.registry, n_steps, baseline, batch_size)
         cells, names = self._cells_of(adata, indices)
-        codes = self._likeliest(cells) if target is None else np.full(len(cells), self._label_code(target))
+        codes = self._targets(cells, target, options.batch_size)
         columns = feature_columns(self.registry)
         result = np.empty((len(cells), len(columns)), np.float32)
         start = 0
@@ -119,7 +119,8 @@ class AttributionMethods(BaseModel):
         if attrs is None:
             cells, _ = self._cells_of(adata, None)
             options = AttributionOptions.of(self.registry)
-            return ranked_features(attributions(self.module, cells, self._likeliest(cells), options), features)
+            codes = self._targets(cells, None, options.batch_size)
+            return ranked_features(attributions(self.module, cells, codes, options), features)
         given = np.asarray(attrs)
         if given.ndim != 2 or given.shape[1] != len(features) or len(given) == 0:
             raise ArgumentError(
@@ -128,15 +129,14 @@ class AttributionMethods(BaseModel):
             )
         return ranked_features([given], features)
 
-    def _likeliest(self, cells: Cells) -> npt.NDArray[np.intp]:
-        """Code of each cell's likeliest label, (cells,)."""
-        codes: npt.NDArray[np.intp] = label_probabilities(self.module, cells, True, cells_in_batch(None)).argmax(axis=1)
-        return codes
-
-    def _label_code(self, label: str) -> int:
+    def _targets(self, cells: Cells, label: str | None, batch_size: int) -> npt.NDArray[np.intp]:
+        """Code of a label, or of each cell's likeliest one, (cells,)."""
+        if label is None:
+            codes: npt.NDArray[np.intp] = label_probabilities(self.module, cells, True, batch_size).argmax(axis=1)
+            return codes
         if label not in self.registry.labels:
             raise ArgumentError(
                 f"target: expected one of the model's labels ({', '.join(self.registry.labels)}), found {label!r}; "
                 "choose one of them."
             )
-        return self.registry.labels.index(label)
+        return np.full(len(cells), self.registry.labels.index(label))

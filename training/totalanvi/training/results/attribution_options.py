@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.registry import Registry
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 
 __all__ = ["N_STEPS", "AttributionOptions", "Baseline"]

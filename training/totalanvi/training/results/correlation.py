@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.data import Cells
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.draw import draw, draw_rates
 from totalanvi.training.results.drawn_array import with_rows
 from totalanvi.training.results.moments import Matrix, Moments, spearman
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["CorrelationOptions", "denoised_blocks", "feature_correlation"]
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 import pandas as pd
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.correlation import CorrelationOptions, feature_correlation
 

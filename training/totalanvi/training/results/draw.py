@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from totalanvi.training.covariates import Covariates
-from totalanvi.training.decoders import ProteinParameters
-from totalanvi.training.losses import Normal
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.decoders import ProteinParameters
+from totalanvi.training.network.losses import Normal
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.posterior import CellPosterior
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["Draw", "draw", "draw_rates"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import Cells
-from totalanvi.training.decoders import ProteinParameters
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.decoders import ProteinParameters
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["ExpressionOptions", "foreground_probability", "normalized_expression"]
 
@@ -64,55 +65,40 @@ def normalized_expression(
     module: TotalVAE, cells: Cells, options: ExpressionOptions, batch_size: int
 ) -> tuple[Array, Array]:
     """Denoised genes, (cells, genes[, samples]), and proteins, (cells, proteins[, samples])."""
-    genes = _Output(len(cells), len(options.genes), options)
-    proteins = _Output(len(cells), len(options.proteins), options)
-    for rows, posterior in _with_rows(posteriors(module, cells, batch_size)):
+    genes = _array(len(cells), len(options.genes), options)
+    proteins = _array(len(cells), len(options.proteins), options)
+    for rows, posterior in with_rows(posteriors(module, cells, batch_size)):
         for sample in range(options.n_samples):
             latent = module.transform(posterior.z.sample())
             everyone = _decoded_as(posterior, options)
-            genes.take(rows, sample, [_genes(module, posterior, latent, as_, options) for as_ in everyone])
-            proteins.take(rows, sample, [_proteins(module, latent, as_, options) for as_ in everyone])
+            genes.take(rows, sample, _average([_genes(module, posterior, latent, as_, options) for as_ in everyone]))
+            proteins.take(rows, sample, _average([_proteins(module, latent, as_, options) for as_ in everyone]))
     return genes.array, proteins.array
 
 
 @torch.inference_mode()
 def foreground_probability(module: TotalVAE, cells: Cells, options: ExpressionOptions, batch_size: int) -> Array:
     """Probability 1 − π that a protein's count is foreground, (cells, proteins[, samples])."""
-    result = _Output(len(cells), len(options.proteins), options)
-    for rows, posterior in _with_rows(posteriors(module, cells, batch_size)):
+    result = _array(len(cells), len(options.proteins), options)
+    for rows, posterior in with_rows(posteriors(module, cells, batch_size)):
         for sample in range(options.n_samples):
             latent = module.transform(posterior.z.sample())
             decoded = [module.decode_proteins(latent, as_) for as_ in _decoded_as(posterior, options)]
             result.take(
-                rows, sample, [parameters.foreground_probability[:, options.proteins] for parameters in decoded]
+                rows,
+                sample,
+                _average([parameters.foreground_probability[:, options.proteins] for parameters in decoded]),
             )
     return result.array
 
 
-class _Output:
-    """The array that is returned, made once: filled draw by draw, or with their running sum."""
-
-    def __init__(self, n_cells: int, n_features: int, options: ExpressionOptions):
-        self.keeps_draws = not options.return_mean
-        shape = (n_cells, n_features, options.n_samples) if self.keeps_draws else (n_cells, n_features)
-        self.array: Array = np.zeros(shape, np.float32)
-        self.share = 1.0 / (options.n_samples * len(options.decode_as))
-
-    def take(self, rows: slice, sample: int, decoded: list[Tensor]) -> None:
-        """Take a draw of these rows, decoded as one or several batches."""
-        total = torch.stack(decoded).sum(dim=0).cpu().numpy()
-        if self.keeps_draws:
-            self.array[rows, :, sample] = total / len(decoded)
-        else:
-            self.array[rows] += total * self.share
+def _array(n_cells: int, n_features: int, options: ExpressionOptions) -> DrawnArray:
+    return DrawnArray(n_cells, n_features, options.n_samples, keeps_draws=not options.return_mean)
 
 
-def _with_rows(batches: Iterator[CellPosterior]) -> Iterator[tuple[slice, CellPosterior]]:
-    start = 0
-    for posterior in batches:
-        stop = start + posterior.cells.n_cells
-        yield slice(start, stop), posterior
-        start = stop
+def _average(decoded: list[Tensor]) -> Tensor:
+    """Average over the batches that a draw was decoded as, (cells, features)."""
+    return decoded[0] if len(decoded) == 1 else torch.stack(decoded).mean(dim=0)
 
 
 def _decoded_as(posterior: CellPosterior, options: ExpressionOptions) -> list[Covariates]:

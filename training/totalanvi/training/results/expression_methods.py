@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch, chosen_features
 from totalanvi.training.results.expression import ExpressionOptions, foreground_probability, normalized_expression
 

@@ -35,8 +35,8 @@ N_DECADES = len(_DECADES) - 1
 
 _MOST_MISSED = 0.01
 """Share of what F gains."""
-_ROUNDING = 3e-6
-"""Share of F itself, which float32 cannot tell from nothing."""
+_ROUNDING = 1e-7
+"""Share of F itself that is not told from nothing: captum's weights are float32."""
 _MOST_HALVINGS = 16
 
 

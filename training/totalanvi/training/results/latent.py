@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.data import Cells
-from totalanvi.training.losses import Normal
+from totalanvi.training.network.losses import Normal
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.posterior import posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["LatentMethods", "latent_distribution", "latent_representation"]
 

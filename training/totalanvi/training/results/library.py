@@ -9,11 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.data import Cells
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["LibraryMethods", "latent_library_size"]
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from totalanvi.training.base import BaseModel, Data
-from totalanvi.training.covariates import Covariates
+from totalanvi.training.base import BaseModel
 from totalanvi.training.data import CellBatch, Cells
 from totalanvi.training.loaders import cell_loader
-from totalanvi.training.losses import efficiency_penalty
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.losses import efficiency_penalty
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.marginal import marginal_log_likelihood
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["LikelihoodMethods", "elbo", "reconstruction_error"]
 

@@ -30,14 +30,14 @@ import math
 import torch
 from torch import Tensor
 
-from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.data import Cells
-from totalanvi.training.distributions import log_protein_mixture
-from totalanvi.training.labels import pair_labels
-from totalanvi.training.losses import Normal, gene_reconstruction, log_normal
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.distributions import log_protein_mixture
+from totalanvi.training.network.labels import pair_labels
+from totalanvi.training.network.losses import Normal, gene_reconstruction, log_normal
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.draw import Draw, draw
 from totalanvi.training.results.posterior import CellPosterior, posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["marginal_log_likelihood"]
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 
-from totalanvi.training.covariates import Covariates
 from totalanvi.training.data import CellBatch, Cells
-from totalanvi.training.inputs import EncoderInputs
 from totalanvi.training.loaders import cell_loader
-from totalanvi.training.losses import Normal
-from totalanvi.training.vae import TotalVAE
+from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.losses import Normal
+from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["CellPosterior", "posteriors"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from totalanvi.training.anvae import TotalANVAE
 from totalanvi.training.data import Cells
+from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.results.posterior import posteriors
 
 __all__ = ["label_probabilities"]

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.attribution import attributions, feature_columns, ranked_features
 from totalanvi.training.results.attribution_options import AttributionOptions

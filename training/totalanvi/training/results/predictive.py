@@ -10,13 +10,14 @@ import torch
 from mudata import MuData
 from torch import Tensor
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.data import Cells
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch, chosen_features
 from totalanvi.training.results.draw import Draw, draw, draw_rates
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import posteriors
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["PredictiveMethods", "posterior_predictive"]
 

@@ -11,22 +11,22 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.anvae import TotalANVAE
-from totalanvi.training.checkpoint import Checkpoint, package_versions, write_checkpoint
-from totalanvi.training.config import ModelConfig
+from totalanvi.training.checkpoints.checkpoint import Checkpoint, package_versions, write_checkpoint
+from totalanvi.training.checkpoints.reference_sample import sample_reference
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.model import TOTALVI
-from totalanvi.training.reference_sample import sample_reference
-from totalanvi.training.registry import Registry
+from totalanvi.training.models.totalanvi import TOTALANVI
+from totalanvi.training.models.totalvi import TOTALVI
+from totalanvi.training.models.trainable import _digest as data_digest
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.registry import Registry
 from totalanvi.training.scvi_import.names import registry_of
 from totalanvi.training.scvi_import.options import config_of
 from totalanvi.training.scvi_import.reference import Reference, data_beside, read_reference_of
 from totalanvi.training.scvi_import.saves import ScviSave, read_save
 from totalanvi.training.scvi_import.weights import translate_weights
-from totalanvi.training.semisupervised import TOTALANVI
-from totalanvi.training.trainable import _digest as data_digest
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["import_scvi", "scvi_checkpoint"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from totalanvi.training.config import ModelConfig
 from totalanvi.training.errors import ArgumentError, CheckpointError
-from totalanvi.training.model_options import model_config
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.model_options import model_config
 from totalanvi.training.scvi_import.saves import ScviSave
 from totalanvi.training.scvi_import.weights import EFFICIENCY
 

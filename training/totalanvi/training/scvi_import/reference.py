@@ -17,13 +17,13 @@ from mudata import MuData
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.files import read_reference
-from totalanvi.training.panels import as_rows, measured_by_group
-from totalanvi.training.registration import read_cells
-from totalanvi.training.registry import Registry
+from totalanvi.training.fitting.split import Split
+from totalanvi.training.registration.panels import as_rows, measured_by_group
+from totalanvi.training.registration.register import read_cells
+from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.tables import read_tables
 from totalanvi.training.scvi_import.names import setup_of
 from totalanvi.training.scvi_import.saves import ScviSave
-from totalanvi.training.split import Split
-from totalanvi.training.tables import read_tables
 
 __all__ = ["Reference", "data_beside", "read_reference_of"]
 

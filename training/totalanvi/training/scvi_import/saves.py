@@ -23,8 +23,8 @@ import numpy as np
 from torch import Tensor
 
 from totalanvi.training.errors import CheckpointError
+from totalanvi.training.fitting.split import Split
 from totalanvi.training.scvi_import.inert import read_inert
-from totalanvi.training.split import Split
 
 __all__ = ["ScviSave", "read_save"]
 

@@ -22,9 +22,9 @@ from itertools import count, takewhile
 import torch
 from torch import Tensor
 
-from totalanvi.training.config import ModelConfig
-from totalanvi.training.dimensions import Dimensions
-from totalanvi.training.layers import NormKind
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.dimensions import Dimensions
+from totalanvi.training.network.layers import NormKind
 
 __all__ = ["EFFICIENCY", "translate_weights"]
 

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.registry import Registry
+from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.registry import Registry
 
 __all__ = ["BatchNames", "BatchPolicy", "batch_policy", "warn_of_unmeasured"]
 
@@ -63,21 +64,7 @@ def batch_policy(registry: Registry, batch_correction: bool, batchid1: BatchName
 
 def _codes(batches: Sequence[str], wanted: BatchNames, argument: str) -> tuple[int, ...]:
     """Codes in ascending order, so that the draws of two groups are in the same order of batches."""
-    if wanted is None:
-        return tuple(range(len(batches)))
-    codes = set()
-    for batch in [wanted] if isinstance(wanted, str | int | np.integer) else wanted:
-        if str(batch) in batches:
-            codes.add(batches.index(str(batch)))
-        elif isinstance(batch, int | np.integer) and 0 <= batch < len(batches):
-            codes.add(int(batch))
-        else:
-            raise ArgumentError(
-                f"{argument}: expected batches of the model ({', '.join(batches)}), found {batch!r}; choose from them."
-            )
-    if not codes:
-        raise ArgumentError(f"{argument}: expected a batch or more, found an empty list; name one, or leave it out.")
-    return tuple(sorted(codes))
+    return tuple(sorted(set(range(len(batches)) if wanted is None else codes_of_batches(batches, wanted, argument))))
 
 
 def warn_of_unmeasured(registry: Registry, policy: BatchPolicy, own: npt.NDArray[np.int64]) -> None:

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.data import Cells
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.differential.groups import Comparison
 from totalanvi.training.results.differential.hypotheses import bayes_factor, discoveries, vanilla_test
 from totalanvi.training.results.differential.options import Criteria
 from totalanvi.training.results.differential.sampling import Draws, Pairs, Sampling, draw_expression, pair_up
 from totalanvi.training.results.differential.statistics import RawCounts, RawStatistics, as_columns
 from totalanvi.training.results.differential.thresholds import learned_pseudocount
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["Comparer"]
 

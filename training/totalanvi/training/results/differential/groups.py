@@ -9,13 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from mudata import MuData
 
-from totalanvi.training.base import Data
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.registration import Setup
 
-__all__ = ["Comparison", "Selection", "cell_table", "compare_groups", "compare_selections", "selected"]
+__all__ = ["Comparison", "Selection", "compare_groups", "compare_selections", "selected"]
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Selection: TypeAlias = Sequence[int] | Sequence[bool] | npt.NDArray[Any] | str
@@ -31,22 +28,6 @@ class Comparison:
     second: Mask
     names: tuple[Any, Any] | None = None
     """What the groups are called; `None` where positions or queries chose them."""
-
-
-def cell_table(data: Data, setup: Setup) -> pd.DataFrame:
-    """The columns that describe cells, in the order of the registered cells.
-
-    Of a MuData: the columns of the RNA modality, then of the whole object, then of the proteins; the first that has a
-    name wins.
-    """
-    if not isinstance(data, MuData):
-        table: pd.DataFrame = data.obs
-        return table
-    joint: pd.DataFrame = data.mod[setup.rna].obs.copy()
-    for other in (data.obs, data.mod[setup.proteins].obs):
-        for column in other.columns.difference(joint.columns):
-            joint[column] = other[column].reindex(joint.index)
-    return joint
 
 
 def selected(chosen: Selection, obs: pd.DataFrame, argument: str) -> Mask:

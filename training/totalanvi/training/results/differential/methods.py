@@ -10,15 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from totalanvi.training.base import BaseModel, Data
+from totalanvi.training.base import BaseModel
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.columns import Columns
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
 from totalanvi.training.results.differential.batches import BatchNames, batch_policy, warn_of_unmeasured
 from totalanvi.training.results.differential.compare import Comparer
 from totalanvi.training.results.differential.groups import (
     Comparison,
     Selection,
-    cell_table,
     compare_groups,
     compare_selections,
     selected,
@@ -183,7 +184,9 @@ class DifferentialMethods(BaseModel):
         cells, _ = self._cells_of(adata, None)
         source = self.adata if adata is None else adata
         assert source is not None
-        comparisons = _comparisons(cell_table(source, self._setup), groupby, group1, group2, idx1, idx2, subset_idx)
+        comparisons = _comparisons(
+            Columns.of(source, self._setup).table(), groupby, group1, group2, idx1, idx2, subset_idx
+        )
         fields = _fields(use_field)
         genes = self.registry.genes if "rna" in fields else ()
         proteins = self.registry.proteins if "protein" in fields else ()

@@ -16,9 +16,9 @@ import torch
 
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.results.differential.batches import BatchPolicy
 from totalanvi.training.results.expression import ExpressionOptions, normalized_expression
-from totalanvi.training.vae import TotalVAE
 
 __all__ = ["Draws", "Pairs", "Sampling", "draw_expression", "pair_up"]
 

@@ -1,0 +1,119 @@
+"""What happens around the training step: the history that users read, the progress that they see, the early end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pandas as pd
+from lightning.pytorch.callbacks import EarlyStopping
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from totalanvi.training.fitting.training_config import TrainingConfig
+
+__all__ = ["EpochProgress", "History", "StopEarly"]
+
+
+class History(L.Callback):
+    """Collects every metric once an epoch; part of the checkpoint, so that a resumed run continues it."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[int, float]] = {}
+        self._before: dict[str, Any] = {}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember what earlier epochs have left behind: Lightning keeps a metric until there is another value."""
+        self._before = dict(trainer.callback_metrics)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note the metrics of this epoch; one without validation has none of that."""
+        for name, value in trainer.callback_metrics.items():
+            if value is not self._before.get(name):
+                self.values.setdefault(name, {})[trainer.current_epoch] = float(value)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """One frame a metric, indexed by epoch."""
+        return {
+            name: pd.DataFrame({name: list(by_epoch.values())}, index=pd.Index(list(by_epoch), name="epoch"))
+            for name, by_epoch in self.values.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history for the checkpoint."""
+        return {"values": {name: {str(epoch): v for epoch, v in d.items()} for name, d in self.values.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history of the interrupted run."""
+        self.values = {name: {int(epoch): v for epoch, v in d.items()} for name, d in state_dict["values"].items()}
+
+
+class EpochProgress(L.Callback):
+    """One line that counts epochs and shows the ELBO, on standard error."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the line."""
+        self._progress = Progress(
+            TextColumn("Training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[elbo]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._progress.start()
+        self._task = self._progress.add_task(
+            "epochs", total=trainer.max_epochs, completed=trainer.current_epoch, elbo=""
+        )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Move the line on."""
+        if self._progress is not None:
+            metrics = trainer.callback_metrics
+            shown = [
+                f"{split} {float(metrics[f'elbo_{split}']):.1f}"
+                for split in ("train", "validation")
+                if f"elbo_{split}" in metrics
+            ]
+            self._progress.update(self._task, advance=1, elbo="ELBO loss: " + ", ".join(shown))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the line as it is."""
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class StopEarly(EarlyStopping):
+    """Ends the run once a metric no longer improves; it does not look before the epochs of warm-up are over."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        super().__init__(
+            config.early_stopping_monitor,
+            mode=config.early_stopping_mode,
+            patience=config.early_stopping_patience,
+            min_delta=config.early_stopping_min_delta,
+            # Lightning looks where it validates; that is no place to wait for a metric of training.
+            check_on_train_epoch_end=None if "validation" in config.early_stopping_monitor else True,
+        )
+        self.warmup_epochs = config.early_stopping_warmup_epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look, where every epoch validates."""
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look, where some epochs do not validate."""
+        if trainer.current_epoch >= self.warmup_epochs:
+            super().on_validation_end(trainer, pl_module)

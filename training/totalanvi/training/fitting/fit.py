@@ -1,0 +1,176 @@
+"""Run a training plan with Lightning, from scratch or from where it was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from torch import nn
+
+from totalanvi.training.data import Cells
+from totalanvi.training.fitting.callbacks import EpochProgress, History, StopEarly
+from totalanvi.training.fitting.plan import TrainingPlan
+from totalanvi.training.fitting.resume import SafeCheckpointIO
+from totalanvi.training.fitting.split import Split
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.loaders import cell_loader, training_loader
+from totalanvi.training.network.vae import TotalVAE
+
+__all__ = ["RESUME_FILE", "fit", "train_mode"]
+
+RESUME_FILE = "resume.safetensors"
+"""Name of the file, in the folder for interrupted runs, that a run continues from."""
+
+
+def fit(
+    module: TotalVAE,
+    cells: Cells,
+    split: Split,
+    config: TrainingConfig,
+    accelerator: str = "auto",
+    devices: Any = "auto",
+    progress: bool = True,
+    resume_folder: str | Path | None = None,
+    num_workers: int = 0,
+    callbacks: L.Callback | list[L.Callback] | None = None,
+    **trainer_options: Any,
+) -> tuple[dict[str, pd.DataFrame], int]:
+    """Train ``module`` in place.
+
+    Parameters
+    ----------
+    module, cells, split, config
+        What to train, on which cells, and how. Parameters that require no gradient stay as they are.
+    accelerator, devices
+        As Lightning takes them.
+    progress
+        Show a line that counts epochs.
+    resume_folder
+        Where the state of the run is kept after each epoch, and taken up from when it is there; removed at the end.
+    num_workers
+        Processes that make mini-batches ahead of time.
+    callbacks, trainer_options
+        Further ones for Lightning's trainer.
+
+    Returns
+    -------
+    history, n_epochs
+        One frame a metric, and the epochs done.
+    """
+    if not any(weight.requires_grad for weight in module.parameters()):
+        warnings.warn("Nothing to train: every weight of the model is frozen; it stays as it is.", stacklevel=2)
+        module.eval()
+        return {}, 0
+    history = History()
+    every: list[L.Callback] = [history, *([callbacks] if isinstance(callbacks, L.Callback) else callbacks or [])]
+    if progress:
+        every.append(EpochProgress())
+    validates = len(split.validation) > 0
+    if config.early_stopping and (validates or "validation" not in config.early_stopping_monitor):
+        every.append(StopEarly(config))
+    resume_file = None if resume_folder is None else Path(resume_folder) / RESUME_FILE
+    if resume_file is not None:
+        every.append(_keep_last(resume_file))
+    with _quiet_lightning(), torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        plan = TrainingPlan(module, config)
+        trainer = L.Trainer(
+            **{
+                "accelerator": accelerator,
+                "devices": devices,
+                "max_epochs": config.max_epochs,
+                "check_val_every_n_epoch": config.check_val_every_n_epoch,
+                "logger": False,
+                "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in every),
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                **trainer_options,
+                "callbacks": every,
+                "plugins": [SafeCheckpointIO(), *trainer_options.get("plugins", [])],
+            }
+        )
+        train_mode(module)
+        with _interruptible(trainer):
+            trainer.fit(
+                plan,
+                training_loader(
+                    cells,
+                    split.train,
+                    config.batch_size,
+                    config.seed,
+                    config.n_samples_per_label,
+                    config.drop_last,
+                    num_workers,
+                ),
+                cell_loader(cells, split.validation, config.batch_size) if validates else None,
+                ckpt_path=resume_file if resume_file is not None and resume_file.exists() else None,
+            )
+    if resume_file is not None:
+        resume_file.unlink(missing_ok=True)
+    module.eval()
+    return history.frames(), trainer.current_epoch
+
+
+def train_mode(module: nn.Module) -> None:
+    """Let dropout drop and batch norm move, but not the statistics of a batch norm whose own weights are frozen.
+
+    Lightning keeps whatever mode it finds, and a model that was loaded or asked is in evaluation mode.
+    """
+    module.train()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d) and not any(weight.requires_grad for weight in part.parameters()):
+            part.eval()
+
+
+def _keep_last(file: Path) -> ModelCheckpoint:
+    keeper = ModelCheckpoint(
+        dirpath=file.parent,
+        filename=file.stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    keeper.FILE_EXTENSION = file.suffix
+    return keeper
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let Ctrl-C be what it is elsewhere: Lightning would exit the process, and ignore the next one in a notebook."""
+    listening = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not listening:
+            signal.signal(signal.SIGINT, listening)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning from telling users of a library which devices it sees and how many workers it would like."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*No positive samples|.*Sparse.*")
+            yield
+    finally:
+        logger.setLevel(level)

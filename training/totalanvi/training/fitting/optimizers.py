@@ -1,0 +1,72 @@
+"""Optimisers of the model and of the adversary, and the schedule that watches validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.fitting.adversary import Adversary
+from totalanvi.training.fitting.training_config import TrainingConfig
+
+__all__ = ["adversary_optimizer", "model_optimizer", "plateau_schedule", "trained_parameters"]
+
+_ADVERSARY_EPS = 0.01
+_ADVERSARY_LR = 1e-3
+
+
+def trained_parameters(module: nn.Module) -> list[dict[str, Any]]:
+    """Parameters that train, in groups: those of which only some entries do come last, without weight decay.
+
+    ``module.trained_parts`` names these (see `surgery`). Their gradient is zero where they are frozen, and a zero
+    gradient moves nothing as long as no decay does.
+    """
+    partly_frozen = getattr(module, "trained_parts", {})
+    trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
+    whole = [weight for name, weight in trained if name not in partly_frozen]
+    in_part = [weight for name, weight in trained if name in partly_frozen]
+    groups: list[dict[str, Any]] = [{"params": whole}] if whole else []
+    return [*groups, {"params": in_part, "weight_decay": 0.0}] if in_part else groups
+
+
+def model_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
+    """Make the optimiser that ``config`` names for the parameters that train.
+
+    Raises
+    ------
+    ArgumentError
+        When ``optimizer_creator`` makes something else.
+    """
+    groups = trained_parameters(module)
+    if config.optimizer_creator is None:
+        kind = AdamW if config.optimizer == "AdamW" else Adam
+        return kind(groups, lr=config.lr, eps=config.eps, weight_decay=config.weight_decay, fused=True)
+    # A function of the user's expects parameters; it gets groups only where some need one of their own.
+    plain = all("weight_decay" not in group for group in groups)
+    made = config.optimizer_creator(groups[0]["params"] if plain else groups)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ArgumentError(
+            f"optimizer_creator: expected a torch optimiser from it, found a {type(made).__name__}; return one."
+        )
+    return made
+
+
+def adversary_optimizer(adversary: Adversary) -> Optimizer:
+    """Adam with a rate of its own."""
+    return Adam(adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADVERSARY_EPS)
+
+
+def plateau_schedule(optimizer: Optimizer, config: TrainingConfig) -> ReduceLROnPlateau:
+    """Lower the learning rate where a validation metric no longer falls."""
+    return ReduceLROnPlateau(
+        optimizer,
+        factor=config.lr_factor,
+        patience=config.lr_patience,
+        threshold=config.lr_threshold,
+        threshold_mode="abs",
+        min_lr=config.lr_min,
+    )

@@ -1,0 +1,205 @@
+"""The training step, in the order in which things happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from totalanvi.training.data import CellBatch
+from totalanvi.training.errors import CheckpointError
+from totalanvi.training.fitting.adversary import make_adversary
+from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
+from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.loaders import TrainingBatch
+from totalanvi.training.network.losses import ElboTerms
+from totalanvi.training.network.vae import TotalVAE
+
+__all__ = ["TrainingPlan"]
+
+
+class TrainingPlan(L.LightningModule):
+    """Trains a `TotalVAE` or a `TotalANVAE`.
+
+    Parameters
+    ----------
+    module
+        The model.
+    config
+        How to train it.
+    """
+
+    def __init__(self, module: TotalVAE, config: TrainingConfig):
+        super().__init__()
+        self.automatic_optimization = False  # the adversary has an optimiser of its own
+        self.module = module
+        self.config = config
+        self.adversary = make_adversary(module, config)
+        self._means = {"train": EpochMeans(), "validation": EpochMeans()}
+        self._label_scores = {"train": LabelScores(), "validation": LabelScores()}
+        self._rng_state: Tensor | None = None
+
+    @property
+    def warm_up(self) -> float:
+        """How much of the warm-up is done, from 0 to 1."""
+        config = self.config
+        if config.n_epochs_kl_warmup:
+            return min(1.0, self.current_epoch / config.n_epochs_kl_warmup)
+        if config.n_steps_kl_warmup:
+            # Not `global_step`: that one counts the adversary's steps too.
+            return min(1.0, self.trainer.fit_loop.total_batch_idx / config.n_steps_kl_warmup)
+        return 1.0
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the divergences."""
+        config = self.config
+        return config.min_kl_weight + (config.max_kl_weight - config.min_kl_weight) * self.warm_up
+
+    @property
+    def adversary_weight(self) -> float:
+        """Weight of fooling the adversary; it matters while the divergences, which also mix batches, are weak."""
+        scale = self.config.scale_adversarial_loss
+        return 1.0 - self.warm_up if scale == "auto" else scale
+
+    def on_train_epoch_start(self) -> None:
+        """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
+        remaining = self.config.max_epochs - self.current_epoch
+        if remaining <= self.config.cool_down * self.config.max_epochs:
+            for group in self._optimizers()[0].param_groups:
+                group["lr"] *= remaining / (remaining + 1)
+
+    def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
+        """One step of the model, then one of the adversary."""
+        config, kl_weight, adversary_weight = self.config, self.kl_weight, self.adversary_weight
+        optimizer, *optimizer_of_adversary = self._optimizers()
+
+        augmentation = config.augmentation
+        terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
+        loss = self._loss(terms, cells.target, kl_weight)
+        if augmentation is not None:
+            hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
+            loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
+            if hidden.label_logits is not None:
+                loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)
+        noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
+        if self.adversary is not None and adversary_weight > 0:
+            origin = cells.panel if config.key_adversarial == "panel" else cells.batch
+            fooling = self.adversary.loss(terms.latent, origin, fool=True)
+            loss = loss + adversary_weight * fooling
+            noted["adversarial_loss"] = fooling
+
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer, gradient_clip_val=config.gradient_clip, gradient_clip_algorithm="norm")
+        optimizer.step()
+
+        if self.adversary is not None and adversary_weight > 0:
+            optimizer_of_adversary[0].zero_grad()
+            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), origin, fool=False))
+            optimizer_of_adversary[0].step()
+
+        self._note("train", terms, cells.target, noted | {"train_loss": loss})
+        if self.trainer.is_last_batch:
+            self._log_epoch("train")
+
+    def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
+        """The same terms with nothing hidden."""
+        terms: ElboTerms = self.module(cells)
+        self._note(
+            "validation", terms, cells.label, {"validation_loss": self._loss(terms, cells.label, self.kl_weight)}
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Lower the learning rate where a metric has stopped falling."""
+        metrics = self._log_epoch("validation")
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(metrics[self.config.lr_scheduler_metric])
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser for the model, watched by the plateau schedule, and one for the adversary."""
+        optimizer = model_optimizer(self.module, self.config)
+        optimizers = [optimizer] if self.adversary is None else [optimizer, adversary_optimizer(self.adversary)]
+        if not self.config.reduce_lr_on_plateau:
+            return optimizers
+        return optimizers, [plateau_schedule(optimizer, self.config)]
+
+    # A resumed run draws the same numbers as one that was not interrupted.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the options and the state of the random numbers."""
+        checkpoint["options"] = self.config.to_dict()
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the state of the random numbers once training starts.
+
+        Raises
+        ------
+        CheckpointError
+            When the interrupted run was one of another model, or had other options; it may have had fewer epochs.
+        """
+        kept = checkpoint.get("options", {}) | {"max_epochs": self.config.max_epochs}
+        differ = [name for name, value in self.config.to_dict().items() if kept.get(name) != value]
+        shapes = {name: weight.shape for name, weight in self.state_dict().items()}
+        if {name: weight.shape for name, weight in checkpoint.get("state_dict", {}).items()} != shapes:
+            differ.append("the shape of its weights")
+        if differ:
+            raise CheckpointError(
+                f"Expected an interrupted run of this model with these options, found one of another "
+                f"({', '.join(differ)} differ); resume with what it was started with, or name another folder."
+            )
+        self._rng_state = checkpoint["rng_state"]
+
+    def on_train_start(self) -> None:
+        """Take up the state of the random numbers of the interrupted run."""
+        if self._rng_state is not None:
+            torch.set_rng_state(self._rng_state.cpu())
+
+    # Parts of a step
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def _loss(self, terms: ElboTerms, label: Tensor, kl_weight: float) -> Tensor:
+        """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
+        config = self.config
+        protein_weight = config.pro_recons_weight * (kl_weight if config.warm_up_proteins else 1.0)
+        loss = terms.loss(kl_weight, protein_weight).mean()
+        if terms.label_logits is None:
+            return loss
+        return loss + config.classification_ratio * classification_loss(terms.label_logits, label)
+
+    def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
+        """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
+        gene, protein = terms.reconstruction_gene.mean(), terms.reconstruction_protein.mean()
+        self._means[split].add(
+            {
+                f"elbo_{split}": terms.loss().mean(),
+                f"reconstruction_loss_{split}": gene + protein,
+                f"reconstruction_loss_gene_{split}": gene,
+                f"reconstruction_loss_protein_{split}": protein,
+                f"kl_local_{split}": terms.kl_local.mean(),
+                f"kl_global_{split}": 0.0,  # every latent variable is a cell's own
+                **others,
+            },
+            len(label),
+        )
+        if terms.label_logits is not None:
+            self._label_scores[split].add(terms.label_logits, label)
+
+    def _log_epoch(self, split: str) -> dict[str, Any]:
+        """Hand Lightning the metrics of the epoch, for the history and for callbacks."""
+        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take().items()}
+        metrics = self._means[split].take() | scores
+        if split == "train":
+            optimizer = self._optimizers()[0].optimizer
+            metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
+        self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
+        return metrics

@@ -1,0 +1,161 @@
+"""`TOTALANVI`: totalVI that learns from the labels of some of its cells and predicts them for others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+from totalanvi.training.data import UNLABELLED
+from totalanvi.training.errors import ArgumentError, RegistrationError
+from totalanvi.training.models.attributes import LabelAttributes
+from totalanvi.training.models.semisupervised_training import SemisupervisedTraining
+from totalanvi.training.models.totalvi import TOTALVI
+from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.registration.register import is_set_up, read_setup, write_setup
+from totalanvi.training.registration.setup import LabelledSetUp, as_values
+from totalanvi.training.registration.setup_note import Data
+from totalanvi.training.results.attribution_methods import AttributionMethods
+from totalanvi.training.results.prediction_methods import PredictionMethods
+
+__all__ = ["TOTALANVI"]
+
+_OF_LABELS = (
+    "linear_classifier",
+    "classifier_parameters",
+    "classifier_n_layers",
+    "classifier_n_hidden",
+    "classifier_dropout_rate",
+    "label_prior",
+    "y_prior",
+    "n_enumerated_labels",
+)
+"""Options that totalVI has no use for."""
+
+_OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch_efficiency")
+"""What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
+
+
+class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI):
+    """TotalANVI: totalVI with the label hierarchy of scANVI.
+
+    Parameters
+    ----------
+    adata
+        AnnData or MuData that `setup_anndata` or `setup_mudata` has registered with a ``labels_key``.
+    **kwargs
+        As in `TOTALVI`; of `totalanvi.training.ModelConfig`, ``linear_classifier``, ``label_prior`` and
+        ``n_enumerated_labels`` matter here.
+
+    Raises
+    ------
+    RegistrationError
+        When the data has no labelled cells, or one type only.
+
+    Examples
+    --------
+    >>> from totalanvi.training import TOTALANVI, simulate
+    >>> mdata = simulate(n_cells=500, seed=0)
+    >>> TOTALANVI.setup_mudata(
+    ...     mdata, batch_key="batch", labels_key="cell_type", modalities={"rna_layer": "rna", "protein_layer": "prot"}
+    ... )
+    >>> model = TOTALANVI(mdata)
+    >>> model.train(max_epochs=5)
+    >>> model.predict().shape
+    (500,)
+
+    References
+    ----------
+    Xu et al.: Probabilistic harmonization and annotation of single-cell transcriptomics data with deep generative
+    models. Molecular Systems Biology 17 (2021). Gayoso, Steier et al., Nature Methods 18 (2021).
+    """
+
+    _module_class: ClassVar[type[TotalVAE]] = TotalANVAE
+    module: TotalANVAE
+
+    def _require_labels(self) -> None:
+        if not self.registry.labels:
+            raise RegistrationError("Expected a labels_key, found none; name the column of cell types when setting up.")
+
+    @classmethod
+    def from_totalvi_model(
+        cls,
+        totalvi_model: TOTALVI,
+        unlabeled_category: str | Sequence[str],
+        labels_key: str | None = None,
+        adata: Data | None = None,
+        **totalanvi_kwargs: Any,
+    ) -> Self:
+        """Start from a trained totalVI model: with its weights, and with its protein background as it is, not trained.
+
+        Parameters
+        ----------
+        totalvi_model
+            A trained model.
+        unlabeled_category
+            Value or values of ``labels_key`` that mean "not labelled".
+        labels_key
+            Column of cell types.
+        adata
+            Data with the model's features and columns; the model's own by default.
+        **totalanvi_kwargs
+            Options that totalVI does not have, ``linear_classifier`` for one. The others are the trained model's: given
+            here, they are left aside with a warning.
+
+        Raises
+        ------
+        ArgumentError
+            When the model is not trained, has no data, or no ``labels_key`` is given.
+        """
+        if not totalvi_model.is_trained:
+            raise ArgumentError("Expected a trained totalVI model, found one that is not; call its train() first.")
+        if labels_key is None:
+            raise ArgumentError("Expected a labels_key, found none; name the column of cell types.")
+        data = totalvi_model.adata if adata is None else adata
+        if data is None:
+            raise ArgumentError(
+                "Expected a totalVI model with cells, found one that was loaded without any; give `adata`."
+            )
+        # Other data may differ in where its parts are only if it says so itself.
+        setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
+        write_setup(data, replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category)))
+        theirs = totalvi_model.module.config.to_dict()
+        options = {name: value for name, value in totalanvi_kwargs.items() if name in _OF_LABELS}
+        if ignored := sorted(totalanvi_kwargs.keys() - options.keys()):
+            warnings.warn(
+                f"{', '.join(ignored)}: left aside, since the trained totalVI model has chosen already.",
+                UserWarning,
+                stacklevel=2,
+            )
+        model = cls(
+            data,
+            **{name: value for name, value in theirs.items() if name not in _OF_LABELS},
+            **options,
+            empirical_protein_background_prior=False,
+            override_missing_proteins=not totalvi_model.registry.has_missing_proteins,
+            seed=totalvi_model.seed,
+        )
+        for what in ("genes", "proteins", "batches", "panels"):
+            known, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
+            if known != ours:
+                raise ArgumentError(
+                    f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
+                    f"{what} that are not these; subset, reorder or rename them."
+                )
+        model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
+        for name in _OF_SAMPLES:
+            getattr(model.module, name).requires_grad = False
+        model.was_pretrained = True
+        return model
+
+    @property
+    def n_cells(self) -> int:
+        """Number of reference cells."""
+        return len(self._reference_cells())
+
+    @property
+    def n_labelled(self) -> int:
+        """Number of reference cells with a label."""
+        return int((self._reference_cells().label != UNLABELLED).sum())

@@ -1,0 +1,98 @@
+"""The encoder: counts → the posteriors of z and, where the library is inferred, of ℓ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from totalanvi.training.data import SparseRows
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.dimensions import Dimensions
+from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scaled_proteins
+from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.losses import Normal
+
+__all__ = ["Encoder"]
+
+_LEAST_VARIANCE = 1e-4
+
+
+class _Stack(nn.Module):
+    """Scaled counts and covariates → hidden features.
+
+    RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow stored counts.
+    """
+
+    def __init__(self, dims: Dimensions, config: ModelConfig, n_layers: int):
+        super().__init__()
+        self.encodes_covariates = config.encode_covariates
+        self.rna_in = nn.Linear(dims.n_genes, config.n_hidden, bias=False)
+        self.trunk = FullyConnected(
+            2 * dims.n_proteins + (dims.n_continuous if config.encode_covariates else 0),
+            config.n_hidden,
+            n_covariates=dims.n_injected if config.encode_covariates else 0,
+            n_layers=n_layers,
+            dropout=config.dropout_rate_encoder,
+            norm=config.norm_encoder,
+        )
+
+    def hidden(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Tensor:
+        """Map scaled RNA, (cells, genes), and protein features to (cells, hidden)."""
+        features, injected = proteins, None
+        if self.encodes_covariates:
+            features, injected = inputs.covariates.beside(proteins), inputs.covariates.injected
+        hidden: Tensor = self.trunk(features, injected, offset=self.rna_in(rna))
+        return hidden
+
+
+class _LibraryEncoder(_Stack):
+    """q(log ℓ | x, y, s), with a stack of its own."""
+
+    def __init__(self, dims: Dimensions, config: ModelConfig):
+        super().__init__(dims, config, n_layers=1)
+        self.mean = nn.Linear(config.n_hidden, 1)
+        self.log_variance = nn.Linear(config.n_hidden, 1)
+
+    def forward(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Normal:
+        hidden = self.hidden(rna, proteins, inputs)
+        return Normal(self.mean(hidden), _scale(self.log_variance(hidden)))
+
+
+class Encoder(_Stack):
+    """q(z | x, y, s), and q(log ℓ | x, y, s) where the library is inferred."""
+
+    def __init__(self, dims: Dimensions, config: ModelConfig):
+        super().__init__(dims, config, config.n_layers_encoder)
+        self.n_genes = dims.n_genes
+        self.takes_log = config.log_variational
+        self.divides = config.scale_inputs
+        self.mean_over_all_proteins = config.protein_mean == "all"
+        self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
+        self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
+        observed = config.use_observed_lib_size or dims.has_size_factor
+        self.library = None if observed else _LibraryEncoder(dims, config)
+
+    def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
+        """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""
+        rna, proteins = self._scaled_rna(inputs), self._protein_features(inputs)
+        hidden = self.hidden(rna, proteins, inputs)
+        z = Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
+        return z, None if self.library is None else self.library(rna, proteins, inputs)
+
+    def _scaled_rna(self, inputs: EncoderInputs) -> Tensor:
+        rna, library = inputs.rna, inputs.library
+        if not isinstance(rna, SparseRows):
+            return scaled_counts(rna, library, self.n_genes, self.takes_log, self.divides)
+        per_value = library.squeeze(-1)[rna.rows]
+        scaled = scaled_counts(rna.values, per_value, self.n_genes, self.takes_log, self.divides)
+        return rna.with_values(scaled).to_dense()
+
+    def _protein_features(self, inputs: EncoderInputs) -> Tensor:
+        scaled = scaled_proteins(
+            inputs.protein, inputs.measured, self.takes_log, self.mean_over_all_proteins, self.divides
+        )
+        return torch.cat((scaled, inputs.measured), dim=-1)
+
+
+def _scale(log_variance: Tensor) -> Tensor:
+    return (log_variance.exp() + _LEAST_VARIANCE).sqrt()

@@ -1,0 +1,276 @@
+"""totalVI: one latent space for the RNA and the surface proteins of a cell.
+
+::
+
+    z_n ~ N(0, I)                                     (TotalANVI puts a labelled prior here, see `anvae`)
+    ℓ_n observed, or ~ LogNormal, or a size factor
+    ρ_n = softmax f(z_n, s_n)                         x_n ~ NB(ℓ_n ρ_n, θ)        s_n: batch and covariates
+    log β_nj ~ N(a_j, b_j)                            protein background, prior per panel
+    α_nj = 1 + relu g(z_n, s_n)                       foreground: α β
+    π_nj = sigmoid h(z_n, s_n)                        probability of background
+    y_nj ~ π NB(β, φ_j) + (1 − π) NB(αβ, φ_j)
+
+References
+----------
+Gayoso, Steier, Lopez, Regier, Nazor, Streets, Yosef: Joint probabilistic modeling of single-cell multi-omic data with
+totalVI. Nature Methods 18 (2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from totalanvi.training.data import UNLABELLED, CellBatch
+from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.network.background import BackgroundPrior
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.covariates import Covariates, UsualCovariates
+from totalanvi.training.network.decoders import GeneDecoder, ProteinDecoder, ProteinParameters
+from totalanvi.training.network.dimensions import Dimensions
+from totalanvi.training.network.dispersion import dispersion_parameter, log_dispersion, per_label
+from totalanvi.training.network.encoder import Encoder
+from totalanvi.training.network.familiar import FamiliarNames
+from totalanvi.training.network.inputs import EncoderInputs, hide, hide_batch
+from totalanvi.training.network.losses import (
+    ElboTerms,
+    HiddenTerms,
+    Normal,
+    efficiency_penalty,
+    gene_reconstruction,
+    kl_background,
+    kl_library,
+    kl_normals,
+    kl_standard_normal,
+    protein_reconstruction,
+)
+
+__all__ = ["TotalVAE"]
+
+_MOST_LOG_LIBRARY = 15.0
+
+
+class TotalVAE(FamiliarNames):
+    """totalVI as a torch module: `encode`, `decode_genes`, `decode_proteins`, and the terms of its ELBO.
+
+    Parameters
+    ----------
+    dims
+        Sizes that the reference sets.
+    config
+        Architecture.
+    background
+        Initial prior of the protein background per panel; drawn wide when `None`.
+    library_prior
+        Mean and variance of log ℓ per batch, (batches, 2); needed when the library is inferred.
+    """
+
+    def __init__(
+        self,
+        dims: Dimensions,
+        config: ModelConfig,
+        background: BackgroundPrior | None = None,
+        library_prior: Tensor | None = None,
+    ):
+        super().__init__()
+        self.dims = dims
+        self.config = config
+        self.encoder = Encoder(dims, config)
+        self.gene_decoder = GeneDecoder(dims, config)
+        self.protein_decoder = ProteinDecoder(dims, config)
+        self.usual_covariates = UsualCovariates(dims)
+        background = background or BackgroundPrior.wide(dims.n_proteins, dims.n_panels)
+        self.background_pro_alpha = nn.Parameter(torch.as_tensor(background.mean, dtype=torch.float32))
+        self.background_pro_log_beta = nn.Parameter(torch.as_tensor(np.log(background.scale), dtype=torch.float32))
+        self.log_per_batch_efficiency = nn.Parameter(torch.zeros(dims.n_proteins, dims.n_batches))
+        self.px_r = dispersion_parameter(config.gene_dispersion, dims.n_genes, dims, torch.randn)
+        self.py_r = dispersion_parameter(
+            config.protein_dispersion, dims.n_proteins, dims, lambda *shape: 2.0 * torch.rand(*shape)
+        )
+        if self.encoder.library is not None:
+            prior = torch.zeros(dims.n_batches, 2) if library_prior is None else library_prior
+            means, variances = prior.t().unsqueeze(1)
+            self.register_buffer("library_log_means", means.contiguous())
+            self.register_buffer("library_log_vars", variances.contiguous())
+
+    trained_parts: Mapping[str, Tensor] = MappingProxyType({})
+    """By name of a parameter of which a part is trained: which entries, a bool tensor of its shape (see `surgery`)."""
+    library_log_means: Tensor
+    """Prior mean of log ℓ, (1, batches), where the library is inferred."""
+    library_log_vars: Tensor
+
+    # Inference
+
+    def encode(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
+        """q(z | x, y, s) before the latent transformation, and q(log ℓ) where the library is inferred."""
+        posterior: tuple[Normal, Normal | None] = self.encoder(inputs)
+        return posterior
+
+    def transform(self, z: Tensor) -> Tensor:
+        """The latent transformation: identity, or softmax under the logistic normal."""
+        return torch.softmax(z, dim=-1) if self.config.latent_distribution == "ln" else z
+
+    # Generation
+
+    def decode_genes(self, latent: Tensor, covariates: Covariates) -> tuple[Tensor, Tensor | None]:
+        """Log ρ and dropout logits, (..., genes), of transformed latents, (..., latent)."""
+        genes: tuple[Tensor, Tensor | None] = self.gene_decoder(latent, covariates)
+        return genes
+
+    def decode_proteins(self, latent: Tensor, covariates: Covariates) -> ProteinParameters:
+        """Parameters of the protein mixture for transformed latents, (..., latent)."""
+        proteins: ProteinParameters = self.protein_decoder(latent, covariates)
+        return proteins
+
+    def log_efficiency(self, batch: Tensor) -> Tensor:
+        """Log of how efficiently each batch captures each protein, (..., proteins), from one-hot batches."""
+        return batch @ self.log_per_batch_efficiency.t()
+
+    def log_size(self, cells: CellBatch, library: Normal | None) -> Tensor:
+        """Log of what ρ is multiplied by, (cells, 1): the size factor, or the library, observed or drawn."""
+        if self.dims.has_size_factor:
+            return cells.size_factor.log()
+        if library is None:
+            return cells.library.clamp(min=1.0).log()
+        return library.sample().clamp(max=_MOST_LOG_LIBRARY)
+
+    def library_prior(self, batch: Tensor) -> Normal:
+        """Prior of log ℓ, (cells, 1), from batch codes, (cells,)."""
+        return Normal(self.library_log_means[0, batch, None], self.library_log_vars[0, batch, None].sqrt())
+
+    def gene_log_theta(self, covariates: Covariates, labels: Tensor | None = None) -> Tensor:
+        """Log inverse dispersion of the genes, (genes,) or (..., genes); ``labels`` as from `label_weights`."""
+        return log_dispersion(self.px_r, self.config.gene_dispersion, covariates, labels)
+
+    def protein_log_theta(self, covariates: Covariates, labels: Tensor | None = None) -> Tensor:
+        """Log inverse dispersion of the proteins, (proteins,) or (..., proteins)."""
+        return log_dispersion(self.py_r, self.config.protein_dispersion, covariates, labels)
+
+    @property
+    def needs_label_weights(self) -> bool:
+        """Whether a dispersion differs between labels."""
+        return per_label(self.config.gene_dispersion) or per_label(self.config.protein_dispersion)
+
+    def label_weights(self, latent: Tensor, label: Tensor) -> Tensor | None:
+        """How much each label counts for each cell's dispersion, (..., labels); `None` where none differs by label.
+
+        Parameters
+        ----------
+        latent
+            Transformed latents, (..., latent).
+        label
+            Codes, (cells,), `UNLABELLED` where there is none.
+        """
+        if not self.needs_label_weights:
+            return None
+        known = F.one_hot(label.clamp(min=0), self.dims.n_labels).to(latent.dtype)
+        return torch.where((label == UNLABELLED)[:, None], self.label_guess(latent), known)
+
+    def label_guess(self, latent: Tensor) -> Tensor:
+        """Probabilities of the labels of cells without one, (..., labels): all alike, totalVI knows no better."""
+        return latent.new_full((*latent.shape[:-1], self.dims.n_labels), 1.0 / self.dims.n_labels)
+
+    # Objective
+
+    def forward(self, cells: CellBatch, unknown_batch: float = 0.0) -> ElboTerms:
+        """Terms of the ELBO of each cell, with one draw from the posterior.
+
+        Parameters
+        ----------
+        cells
+            A mini-batch.
+        unknown_batch
+            Share of the cells whose batch is hidden from the encoder; the decoders always know it.
+        """
+        inputs = EncoderInputs.of(cells, self.dims)
+        covariates = inputs.covariates
+        q_z, q_library = self.encode(hide_batch(inputs, unknown_batch) if unknown_batch > 0 else inputs)
+        z = q_z.sample()
+        latent = self.transform(z)
+
+        log_scale, dropout_logits = self.decode_genes(latent, covariates)
+        proteins = self.decode_proteins(latent, covariates)
+        labels = self.label_weights(latent, cells.label)
+
+        return ElboTerms(
+            reconstruction_gene=gene_reconstruction(
+                cells.rna,
+                self.log_size(cells, q_library) + log_scale,
+                self.gene_log_theta(covariates, labels),
+                dropout_logits,
+            ),
+            reconstruction_protein=self.protein_reconstruction(cells, proteins, covariates, labels),
+            kl_library=None if q_library is None else kl_library(q_library, self.library_prior(cells.batch)),
+            kl_background=kl_background(
+                Normal(proteins.log_background_mean, proteins.log_background_scale),
+                self.background_prior(cells.panel),
+                cells.measured,
+            )
+            + efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
+            posterior=q_z,
+            latent=latent,
+            **self.latent_terms(q_z, z, latent, cells.label),
+        )
+
+    def hidden_view(self, cells: CellBatch, posterior: Normal, rates: Augmentation) -> HiddenTerms:
+        r"""What the encoder makes of the same cells when it sees less of them, as it will of queries.
+
+        .. math::
+
+            \mathrm{KL}(q(z \mid x, y, s) \| q(z \mid \tilde{x}, \tilde{y}))
+                - \mathbb{E}_{q(z \mid \tilde{x}, \tilde{y})} \log p(y \mid z, s)
+
+        On average over what is hidden, the first term is least where the partial posterior is the mixture of all full
+        posteriors that agree with what is seen: as wide as what RNA leaves open about the proteins. The full posterior
+        gets no gradient from it.
+
+        Parameters
+        ----------
+        cells
+            A mini-batch.
+        posterior
+            q(z | x, y, s) of these cells.
+        rates
+            What to hide.
+        """
+        inputs = EncoderInputs.of(cells, self.dims)
+        q_hidden, _ = self.encode(hide(inputs, rates))
+        latent = self.transform(q_hidden.sample())
+        proteins = self.decode_proteins(latent, inputs.covariates)
+        labels = self.label_weights(latent, cells.label)
+        target = Normal(posterior.mean.detach(), posterior.scale.detach())
+        return HiddenTerms(
+            matching=kl_normals(target, q_hidden).sum(dim=-1),
+            reconstruction_protein=self.protein_reconstruction(cells, proteins, inputs.covariates, labels),
+            label_logits=self.label_logits(latent),
+        )
+
+    def label_logits(self, latent: Tensor) -> Tensor | None:
+        """Logits of q(c | z), (cells, labels); totalVI has none."""
+        return None
+
+    def background_prior(self, panel: Tensor) -> Normal:
+        """Prior of log β, (cells, proteins), from panel codes, (cells,)."""
+        return Normal(self.background_pro_alpha.t()[panel], self.background_pro_log_beta.t()[panel].exp())
+
+    def protein_reconstruction(
+        self, cells: CellBatch, proteins: ProteinParameters, covariates: Covariates, labels: Tensor | None
+    ) -> Tensor:
+        """``−log p(y | z, β)`` of the measured proteins, (cells,), with one draw of β."""
+        return protein_reconstruction(
+            cells.protein,
+            cells.measured,
+            log_background=proteins.sample_log_background() + self.log_efficiency(covariates.batch),
+            log_foreground_ratio=proteins.log_foreground_ratio,
+            log_theta=self.protein_log_theta(covariates, labels),
+            background_logits=proteins.background_logits,
+        )
+
+    def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """KL terms of the latent space, here KL(q(z) ‖ N(0, I)); TotalANVI has its own."""
+        return {"kl_latent": kl_standard_normal(q_z)}

@@ -1,0 +1,93 @@
+"""Raw counts are a contract: everything else is refused where it enters, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.sparse as sp
+
+from totalanvi.training.errors import CountsError, RegistrationError
+from totalanvi.training.registration.matrices import readable
+
+__all__ = ["as_count_rows", "as_dense_counts", "require_unique"]
+
+
+def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> sp.csr_matrix:
+    """Raw counts as canonical float32 CSR rows.
+
+    Parameters
+    ----------
+    matrix
+        Dense or sparse, (cells, features).
+    where
+        Where it was found, for messages: ``"X"``, ``"layers['counts']"``.
+    cells, features
+        Names, for messages.
+
+    Raises
+    ------
+    CountsError
+        For values that are negative, fractional, NaN or infinite.
+    """
+    rows = sp.csr_matrix(readable(matrix, where))
+    offender = _offender(rows.data)
+    if offender is not None:
+        row = int(np.searchsorted(rows.indptr, offender, side="right")) - 1
+        _refuse(float(rows.data[offender]), where, cells[row], features[rows.indices[offender]])
+    rows = rows.astype(np.float32)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    return rows
+
+
+def as_dense_counts(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> npt.NDArray[np.float32]:
+    """Raw protein counts, dense, (cells, proteins); a cell that is NaN throughout was not measured and becomes zero.
+
+    Raises
+    ------
+    CountsError
+        For values that are negative, fractional, infinite, or NaN for a part of a cell's proteins.
+    """
+    values = readable(matrix, where)
+    dense = np.array(values if isinstance(values, np.ndarray) else values.toarray(), dtype=np.float32)
+    dense[np.isnan(dense).all(axis=1)] = 0.0
+    offender = _offender(dense.ravel())
+    if offender is not None:
+        row, column = divmod(offender, dense.shape[1])
+        _refuse(float(dense[row, column]), where, cells[row], features[column])
+    return dense
+
+
+def _offender(values: npt.NDArray[Any]) -> int | None:
+    """Position of the first value that is not a count."""
+    with np.errstate(invalid="ignore"):
+        wrong = ~((values >= 0) & (values == np.floor(values)) & np.isfinite(values))
+    return int(np.argmax(wrong)) if wrong.any() else None
+
+
+def _refuse(value: float, where: str, cell: str, feature: str) -> None:
+    raise CountsError(
+        f"Expected raw counts (whole numbers, 0 or more) in {where}, found {value:g} for feature {feature!r} in cell "
+        f"{cell!r}; name the layer that holds raw counts, or undo the normalisation."
+    )
+
+
+def require_unique(names: Sequence[str] | pd.Index, what: str) -> None:
+    """Refuse repeated names.
+
+    Raises
+    ------
+    RegistrationError
+        Naming the first few.
+    """
+    index = pd.Index(names)
+    if not index.is_unique:
+        repeated = ", ".join(map(repr, index[index.duplicated()].unique()[:3]))
+        raise RegistrationError(
+            f"Expected unique {what} names, found repeated ones ({repeated}); make them unique, "
+            f"with {'obs' if what == 'cell' else 'var'}_names_make_unique() for example."
+        )

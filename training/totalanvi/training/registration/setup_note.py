@@ -1,0 +1,90 @@
+"""The note that ``setup_anndata`` and ``setup_mudata`` leave on a data object: where its parts are.
+
+It is plain JSON in ``uns``, so that it survives copying, subsetting and writing to a file. Nothing else is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from anndata import AnnData
+from mudata import MuData
+
+from totalanvi.training.errors import RegistrationError
+
+__all__ = ["Data", "Setup", "is_set_up", "read_setup", "require_kind", "write_setup"]
+
+Data: TypeAlias = AnnData | MuData
+
+_NOTE = "_totalanvi_setup"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where the parts of a reference are; the arguments of ``setup_anndata`` and ``setup_mudata``."""
+
+    kind: str
+    """``"anndata"`` or ``"mudata"``."""
+    rna: str | None = None
+    """Modality of the RNA (MuData)."""
+    proteins: str | None = None
+    """Key in ``obsm`` (AnnData) or modality (MuData) of the protein counts."""
+    rna_layer: str | None = None
+    protein_layer: str | None = None
+    protein_names_uns_key: str | None = None
+    batch_key: str | None = None
+    panel_key: str | None = None
+    labels_key: str | None = None
+    unlabeled: tuple[str, ...] = ()
+    size_factor_key: str | None = None
+    categorical_covariate_keys: tuple[str, ...] = ()
+    continuous_covariate_keys: tuple[str, ...] = ()
+    modalities: Mapping[str, str] = field(default_factory=dict)
+    """Modality whose ``obs`` holds the columns of an argument, by the argument's name (MuData)."""
+
+
+def write_setup(data: AnnData | MuData, setup: Setup) -> None:
+    """Note on ``data`` how it is registered."""
+    data.uns[_NOTE] = json.dumps(asdict(setup))
+
+
+def is_set_up(data: AnnData | MuData) -> bool:
+    """Whether `write_setup` has noted anything on ``data``."""
+    return _NOTE in data.uns
+
+
+def read_setup(data: AnnData | MuData) -> Setup:
+    """Read what `write_setup` noted.
+
+    Raises
+    ------
+    RegistrationError
+        When ``data`` was not set up.
+    """
+    note = data.uns.get(_NOTE)
+    if note is None:
+        raise RegistrationError(
+            "Expected data that was set up, found none of it noted; call setup_anndata(adata, ...) or "
+            "setup_mudata(mdata, ...) on this object first."
+        )
+    fields: dict[str, Any] = json.loads(note)
+    return Setup(**fields | {name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
+
+
+def require_kind(data: AnnData | MuData, kind: str) -> None:
+    """Refuse a MuData where an AnnData was set up, and the other way round.
+
+    Raises
+    ------
+    RegistrationError
+        Naming both.
+    """
+    expected = MuData if kind == "mudata" else AnnData
+    if not isinstance(data, expected):
+        raise RegistrationError(
+            f"Expected {expected.__name__}, as set up with setup_{kind}(), found {type(data).__name__}; put the cells "
+            f"into {expected.__name__}, or map them through an exported bundle, which takes both."
+        )

@@ -1,0 +1,1 @@
+"""Simulated references, with known cell types and known expression."""
