@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import load_reference
-from totalanvi.training import TOTALVI, CheckpointError
+from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError
 from totalanvi.training.cli_import import import_scvi
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
@@ -110,3 +110,14 @@ def test_a_folder_without_a_model_is_an_error_that_says_so(run: Run, tmp_path: P
     with pytest.raises(CheckpointError, match=r"Expected model.pt in .*; give the folder that holds it"):
         run(tmp_path, "-o", tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_what_bundles_do_not_promise_is_not_exported(tmp_path: Path) -> None:
+    """The encoders of old versions see counts as they are."""
+    old = save_named("totalvi", "1.1.6")
+    totalvi = import_model(old.folder, old.data())
+    model = TOTALANVI.from_totalvi_model(totalvi, unlabeled_category="Ambiguous", labels_key="cell_type")
+    model.train(max_epochs=1, accelerator="cpu")
+    model.save(tmp_path / "checkpoint")
+    with pytest.raises(ExportError, match=r"divides counts by a cell's mean, .* found one with scale_inputs=False"):
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle")
