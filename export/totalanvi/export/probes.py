@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -31,17 +33,15 @@ def probe_cells(reference: Cells, seed: int = 0) -> Cells:
     -------
     Cells
         `N_DRAWN` cells whose counts are Poisson around those of a reference cell mixed with the average cell, with its
-        panel and batch. After them, with and without proteins: no count at all, a single count, a million counts of one
-        gene and protein, a million of each; then a part of the panel alone, without counts and with.
+        panel, batch and covariates. After them, with and without proteins: no count at all, a single count, a million
+        counts of one gene and protein, a million of each; then a part of the panel alone, without counts and with.
     """
     rng = np.random.default_rng(seed)
     like = reference[rng.integers(len(reference), size=N_DRAWN)]
-    drawn = Cells(
+    drawn = replace(
+        like,
         rna=sp.csr_matrix(_redraw(rng, like.rna.toarray())),
         protein=np.where(like.measured, _redraw(rng, like.protein), 0).astype(np.float32),
-        measured=like.measured,
-        batch=like.batch,
-        panel=like.panel,
         label=np.full(N_DRAWN, UNLABELLED),
     )
     return joined(drawn, _edge_cells(drawn, rng))
@@ -68,11 +68,9 @@ def _edge_cells(drawn: Cells, rng: np.random.Generator) -> Cells:
     rows = [(row(n_genes, *kind), row(n_proteins, *kind), panel) for kind in kinds for panel in (whole, ~whole)]
     rows += [(drawn.rna[0].toarray()[0], counts, part) for counts in (0 * drawn.protein[0], drawn.protein[0])]
     rna, protein, measured = (np.stack(column) for column in zip(*rows, strict=True))
-    return Cells(
+    return replace(
+        drawn[: len(rows)],
         rna=sp.csr_matrix(rna),
         protein=np.where(measured, protein, 0).astype(np.float32),
         measured=measured,
-        batch=drawn.batch[: len(rows)],
-        panel=drawn.panel[: len(rows)],
-        label=drawn.label[: len(rows)],
     )

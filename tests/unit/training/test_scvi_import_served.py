@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import typer
-from tests.reference.saves import save_named
+from tests.reference.saves import Save, save_named
 from typer.testing import CliRunner
 
 from totalanvi.export import ExportError, export_bundle
@@ -44,38 +44,34 @@ def run() -> Run:
     return act
 
 
-@pytest.fixture
-def h5ad(tmp_path: Path) -> Path:
-    SAVE.data().write_h5ad(tmp_path / "reference.h5ad")
-    return tmp_path / "reference.h5ad"
-
-
-def test_an_imported_model_is_exported_and_maps_queries(run: Run, h5ad: Path, tmp_path: Path) -> None:
-    said = run(SAVE.folder, "-o", tmp_path / "checkpoint", "--data", h5ad)
+@pytest.mark.parametrize(
+    ("save", "proteins"), [(SAVE, "protein_by_batch"), (save_named("totalanvi_classifier"), "protein")], ids=str
+)
+def test_an_imported_model_is_exported_and_maps_queries(save: Save, proteins: str, run: Run, tmp_path: Path) -> None:
+    """With proteins that a batch lacks, and with covariates of which a query tells nothing."""
+    save.data().write_h5ad(tmp_path / "reference.h5ad")
+    said = run(save.folder, "-o", tmp_path / "checkpoint", "--data", tmp_path / "reference.h5ad")
     assert "Imported a TOTALANVI of scvi-tools 1.5.1 (25 genes, 6 proteins, 2 batches, 3 labels)" in said
-    n_held_out = 72 - len(train_indices())
-    assert f"For export, {72 - n_held_out} cells of the reference and {n_held_out} that are held out travel" in said
+    split = read_save(save.folder).split
+    assert split is not None
+    n_train = len(split.train)
+    assert f"For export, {n_train} cells of the reference and {72 - n_train} that are held out travel" in said
 
     reference = load_reference(export_bundle(tmp_path / "checkpoint", tmp_path / "bundle"))
-    mapped = reference.map(SAVE.data(), proteins="protein_by_batch")
-    latent, probabilities = as_a_query(import_model(SAVE.folder, SAVE.data()))
+    mapped = reference.map(save.data(), proteins=proteins)
+    model = import_model(save.folder, save.data())
+    latent, probabilities = as_a_query(model)
     np.testing.assert_allclose(mapped.obsm["X_totalanvi"], latent, rtol=1e-4, atol=1e-5)
     # Calibration makes labels more or less sure, and no other label likelier.
-    labels = import_model(SAVE.folder).registry.labels
+    labels = model.registry.labels
     assert list(mapped.obs["totalanvi_label"]) == [labels[i] for i in probabilities.argmax(axis=1)]
     assert list(mapped.obsm["totalanvi_probabilities"].columns) == list(labels)
     assert np.isfinite(mapped.obsm["totalanvi_protein"].to_numpy()).all()
 
 
-def train_indices() -> npt.NDArray[np.intp]:
-    split = read_save(SAVE.folder).split
-    assert split is not None
-    return split.train
-
-
 @torch.inference_mode()
 def as_a_query(model: TOTALVI) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """What the model makes of its own cells when it is not told their batch."""
+    """What the model makes of its own cells when it is told neither their batch nor their covariates."""
     module = model.module
     assert isinstance(module, TotalANVAE)
     known = EncoderInputs.of(model._reference_cells().to_batch(), module.dims)
