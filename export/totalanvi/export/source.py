@@ -93,7 +93,7 @@ def read_source(checkpoint: Path) -> Source:
         n_cells = 0 if record.sample is None else len(record.sample.landmarks)
         raise SourceError(
             f"{checkpoint}: expected two cells or more of the reference in the checkpoint, found {n_cells}; export "
-            "what was saved right after training."
+            "what was saved right after training, or import a model of scvi-tools with its data (--data)."
         )
     source = Source(
         module=TOTALANVI.load(checkpoint, adata=False, accelerator="cpu").module,
@@ -116,9 +116,10 @@ def read_source(checkpoint: Path) -> Source:
 
 
 def _keep_proteins(source: Source, kept: npt.NDArray[np.intp]) -> Source:
-    """Leave proteins out. Exact: what was measured nowhere reaches the encoder as zeros alone."""
+    """Leave proteins out. Exact: what was measured nowhere is zero to the encoder, and its mean counts it as before."""
     old, n_proteins = source.module, source.module.dims.n_proteins
     module = TotalANVAE(dataclasses.replace(old.dims, n_proteins=len(kept)), old.config)
+    module.encoder.proteins_in_mean = old.encoder.proteins_in_mean
     columns = np.concatenate([kept, n_proteins + kept, np.arange(2 * n_proteins, _encoder_width(old))])
 
     def part(name: str, weights: Tensor) -> Tensor:

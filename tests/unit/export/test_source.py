@@ -42,9 +42,10 @@ def test_no_checkpoint(tmp_path: Path) -> None:
         export_bundle(tmp_path / "nothing", tmp_path / "bundle")
 
 
+@pytest.mark.parametrize("protein_mean", ["measured", "all"])
 @torch.inference_mode()
-def test_proteins_that_nobody_measured_are_left_out(checkpoint: Path, tmp_path: Path) -> None:
-    """Nothing changes for the others."""
+def test_proteins_that_nobody_measured_are_left_out(checkpoint: Path, tmp_path: Path, protein_mean: str) -> None:
+    """Nothing changes for the others, not even where the encoder's mean counts the absent ones as zeros."""
     record = read_checkpoint(checkpoint)
     assert record.sample is not None
     kept = np.arange(len(record.registry.proteins)) % 3 != 1
@@ -63,7 +64,9 @@ def test_proteins_that_nobody_measured_are_left_out(checkpoint: Path, tmp_path: 
     sample = dataclasses.replace(
         record.sample, landmarks=hidden(record.sample.landmarks), held_out=hidden(record.sample.held_out)
     )
-    write_checkpoint(tmp_path / "checkpoint", dataclasses.replace(record, registry=registry, sample=sample))
+    model = record.model | {"protein_mean": protein_mean}
+    changed = dataclasses.replace(record, registry=registry, sample=sample, model=model)
+    write_checkpoint(tmp_path / "checkpoint", changed)
 
     source = read_source(tmp_path / "checkpoint")
     whole = TOTALANVI.load(tmp_path / "checkpoint").module.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,18 @@ def trained_totalvi(reference_mdata: md.MuData) -> TOTALVI:
     model = TOTALVI(reference_mdata, n_latent=6, n_hidden=24)
     model.train(max_epochs=3, batch_size=128, **FAST)
     return model
+
+
+@pytest.fixture(scope="session")
+def saved(trained: TOTALANVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `trained`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
+    trained.save(folder)
+    return folder
+
+
+@pytest.fixture
+def copied(saved: Path, tmp_path: Path) -> Path:
+    """A copy of that checkpoint, to do things to."""
+    shutil.copytree(saved, tmp_path / "copy")
+    return tmp_path / "copy"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from tests.support.altered_checkpoint import sign
 from tests.support.reference_cells import FAST, draw_adata
 
 from totalanvi.training import TOTALANVI, TOTALVI
@@ -21,21 +20,6 @@ from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_che
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
-
-
-@pytest.fixture(scope="module")
-def saved(trained: TOTALANVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of `trained`. Not to be changed."""
-    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
-    trained.save(folder)
-    return folder
-
-
-@pytest.fixture
-def copied(saved: Path, tmp_path: Path) -> Path:
-    """A copy to do things to."""
-    shutil.copytree(saved, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 # What is written is what is read
@@ -211,13 +195,6 @@ def test_numbers_of_numpy_have_a_place(reference_mdata: md.MuData, tmp_path: Pat
 
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def sign(folder: Path) -> None:
-    """Let the config vouch for the files as they are."""
-    config = json.loads((folder / "config.json").read_text())
-    config["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in config["files"]}
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -18,21 +18,6 @@ from totalanvi.training.checkpoints.folder import prepared_folder
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
 
 
-@pytest.fixture(scope="module")
-def saved(trained: TOTALANVI, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of `trained`. Not to be changed."""
-    folder = tmp_path_factory.mktemp("saved") / "checkpoint"
-    trained.save(folder)
-    return folder
-
-
-@pytest.fixture
-def copied(saved: Path, tmp_path: Path) -> Path:
-    """A copy to do things to."""
-    shutil.copytree(saved, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 def content(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 

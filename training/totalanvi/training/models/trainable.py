@@ -20,7 +20,7 @@ from totalanvi.training.fitting.split import Split, split_cells
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.registration.registry import Registry
 
-__all__ = ["TrainableModel"]
+__all__ = ["TrainableModel", "data_digest"]
 
 
 class TrainableModel(BaseModel):
@@ -171,7 +171,7 @@ class TrainableModel(BaseModel):
             "n_train": len(split.train),
             "n_validation": len(split.validation),
             "n_labelled": int((cells.label >= 0).sum()),
-            "data_digest": _digest(self.registry, cells),
+            "data_digest": data_digest(self.registry, cells),
         }
         # What a model is said to be made of is its reference, whatever it was adapted to since.
         self._training = {**self._adapted, "adapted_to": record} if self._adapted else record
@@ -207,7 +207,7 @@ def _joined(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> 
     return {name: pd.concat([frames[name] for frames in (before, moved) if name in frames]) for name in before | moved}
 
 
-def _digest(registry: Registry, cells: Cells) -> str:
+def data_digest(registry: Registry, cells: Cells) -> str:
     """SHA-256 over names and counts: the same data in the same order gives the same digest."""
     digest = hashlib.sha256("\0".join((*registry.genes, *registry.proteins)).encode())
     for array in (cells.rna.indptr, cells.rna.indices, cells.rna.data, cells.protein, cells.batch, cells.label):

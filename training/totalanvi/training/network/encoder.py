@@ -66,7 +66,7 @@ class Encoder(_Stack):
         self.n_genes = dims.n_genes
         self.takes_log = config.log_variational
         self.divides = config.scale_inputs
-        self.mean_over_all_proteins = config.protein_mean == "all"
+        self.proteins_in_mean = dims.n_proteins if config.protein_mean == "all" else None
         self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
         self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
         observed = config.use_observed_lib_size or dims.has_size_factor
@@ -88,9 +88,7 @@ class Encoder(_Stack):
         return rna.with_values(scaled).to_dense()
 
     def _protein_features(self, inputs: EncoderInputs) -> Tensor:
-        scaled = scaled_proteins(
-            inputs.protein, inputs.measured, self.takes_log, self.mean_over_all_proteins, self.divides
-        )
+        scaled = scaled_proteins(inputs.protein, inputs.measured, self.takes_log, self.proteins_in_mean, self.divides)
         return torch.cat((scaled, inputs.measured), dim=-1)
 
 

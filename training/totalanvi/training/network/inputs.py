@@ -64,7 +64,7 @@ def scaled_counts(counts: Tensor, library: Tensor, n_genes: int, take_log: bool 
 
 
 def scaled_proteins(
-    counts: Tensor, measured: Tensor, take_log: bool = True, mean_over_all: bool = False, divide: bool = True
+    counts: Tensor, measured: Tensor, take_log: bool = True, mean_over: int | None = None, divide: bool = True
 ) -> Tensor:
     """Protein counts as the encoder takes them: ``log(1 + y / (1 + ȳ))``, the mean ȳ over the measured proteins.
 
@@ -74,14 +74,14 @@ def scaled_proteins(
         (cells, proteins); ``measured`` is 1 or 0.
     take_log
         Whether the logarithm is taken.
-    mean_over_all
-        Let ȳ be the mean over all proteins, those that were not measured counting as zeros.
+    mean_over
+        Let ȳ be the mean over so many proteins, those that were not measured counting as zeros.
     divide
         Whether counts are divided by ``1 + ȳ``.
     """
     counts = counts * measured
     total = counts.sum(dim=-1, keepdim=True)
-    n_counted = counts.shape[-1] if mean_over_all else measured.sum(dim=-1, keepdim=True).clamp(min=1.0)
+    n_counted = measured.sum(dim=-1, keepdim=True).clamp(min=1.0) if mean_over is None else mean_over
     scaled = counts / (1.0 + total / n_counted) if divide else counts
     return torch.log1p(scaled) if take_log else scaled
 

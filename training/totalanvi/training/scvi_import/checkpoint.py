@@ -17,7 +17,7 @@ from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.models.totalanvi import TOTALANVI
 from totalanvi.training.models.totalvi import TOTALVI
-from totalanvi.training.models.trainable import _digest as data_digest
+from totalanvi.training.models.trainable import data_digest
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.vae import TotalVAE
