@@ -22,7 +22,7 @@ from totalanvi.training.registration.panels import warn_of_missing_proteins
 from totalanvi.training.registration.register import read_cells, register
 from totalanvi.training.registration.registry import Registry
 from totalanvi.training.registration.setup import SetUp
-from totalanvi.training.registration.setup_note import Data, Setup, read_setup
+from totalanvi.training.registration.setup_note import Data, Setup, read_setup, require_set_up_alike
 
 __all__ = ["BaseModel"]
 
@@ -36,11 +36,11 @@ class BaseModel(SetUp):
 
     module: TotalVAE
     registry: Registry
-    adata: Data | None
     seed: int
     is_trained: bool = False
     _setup: Setup
-    _cells: Cells | None
+    _adata: Data | None = None
+    _cells: Cells | None = None
 
     def _build(
         self, adata: Data, config: ModelConfig, empirical_prior: bool | None, override_missing_proteins: bool, seed: int
@@ -49,7 +49,7 @@ class BaseModel(SetUp):
         if seed < 0:
             raise ArgumentError(f"seed: expected at least 0, found {seed}; give such a number.")
         self.seed = seed
-        self.adata = adata
+        self._adata = adata
         self._setup = read_setup(adata)
         self.registry, cells = register(adata, self._setup, override_missing_proteins)
         self._cells = cells
@@ -64,6 +64,26 @@ class BaseModel(SetUp):
             self.module = self._module_class(dims, config, background, library_moments(cells, dims.n_batches))
         self.module.usual_covariates.learn(cells, dims)
         self._tell_module()
+
+    @property
+    def adata(self) -> Data | None:
+        """The model's data, or `None` without any; what is put in its place is read as the reference was."""
+        return self._adata
+
+    @adata.setter
+    def adata(self, adata: Data) -> None:
+        self._attach(adata)
+
+    def _attach(self, adata: Data) -> None:
+        """Take other data for the model's own."""
+        self._cells = read_cells(adata, self._setup, self.registry, only_genes_of_model=True)
+        self._adata = adata
+
+    def _read(self, adata: Data) -> Cells:
+        """Read data that a user gives."""
+        if adata is not self._adata:
+            require_set_up_alike(adata, self._setup)
+        return read_cells(adata, self._setup, self.registry)
 
     def _tell_module(self) -> None:
         """Let the network say what users ask it for."""
@@ -83,9 +103,9 @@ class BaseModel(SetUp):
     def _cells_of(self, adata: Data | None, indices: Sequence[int] | None) -> tuple[Cells, pd.Index]:
         """Cells wanted, in model order, with their names."""
         if adata is None:
-            cells, source = self._reference_cells(), self.adata
+            cells, source = self._reference_cells(), self._adata
         else:
-            cells, source = read_cells(adata, self._setup, self.registry), adata
+            cells, source = self._read(adata), adata
         assert source is not None
         names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
         positions = np.arange(len(cells)) if indices is None else _positions(indices, len(cells))

@@ -17,7 +17,7 @@ from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.model_options import model_config
 from totalanvi.training.network.surgery import limit_training
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.registration.register import Setup
+from totalanvi.training.registration.setup_note import Data, Setup
 
 __all__ = ["CheckpointedModel"]
 
@@ -28,9 +28,14 @@ class CheckpointedModel(ModelAttributes):
     _loaded_split: Split | None = None
     _loaded_sample: ReferenceSample | None = None
 
+    def _attach(self, adata: Data) -> None:
+        sample = self._sample()
+        super()._attach(adata)
+        self._loaded_sample, self._loaded_split = sample, self._split
+
     def _sample(self) -> ReferenceSample | None:
         """Cells of the reference that travel with a checkpoint; of a model that was adapted, still its reference's."""
-        # The split that was loaded is of the reference, and the data may be other cells.
+        # The split of a model that was loaded is of its reference, and the data may be other cells.
         drawn_here = self._split is not None and self._split is not self._loaded_split and not self.registry.adapted
         if self._split is None or self._cells is None or not drawn_here:
             return self._loaded_sample

@@ -18,7 +18,6 @@ from totalanvi.training.models.trainable import TrainableModel
 from totalanvi.training.registration.attribute_dict import AttributeDict
 from totalanvi.training.registration.data_registry import setup_arguments, unlabeled_category
 from totalanvi.training.registration.manager import DataManager
-from totalanvi.training.registration.register import read_cells
 from totalanvi.training.registration.setup_note import Data
 
 __all__ = ["LabelAttributes", "ModelAttributes"]
@@ -100,7 +99,7 @@ class ModelAttributes(TrainableModel):
         """
         if adata is self.adata:
             return self.adata_manager
-        return self._manager(adata, read_cells(adata, self._setup, self.registry))
+        return self._manager(adata, self._read(adata))
 
     def get_from_registry(self, adata: Data, registry_key: str) -> Any:
         """A part of ``adata`` in model order; see `DataManager.get_from_registry`."""

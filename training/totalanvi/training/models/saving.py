@@ -14,7 +14,6 @@ from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.files import read_reference
 from totalanvi.training.models.as_checkpoint import CheckpointedModel
-from totalanvi.training.registration.register import read_cells
 from totalanvi.training.registration.setup_note import Data
 
 __all__ = ["SavableModel"]
@@ -135,10 +134,8 @@ class SavableModel(CheckpointedModel):
         if adata is None:
             beside = saved_data_file(folder, require_prefix(prefix))
             adata = False if beside is None else read_reference(beside)
-        model.adata = None if adata is False else adata
-        model._cells = None
-        if model.adata is not None:
-            model._cells = read_cells(model.adata, model._setup, model.registry, only_genes_of_model=True)
+        if adata is not False:
+            model._attach(adata)
         return model
 
     @classmethod

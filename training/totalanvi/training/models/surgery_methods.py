@@ -223,7 +223,7 @@ class QueryMethods(SavableModel):
 
     def _take_query(self, data: Data, reference: SavableModel) -> None:
         """Register a query beside the reference, and extend the reference's network for it."""
-        self.adata = data
+        self._adata = data
         self.seed = reference.seed
         self._setup = reference._setup
         self.registry, self._cells = extend_registry(reference.registry, data, self._setup)

@@ -15,11 +15,16 @@ from mudata import MuData
 
 from totalanvi.training.errors import RegistrationError
 
-__all__ = ["Data", "Setup", "is_set_up", "read_setup", "require_kind", "write_setup"]
+__all__ = ["Data", "Setup", "is_set_up", "read_setup", "require_kind", "require_set_up_alike", "write_setup"]
 
 Data: TypeAlias = AnnData | MuData
 
 _NOTE = "_totalanvi_setup"
+_MAY_DIFFER = ("kind", "labels_key", "unlabeled")
+"""A query's labels are never needed, and one data object often serves a TOTALVI and a TOTALANVI."""
+
+_LAYERS = ("rna_layer", "protein_layer")
+"""Where nothing said means ``X``; for others it means that nothing is to be read."""
 
 
 @dataclass(frozen=True)
@@ -88,3 +93,25 @@ def require_kind(data: AnnData | MuData, kind: str) -> None:
             f"Expected {expected.__name__}, as set up with setup_{kind}(), found {type(data).__name__}; put the cells "
             f"into {expected.__name__}, or map them through an exported bundle, which takes both."
         )
+
+
+def require_set_up_alike(data: AnnData | MuData, setup: Setup) -> None:
+    """Refuse data that was set up for another model; data that was not set up at all is read as ``setup`` says.
+
+    Raises
+    ------
+    RegistrationError
+        Naming what differs, or for another kind of object.
+    """
+    require_kind(data, setup.kind)
+    if not is_set_up(data):
+        return
+    noted, expected = json.loads(data.uns[_NOTE]), json.loads(json.dumps(asdict(setup)))
+    for name, value in expected.items():
+        found = noted[name]
+        both_say = name in _LAYERS or (found and value)
+        if found != value and both_say and name not in _MAY_DIFFER:
+            raise RegistrationError(
+                f"Expected data that is set up as the model's was, with {name}={value!r}, found {name}={found!r}; call "
+                f"setup_{setup.kind}() on it with the model's arguments, or give a copy that is not set up."
+            )

@@ -1,0 +1,73 @@
+"""Data that takes the place of a model's own, and data that was set up for another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from tests.support.reference_cells import PROTEINS, draw_adata
+
+from totalanvi.training import TOTALANVI, RegistrationError
+from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the small reference, trained for a moment."""
+    adata = draw_adata()
+    TOTALANVI.setup_anndata(adata, PROTEINS, batch_key="donor", labels_key="kind")
+    model = TOTALANVI(adata, n_latent=2, n_hidden=8)
+    model.train(max_epochs=1, progress=False)
+    folder = tmp_path_factory.mktemp("model") / "saved"
+    model.save(folder, save_anndata=True)
+    return folder
+
+
+def test_other_data_takes_the_place_of_a_models_own(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model)
+    before = model.predict(soft=True)
+    other = draw_adata()[[5, 2, 0]].copy()
+    model.adata = other
+    assert model.adata is other
+    after = model.predict(soft=True)
+    assert after.index.tolist() == other.obs_names.tolist()
+    np.testing.assert_allclose(after, before.iloc[[5, 2, 0]], atol=1e-6)
+
+
+def test_the_cells_that_travel_stay_those_that_it_was_trained_on(saved_model: Path, tmp_path: Path) -> None:
+    model = TOTALANVI.load(saved_model)
+    model.train(max_epochs=1, progress=False)
+    model.adata = draw_adata()[[5, 2, 0]].copy()
+    model.save(tmp_path / "again")
+    kept, expected = (read_checkpoint(folder).sample for folder in (tmp_path / "again", saved_model))
+    assert kept is not None
+    assert expected is not None
+    assert len(kept.landmarks) == len(expected.landmarks)
+
+
+def test_data_that_is_not_like_the_reference_leaves_the_model_as_it_was(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model)
+    before = model.adata
+    with pytest.raises(RegistrationError, match="gene"):
+        model.adata = draw_adata()[:, :2].copy()
+    assert model.adata is before
+    assert len(model.predict()) == len(draw_adata())
+
+
+def test_a_query_set_up_for_another_model_is_refused(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model)
+    query = draw_adata()
+    query.obs["site"] = "here"
+    TOTALANVI.setup_anndata(query, PROTEINS, batch_key="site", labels_key="kind")
+    with pytest.raises(RegistrationError, match=r"batch_key='donor', found batch_key='site'; call setup_anndata\(\)"):
+        model.predict(query)
+
+
+@pytest.mark.parametrize("labels", ["kind", None])
+def test_a_query_set_up_alike_is_taken_with_labels_or_without(saved_model: Path, labels: str | None) -> None:
+    query: ad.AnnData = draw_adata()
+    TOTALANVI.setup_anndata(query, PROTEINS, batch_key="donor", labels_key=labels)
+    model = TOTALANVI.load(saved_model)
+    assert model.predict(query).tolist() == model.predict().tolist()
