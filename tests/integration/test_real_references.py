@@ -13,7 +13,8 @@ import torch
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.registration.register import read_setup, register
+from totalanvi.training.registration.register import register
+from totalanvi.training.registration.setup_note import read_setup
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

@@ -13,8 +13,9 @@ import scipy.sparse as sp
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED, Cells
-from totalanvi.training.registration.register import read_setup, register
+from totalanvi.training.registration.register import register
 from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup_note import read_setup
 
 __all__ = [
     "FAST",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pytest
+import torch
 from tests.support.reference_cells import PROTEINS, draw_adata
 
-from totalanvi.training import TOTALANVI, RegistrationError
+from totalanvi.training import TOTALANVI, TOTALVI, MissingKeyError, RegistrationError
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.registration.setup_note import read_setup
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +75,39 @@ def test_a_query_set_up_alike_is_taken_with_labels_or_without(saved_model: Path,
     TOTALANVI.setup_anndata(query, PROTEINS, batch_key="donor", labels_key=labels)
     model = TOTALANVI.load(saved_model)
     assert model.predict(query).tolist() == model.predict().tolist()
+
+
+def test_a_model_that_could_not_be_made_leaves_the_note_on_the_data_as_it_was() -> None:
+    adata = draw_adata()
+    TOTALVI.setup_anndata(adata, PROTEINS, batch_key="donor")
+    model = TOTALVI(adata, n_latent=2, n_hidden=8, empirical_protein_background_prior=False)
+    model.train(max_epochs=1, progress=False)
+    with pytest.raises(MissingKeyError, match="nope"):
+        TOTALANVI.from_totalvi_model(model, "unknown", labels_key="nope")
+    assert TOTALVI(adata, n_latent=2, n_hidden=8).adata is adata
+    assert read_setup(adata).labels_key is None
+
+
+def test_loading_draws_nothing(saved_model: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    TOTALANVI.load(saved_model)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("kind", ["link", "storage", "virtual"])
+def test_data_that_leads_into_other_files_is_refused(saved_model: Path, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(64))
+    shutil.copytree(saved_model, tmp_path / "copy")
+    with h5py.File(tmp_path / "copy" / "adata.h5ad", "a") as file:
+        if kind == "link":
+            file["uns/there"] = h5py.ExternalLink(str(tmp_path / "secret.bin"), "/")
+        elif kind == "storage":
+            file.create_dataset("uns/there", (8,), "f8", external=[(str(tmp_path / "secret.bin"), 0, 64)])
+        else:
+            layout = h5py.VirtualLayout((4,), "f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "data", (4,))
+            file.create_virtual_dataset("uns/there", layout)
+    with pytest.raises(RegistrationError, match="'/uns/there' leads into another file"):
+        TOTALANVI.load(tmp_path / "copy")

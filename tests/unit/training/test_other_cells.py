@@ -24,7 +24,8 @@ from tests.support.reference_cells import (
 
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
-from totalanvi.training.registration.register import Setup, read_cells, read_setup
+from totalanvi.training.registration.register import read_cells
+from totalanvi.training.registration.setup_note import Setup, read_setup
 
 
 def test_other_cells_are_matched_by_name() -> None:

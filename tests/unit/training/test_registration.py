@@ -25,8 +25,9 @@ from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.registration.panels import warn_of_missing_proteins
-from totalanvi.training.registration.register import read_setup, register
+from totalanvi.training.registration.register import register
 from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup_note import read_setup
 
 
 def test_an_anndata() -> None:

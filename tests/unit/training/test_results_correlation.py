@@ -63,6 +63,16 @@ def test_ranks_share_ties() -> None:
     assert np.array_equal(ranks(values), rankdata(values, axis=0))
 
 
+def test_spearman_takes_what_varies_in_some_parts_alone() -> None:
+    rng = np.random.default_rng(0)
+    parts = [torch.from_numpy(rng.normal(size=(50, 3)).astype(np.float32)) for _ in range(2)]
+    parts[0][:, 1] = 0.0
+    parts[0][:, 2] = parts[1][:, 2] = 7.0
+    found = spearman(iter(parts), 3)
+    assert found[0, 1] == pytest.approx(spearman(iter(parts[1:]), 3)[0, 1])
+    assert np.isnan(found[2]).all()
+
+
 def test_spearman_of_one_part_is_scipys() -> None:
     values = np.random.default_rng(0).poisson(1.0, (80, 5)).astype(np.float32)
     assert np.allclose(spearman(iter([torch.from_numpy(values)]), 5), spearmanr(values).statistic)

@@ -12,8 +12,8 @@ from tests.support.reference_cells import MODALITIES, PROTEINS, draw_adata, draw
 
 from totalanvi.training import TOTALVI
 from totalanvi.training.errors import ArgumentError, MissingKeyError, RegistrationError
-from totalanvi.training.registration.register import read_setup
 from totalanvi.training.registration.setup import LabelledSetUp, SetUp
+from totalanvi.training.registration.setup_note import read_setup
 
 COLUMNS = ["batch_key", "panel_key"]
 COVARIATES = ["size_factor_key", "categorical_covariate_keys", "continuous_covariate_keys"]

@@ -81,10 +81,10 @@ def test_parts_may_be_masks_empty_or_nothing() -> None:
         ({"external_indexing": [[0, 1], [1]]}, "one part at most"),
         (
             {"external_indexing": [[0.5, 1.0]]},
-            "expected positions of cells, or masks of all 10, found .* 2 float64; look",
+            "expected positions of cells, or a mask of all 10, found values of type float64; look",
         ),
-        ({"external_indexing": [[True, False]]}, "or masks of all 10, found an array of 2 bool"),
-        ({"external_indexing": [["cell0"]]}, "found an array of 1 <U5"),
+        ({"external_indexing": [[True, False]]}, "expected a mask of the 10 cells, found one of 2"),
+        ({"external_indexing": [["cell0"]]}, "found values of type <U5"),
         ({"external_indexing": [[0, 10]]}, "expected 0 to 9, found 10"),
         ({"external_indexing": [[0, -1]]}, "expected 0 to 9, found -1"),
     ],

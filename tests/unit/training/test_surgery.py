@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,33 @@ def test_a_reference_that_is_not_trained_cannot_be_adapted() -> None:
     TOTALVI.setup_anndata(adata, "protein", batch_key="batch")
     with pytest.raises(ArgumentError, match="Expected a trained reference model, found one that is not"):
         TOTALVI.load_query_data(query_adata(), TOTALVI(adata, n_latent=4, n_hidden=16))
+
+
+def test_a_copy_of_an_adapted_model_keeps_its_reference_too(simple: tuple[TOTALANVI, Path]) -> None:
+    model = copy.deepcopy(TOTALANVI.load_query_data(query_adata(), simple[0]))
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    model.train(max_epochs=1, batch_size=64, plan_kwargs={"weight_decay": 0.0}, **FAST)
+    after = model.module.state_dict()
+    assert any(not torch.equal(after[name], value) for name, value in before.items())
+    for name, trained in model.module.trained_parts.items():
+        assert torch.equal(after[name][~trained], before[name][~trained]), name
+
+
+def test_a_model_that_is_adapted_and_not_trained_remembers_its_reference(
+    simple: tuple[TOTALANVI, Path], tmp_path: Path
+) -> None:
+    reference, _ = simple
+    TOTALANVI.load_query_data(query_adata(), reference).save(tmp_path / "adapted")
+    loaded = TOTALANVI.load(tmp_path / "adapted", adata=query_adata())
+    assert not loaded.is_trained
+    loaded.train(max_epochs=1, batch_size=64, **FAST)
+    assert loaded._training["data_digest"] == reference._training["data_digest"]
+    assert loaded._training["adapted_to"]["n_cells"] == 200
+
+
+def test_a_query_that_is_set_up_for_another_model_is_refused(simple: tuple[TOTALANVI, Path]) -> None:
+    query = query_adata()
+    query.obs["site"] = "here"
+    TOTALANVI.setup_anndata(query, "protein", batch_key="site", labels_key="cell_type")
+    with pytest.raises(RegistrationError, match="batch_key='batch', found batch_key='site'"):
+        TOTALANVI.load_query_data(query, simple[0])

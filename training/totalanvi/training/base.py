@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from mudata import MuData
@@ -17,6 +16,7 @@ from totalanvi.training.network.background import empirical_background_prior
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.positions import positions_of
 from totalanvi.training.registration.codes import codes_of_batches
 from totalanvi.training.registration.panels import warn_of_missing_proteins
 from totalanvi.training.registration.register import read_cells, register
@@ -108,7 +108,7 @@ class BaseModel(SetUp):
             cells, source = self._read(adata), adata
         assert source is not None
         names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
-        positions = np.arange(len(cells)) if indices is None else _positions(indices, len(cells))
+        positions = np.arange(len(cells)) if indices is None else positions_of(indices, len(cells), "indices")
         if len(positions) == 0:
             raise ArgumentError("Expected cells, found none; look at what chose them.")
         return (cells, names) if indices is None else (cells[positions], names[positions])
@@ -125,17 +125,3 @@ class BaseModel(SetUp):
             f"{type(self).__name__}({dims.n_genes} genes, {dims.n_proteins} proteins, {dims.n_batches} batches, "
             f"{dims.n_labels} labels, n_latent={self.module.config.n_latent}, {state})"
         )
-
-
-def _positions(indices: Sequence[int], n_cells: int) -> npt.NDArray[np.intp]:
-    """Positions of cells, given as such or as a mask."""
-    given = np.asarray(indices)
-    if given.dtype == bool:
-        if len(given) != n_cells:
-            raise ArgumentError(f"Expected a mask of the {n_cells} cells, found one of {len(given)}; make it anew.")
-        return np.flatnonzero(given)
-    positions = given.astype(np.intp)
-    outside = positions[(positions < 0) | (positions >= n_cells)]
-    if len(outside):
-        raise ArgumentError(f"indices: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
-    return positions

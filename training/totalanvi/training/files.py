@@ -13,6 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.errors import OutputError, RegistrationError
+from totalanvi.training.hdf5_safety import require_self_contained
 
 __all__ = ["read_reference", "require_new", "require_room", "write_mudata"]
 
@@ -23,7 +24,7 @@ def read_reference(path: Path) -> AnnData | MuData:
     Raises
     ------
     RegistrationError
-        When the file is missing, has another suffix, or is no such file.
+        When the file is missing, has another suffix, is no such file, or reaches into other files.
     """
     if path.suffix not in (".h5ad", ".h5mu"):
         raise RegistrationError(
@@ -36,10 +37,13 @@ def read_reference(path: Path) -> AnnData | MuData:
             f"Expected an HDF5 file, found that {path} is none; it may be truncated, or something else renamed."
         )
     try:
+        require_self_contained(path)
         if path.suffix == ".h5mu":
             with mudata.set_options(pull_on_update=False):
                 return mudata.read_h5mu(path)
         return anndata.read_h5ad(path)
+    except RegistrationError:
+        raise
     except Exception as error:  # whatever HDF5 and the readers raise for a damaged file
         kind = "a MuData" if path.suffix == ".h5mu" else "an AnnData"
         raise RegistrationError(

@@ -83,6 +83,11 @@ class Checkpoint:
     trained_parts: dict[str, Tensor] = field(default_factory=dict)
     """Of parameters of which a part alone trains: which part, bool, of the parameter's shape."""
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model was trained; one that is adapted to a query, and not yet trained on it, was not."""
+        return bool(self.training) and self.training.get("adapted_to") != {}
+
 
 def write_checkpoint(
     folder: Path,

@@ -42,7 +42,7 @@ def plain_attributes(checkpoint: Checkpoint) -> dict[str, Any]:
         "registry_": asdict(checkpoint.registry),
         "init_params_": checkpoint.model,
         "training_": checkpoint.training,
-        "is_trained_": bool(checkpoint.training),
+        "is_trained_": checkpoint.is_trained,
         "history_": checkpoint.history,
         "split_": None if split is None else {name: part.tolist() for name, part in vars(split).items()},
         "frozen_": checkpoint.frozen,

@@ -17,6 +17,7 @@ from totalanvi.training.fitting.optimizers import adversary_optimizer, model_opt
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
+from totalanvi.training.network.surgery import mask_gradients
 from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["TrainingPlan"]
@@ -95,6 +96,7 @@ class TrainingPlan(L.LightningModule):
 
         optimizer.zero_grad()
         self.manual_backward(loss)
+        mask_gradients(self.module)
         self.clip_gradients(optimizer, gradient_clip_val=config.gradient_clip, gradient_clip_algorithm="norm")
         optimizer.step()
 

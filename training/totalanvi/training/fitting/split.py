@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.positions import positions_of
 
 __all__ = ["Split", "split_cells"]
 
@@ -82,7 +83,8 @@ def _external(n_cells: int, given: Sequence[npt.ArrayLike | None]) -> Split:
             f"external_indexing: expected indices of training, validation and test cells, found {len(given)} lists; "
             "leave out all but the first three."
         )
-    parts = [_positions(part, n_cells) for part in given] + [np.empty(0, np.intp)] * (3 - len(given))
+    given = [*given, None, None][:3]
+    parts = [positions_of([] if part is None else part, n_cells, "external_indexing") for part in given]
     everyone = np.concatenate(parts)
     if len(parts[0]) == 0:
         raise ArgumentError("external_indexing: expected training cells in its first list, found none; add some.")
@@ -90,20 +92,4 @@ def _external(n_cells: int, given: Sequence[npt.ArrayLike | None]) -> Split:
         raise ArgumentError(
             "external_indexing: expected each cell in one part at most, found some in several; keep one."
         )
-    outside = everyone[(everyone < 0) | (everyone >= n_cells)]
-    if len(outside):
-        raise ArgumentError(f"external_indexing: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return Split(*parts)
-
-
-def _positions(part: npt.ArrayLike | None, n_cells: int) -> npt.NDArray[np.intp]:
-    """Positions of cells, given as such or as a mask of all cells."""
-    given = np.asarray([] if part is None else part)
-    if given.dtype == bool and len(given) == n_cells:
-        return np.flatnonzero(given)
-    if len(given) and not np.issubdtype(given.dtype, np.integer):
-        raise ArgumentError(
-            f"external_indexing: expected positions of cells, or masks of all {n_cells}, found an array of "
-            f"{len(given)} {given.dtype}; look up the positions of the cells."
-        )
-    return given.astype(np.intp)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from totalanvi.training.checkpoints.checkpoint import Checkpoint, package_versions
@@ -15,7 +16,6 @@ from totalanvi.training.fitting.split import Split
 from totalanvi.training.models.attributes import ModelAttributes
 from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.model_options import model_config
-from totalanvi.training.network.surgery import limit_training
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data, Setup
 
@@ -47,7 +47,7 @@ class CheckpointedModel(ModelAttributes):
             weights=self.module.state_dict(),
             registry=self.registry,
             model=self.module.config.to_dict(),
-            training=self._training,
+            training=self._training or ({**self._adapted, "adapted_to": {}} if self._adapted else {}),
             history={
                 name: {str(epoch): float(value) for epoch, value in frame[name].items()}
                 for name, frame in self.history.items()
@@ -64,7 +64,8 @@ class CheckpointedModel(ModelAttributes):
         self.registry = checkpoint.registry
         try:
             self._setup = Setup(**checkpoint.registry.setup)
-            self.module = self._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
+            with torch.random.fork_rng():  # the first weights are drawn, and thrown away
+                self.module = self._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
             _load_weights(self.module, checkpoint.weights)
             _freeze(self.module, checkpoint.frozen)
         except (RuntimeError, LookupError, TypeError, ValueError) as error:
@@ -73,15 +74,15 @@ class CheckpointedModel(ModelAttributes):
                 f"Expected a checkpoint at {folder} whose files belong together, found some that do not ({first}); "
                 "train again, or restore the folder."
             ) from error
-        limit_training(self.module, checkpoint.trained_parts)
+        self.module.trained_parts = dict(checkpoint.trained_parts)
         self._tell_module()
         self.module.eval()
         self.seed = int(checkpoint.training.get("options", {}).get("seed", 0))
         self._split = self._loaded_split = checkpoint.split
         self._loaded_sample = checkpoint.sample
-        self.is_trained = bool(checkpoint.training)
-        self._training = checkpoint.training
-        # Trained on, a model that was adapted is still made of its reference.
+        self.is_trained = checkpoint.is_trained
+        self._training = checkpoint.training if checkpoint.is_trained else {}
+        # A model that was adapted is still made of its reference, trained on or not.
         reference = {name: value for name, value in checkpoint.training.items() if name != "adapted_to"}
         self._adapted = reference if self.registry.adapted else {}
         self.history = {

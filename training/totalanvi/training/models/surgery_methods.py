@@ -15,7 +15,7 @@ from totalanvi.training.models.saving import SavableModel
 from totalanvi.training.network.surgery import Freezing, extend, freeze, learn_library_prior
 from totalanvi.training.registration.extend import extend_registry
 from totalanvi.training.registration.query_features import with_features, with_features_of_modalities
-from totalanvi.training.registration.setup_note import Data
+from totalanvi.training.registration.setup_note import Data, require_set_up_alike
 
 __all__ = ["QueryMethods"]
 
@@ -223,6 +223,7 @@ class QueryMethods(SavableModel):
 
     def _take_query(self, data: Data, reference: SavableModel) -> None:
         """Register a query beside the reference, and extend the reference's network for it."""
+        require_set_up_alike(data, reference._setup)
         self._adata = data
         self.seed = reference.seed
         self._setup = reference._setup

@@ -14,9 +14,9 @@ from totalanvi.training.models.semisupervised_training import SemisupervisedTrai
 from totalanvi.training.models.totalvi import TOTALVI
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.registration.register import is_set_up, read_setup, write_setup
-from totalanvi.training.registration.setup import LabelledSetUp, as_values
-from totalanvi.training.registration.setup_note import Data
+from totalanvi.training.registration.codes import as_values
+from totalanvi.training.registration.setup import LabelledSetUp
+from totalanvi.training.registration.setup_note import Data, is_set_up, noted, read_setup
 from totalanvi.training.results.attribution_methods import AttributionMethods
 from totalanvi.training.results.prediction_methods import PredictionMethods
 
@@ -108,6 +108,12 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
         ------
         ArgumentError
             When the model is not trained, has no data, or no ``labels_key`` is given.
+        RegistrationError
+            When the data has no such column or other features; what was noted on it before is there again.
+
+        Examples
+        --------
+        >>> model = TOTALANVI.from_totalvi_model(totalvi_model, "unknown", "cell_type")  # doctest: +SKIP
         """
         if not totalvi_model.is_trained:
             raise ArgumentError("Expected a trained totalVI model, found one that is not; call its train() first.")
@@ -120,7 +126,7 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
             )
         # Other data may differ in where its parts are only if it says so itself.
         setup = read_setup(data) if is_set_up(data) else totalvi_model._setup
-        write_setup(data, replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category)))
+        setup = replace(setup, labels_key=labels_key, unlabeled=as_values(unlabeled_category))
         theirs = totalvi_model.module.config.to_dict()
         options = {name: value for name, value in totalanvi_kwargs.items() if name in _OF_LABELS}
         if ignored := sorted(totalanvi_kwargs.keys() - options.keys()):
@@ -129,21 +135,22 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
                 UserWarning,
                 stacklevel=2,
             )
-        model = cls(
-            data,
-            **{name: value for name, value in theirs.items() if name not in _OF_LABELS},
-            **options,
-            empirical_protein_background_prior=False,
-            override_missing_proteins=not totalvi_model.registry.has_missing_proteins,
-            seed=totalvi_model.seed,
-        )
-        for what in ("genes", "proteins", "batches", "panels"):
-            known, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
-            if known != ours:
-                raise ArgumentError(
-                    f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
-                    f"{what} that are not these; subset, reorder or rename them."
-                )
+        with noted(data, setup):
+            model = cls(
+                data,
+                **{name: value for name, value in theirs.items() if name not in _OF_LABELS},
+                **options,
+                empirical_protein_background_prior=False,
+                override_missing_proteins=not totalvi_model.registry.has_missing_proteins,
+                seed=totalvi_model.seed,
+            )
+            for what in ("genes", "proteins", "batches", "panels"):
+                known, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
+                if known != ours:
+                    raise ArgumentError(
+                        f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
+                        f"{what} that are not these; subset, reorder or rename them."
+                    )
         model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
         for name in _OF_SAMPLES:
             getattr(model.module, name).requires_grad = False

@@ -195,7 +195,8 @@ class TrainableModel(BaseModel):
     def _trained_split(self) -> Split:
         if self._split is None:
             raise ArgumentError(
-                "Expected a model that was trained in this process, found another, which keeps no split; call train()."
+                "Expected a model that knows which cells trained it, found one that was not trained, or an old save, "
+                "which keeps no split; call train()."
             )
         return self._split
 

@@ -12,7 +12,6 @@ scArches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,7 @@ from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
 
-__all__ = ["Freezing", "extend", "freeze", "learn_library_prior", "limit_training"]
+__all__ = ["Freezing", "extend", "freeze", "learn_library_prior", "mask_gradients"]
 
 _PER_PANEL = ("background_pro_alpha", "background_pro_log_beta")
 _PER_BATCH = ("log_per_batch_efficiency", "library_log_means", "library_log_vars")
@@ -78,7 +77,8 @@ def extend(trained: TotalVAE, dims: Dimensions) -> TotalVAE:
         in the decoders; a new panel with the average prior. Both are sensible before any training.
     """
     old, config = trained.dims, trained.config
-    module = type(trained)(dims, config)
+    with torch.random.fork_rng():  # the first weights are drawn, and thrown away
+        module = type(trained)(dims, config)
 
     def extended(name: str, value: Tensor) -> Tensor:
         columns = _columns_of(name, value, old, config)
@@ -137,29 +137,24 @@ def freeze(module: TotalVAE, reference: Dimensions, freezing: Freezing) -> None:
         else:
             parts[name] = torch.zeros_like(parameter, dtype=torch.bool)
             parts[name][:, columns.stop - n_new : columns.stop] = True
-    limit_training(module, parts)
+    module.trained_parts = parts
 
 
-def limit_training(module: TotalVAE, trained_parts: dict[str, Tensor]) -> None:
-    """Let the gradients of the named parameters reach some of their entries alone.
+def mask_gradients(module: TotalVAE) -> None:
+    """Let the gradients of parameters of which a part is trained reach that part alone.
 
-    With no gradient from the first step on, and no weight decay (see `plan`), Adam leaves an entry as it is, exactly.
+    With no gradient from the first step on, and no weight decay (see `totalanvi.training.fitting.optimizers`), Adam
+    leaves an entry as it is, exactly.
 
     Parameters
     ----------
     module
-        The network.
-    trained_parts
-        By name of a parameter: which entries are trained, a bool tensor of its shape.
+        The network, after the backward pass; ``trained_parts`` says which entries.
     """
-    for name, parameter in module.named_parameters():
-        if name in trained_parts:
-            parameter.register_hook(_only(trained_parts[name]))  # type: ignore[no-untyped-call]
-    module.trained_parts = dict(trained_parts)
-
-
-def _only(mask: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda gradient: gradient * mask.to(gradient.device)
+    for name, trained in module.trained_parts.items():
+        gradient = module.get_parameter(name).grad
+        if gradient is not None:
+            gradient.mul_(trained.to(gradient.device))
 
 
 def _columns_of(name: str, value: Tensor, dims: Dimensions, config: ModelConfig) -> slice | None:

@@ -33,10 +33,10 @@ from totalanvi.training.registration.panels import (
     panel_codes,
 )
 from totalanvi.training.registration.registry import Registry
-from totalanvi.training.registration.setup_note import Setup, is_set_up, read_setup, write_setup
+from totalanvi.training.registration.setup_note import Setup
 from totalanvi.training.registration.tables import Tables, read_tables
 
-__all__ = ["Setup", "is_set_up", "read_cells", "read_setup", "register", "write_setup"]
+__all__ = ["read_cells", "register"]
 
 
 def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bool = False) -> tuple[Registry, Cells]:

@@ -18,7 +18,7 @@ from totalanvi.training.registration.columns import COLUMN_ARGUMENTS, Columns
 from totalanvi.training.registration.setup_note import Setup, write_setup
 from totalanvi.training.registration.tables import counts_of
 
-__all__ = ["LabelledSetUp", "SetUp", "as_values"]
+__all__ = ["LabelledSetUp", "SetUp"]
 
 _COUNTS = ("rna_layer", "protein_layer")
 

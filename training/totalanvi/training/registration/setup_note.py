@@ -6,7 +6,8 @@ It is plain JSON in ``uns``, so that it survives copying, subsetting and writing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from mudata import MuData
 
 from totalanvi.training.errors import RegistrationError
 
-__all__ = ["Data", "Setup", "is_set_up", "read_setup", "require_kind", "require_set_up_alike", "write_setup"]
+__all__ = ["Data", "Setup", "is_set_up", "noted", "read_setup", "require_kind", "require_set_up_alike", "write_setup"]
 
 Data: TypeAlias = AnnData | MuData
 
@@ -54,6 +55,21 @@ class Setup:
 def write_setup(data: AnnData | MuData, setup: Setup) -> None:
     """Note on ``data`` how it is registered."""
     data.uns[_NOTE] = json.dumps(asdict(setup))
+
+
+@contextmanager
+def noted(data: AnnData | MuData, setup: Setup) -> Iterator[None]:
+    """Note ``setup`` on ``data``; when what follows fails, what was noted before is there again."""
+    before = data.uns.get(_NOTE)
+    write_setup(data, setup)
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            del data.uns[_NOTE]
+        else:
+            data.uns[_NOTE] = before
+        raise
 
 
 def is_set_up(data: AnnData | MuData) -> bool:
@@ -106,9 +122,9 @@ def require_set_up_alike(data: AnnData | MuData, setup: Setup) -> None:
     require_kind(data, setup.kind)
     if not is_set_up(data):
         return
-    noted, expected = json.loads(data.uns[_NOTE]), json.loads(json.dumps(asdict(setup)))
-    for name, value in expected.items():
-        found = noted[name]
+    theirs, ours = json.loads(data.uns[_NOTE]), json.loads(json.dumps(asdict(setup)))
+    for name, value in ours.items():
+        found = theirs[name]
         both_say = name in _LAYERS or (found and value)
         if found != value and both_say and name not in _MAY_DIFFER:
             raise RegistrationError(

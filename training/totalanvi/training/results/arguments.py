@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +36,7 @@ def at_least_one(name: str, value: int) -> int:
     ArgumentError
         Naming the argument.
     """
-    if value != int(value) or value < 1:
+    if not isinstance(value, Real) or not math.isfinite(value) or value != int(value) or value < 1:
         raise ArgumentError(f"{name}: expected a whole number of at least 1, found {value}; give such a number.")
     return int(value)
 

@@ -74,13 +74,15 @@ def spearman(blocks: Iterator[Tensor], n_features: int) -> Matrix:
     Hoeffding: A class of statistics with asymptotically normal distribution. Annals of Mathematical Statistics 19
     (1948).
     """
-    total, n_rows = np.zeros((n_features, n_features)), 0
+    total, n_rows = np.zeros((n_features, n_features)), np.zeros((n_features, n_features))
     for block in blocks:
         moments = Moments(n_features)
         moments.add(torch.from_numpy(ranks(block.cpu().numpy())))
-        total += len(block) * moments.correlation()
-        n_rows += len(block)
-    return total / n_rows
+        correlation = moments.correlation()
+        # A feature may be constant in one block, as a protein that is rarely there, and vary in others.
+        total += len(block) * np.nan_to_num(correlation)
+        n_rows += len(block) * np.isfinite(correlation)
+    return np.divide(total, n_rows, out=np.full_like(total, np.nan), where=n_rows > 0)
 
 
 def ranks(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

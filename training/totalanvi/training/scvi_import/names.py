@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.registration.register import Setup
 from totalanvi.training.registration.registry import Registry
+from totalanvi.training.registration.setup_note import Setup
 from totalanvi.training.scvi_import.saves import ScviSave
 
 __all__ = ["registry_of", "setup_of"]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.positions import positions_of
 
 __all__ = ["Comparison", "Selection", "compare_groups", "compare_selections", "selected"]
 
@@ -40,27 +41,8 @@ def selected(chosen: Selection, obs: pd.DataFrame, argument: str) -> Mask:
     """
     if isinstance(chosen, str):
         return _queried(chosen, obs, argument)
-    given = np.asarray(chosen).ravel()
-    if given.dtype == bool:
-        if len(given) != len(obs):
-            raise ArgumentError(
-                f"{argument}: expected a mask of the {len(obs)} cells, found one of {len(given)}; make it anew."
-            )
-        return given
     mask = np.zeros(len(obs), dtype=bool)
-    if len(given) == 0:
-        return mask
-    if given.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"{argument}: expected positions of cells, a mask or a query of obs, found values of type {given.dtype}; "
-            "give one of these."
-        )
-    outside = given[(given < 0) | (given >= len(obs))]
-    if len(outside):
-        raise ArgumentError(
-            f"{argument}: expected positions from 0 to {len(obs) - 1}, found {outside[0]}; leave it out."
-        )
-    mask[given] = True
+    mask[positions_of(chosen, len(obs), argument)] = True
     return mask
 
 

@@ -1,0 +1,51 @@
+"""Cells that an argument chooses: by position, or by a mask of all cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.training.errors import ArgumentError
+
+__all__ = ["positions_of"]
+
+
+def positions_of(chosen: npt.ArrayLike, n_cells: int, argument: str) -> npt.NDArray[np.intp]:
+    """Positions of the chosen cells, in the order given, (chosen,).
+
+    Parameters
+    ----------
+    chosen
+        Positions from 0, or a mask, (cells,).
+    n_cells
+        Number of all cells.
+    argument
+        Its name, for messages.
+
+    Raises
+    ------
+    ArgumentError
+        For values that are neither, a mask of another length, or positions that no cell has.
+
+    Examples
+    --------
+    >>> positions_of([False, True, True], 3, "indices")
+    array([1, 2])
+    """
+    given = np.asarray(chosen).ravel()
+    if given.dtype == bool:
+        if len(given) != n_cells:
+            raise ArgumentError(
+                f"{argument}: expected a mask of the {n_cells} cells, found one of {len(given)}; make it anew."
+            )
+        return np.flatnonzero(given)
+    if len(given) and given.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"{argument}: expected positions of cells, or a mask of all {n_cells}, found values of type {given.dtype}; "
+            "look up the positions (obs_names.get_indexer)."
+        )
+    positions = given.astype(np.intp)
+    outside = positions[(positions < 0) | (positions >= n_cells)]
+    if len(outside):
+        raise ArgumentError(f"{argument}: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
+    return positions
