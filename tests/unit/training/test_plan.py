@@ -80,6 +80,27 @@ def test_proteins_may_warm_up_too() -> None:
     assert history["train_loss"][0] == pytest.approx(history["reconstruction_loss_gene_train"][0], rel=1e-5)
 
 
+def test_proteins_warm_up_in_the_hidden_view_too() -> None:
+    def first_loss(weight: float) -> float:
+        view = Augmentation(no_panel=1.0, part_panel=0.0, unknown_batch=0.0)
+        options = {"warm_up_proteins": True, "n_epochs_kl_warmup": 5, "pro_recons_weight": weight}
+        return run(tiny_model(), cells(), augmentation=view, **options)["train_loss"][0]
+
+    # The weight of the divergences is 0 in the first epoch, and so is that of the proteins, whatever it grows to.
+    assert first_loss(1.0) == pytest.approx(first_loss(50.0), rel=1e-5)
+
+
+def test_a_run_that_fails_leaves_the_model_ready_to_answer() -> None:
+    class Fail(L.Callback):
+        def on_train_batch_end(self, *args: object) -> None:
+            raise RuntimeError("failed")
+
+    model = tiny_model()
+    with pytest.raises(RuntimeError, match="failed"):
+        run(model, cells(), callbacks=[Fail()])
+    assert not model.training
+
+
 def test_the_hidden_view_adds_to_the_loss() -> None:
     nothing = Augmentation(no_panel=0.0, part_panel=0.0, unknown_batch=0.0)
     for labels in (0, 3):

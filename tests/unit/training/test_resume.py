@@ -203,6 +203,23 @@ def test_more_epochs_may_be_asked_for(reference_mdata: md.MuData, uninterrupted:
     assert torch.allclose(weights(resumed)["px_r"], weights(uninterrupted)["px_r"], rtol=1e-5, atol=1e-6)
 
 
+def test_more_epochs_may_be_asked_for_while_a_run_cools_down(reference_mdata: md.MuData, tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Rate(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    given = {name: value for name, value in OPTIONS.items() if name != "n_epochs_kl_warmup"}
+    given |= {"reduce_lr_on_plateau": False, "early_stopping": False, "lr": 0.01}
+    with pytest.raises(RuntimeError, match="power cut"):
+        new_model(reference_mdata).train(**given | {"max_epochs": 4}, resume_folder=tmp_path, callbacks=[PowerCut(3)])
+    # Three epochs of twelve are done, long before the last two fifths: the rate is whole again.
+    new_model(reference_mdata).train(**given | {"max_epochs": 12}, resume_folder=tmp_path, callbacks=[Rate()])
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[-1] < 0.005
+
+
 # The file itself
 
 STATE: dict[str, Any] = {

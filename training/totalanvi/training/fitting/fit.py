@@ -100,7 +100,7 @@ def fit(
             }
         )
         train_mode(module)
-        with _interruptible(trainer):
+        with _interruptible(trainer), _left_ready(module, trainer):
             trainer.fit(
                 plan,
                 training_loader(
@@ -117,8 +117,17 @@ def fit(
             )
     if resume_file is not None:
         resume_file.unlink(missing_ok=True)
-    module.eval()
     return history.frames(), trainer.current_epoch
+
+
+@contextmanager
+def _left_ready(module: nn.Module, trainer: L.Trainer) -> Iterator[None]:
+    """Leave the network in evaluation mode, and where it was trained: Lightning takes it to the CPU in the end."""
+    try:
+        yield
+    finally:
+        module.to(trainer.strategy.root_device)
+        module.eval()
 
 
 def train_mode(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ import lightning as L
 import numpy as np
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 
 __all__ = ["Options", "Run", "default_epochs", "default_protein_weight", "read_run"]
 
@@ -31,7 +31,6 @@ Options: TypeAlias = Mapping[str, Any] | _Expandable
 """Options by name, or an object whose ``to_kwargs()`` returns them, as the configurations of scvi-tools do."""
 
 _MINI_BATCHES = 4_000
-_MOST_WARM_UP_EPOCHS = 50
 
 _CONFIG = {field.name for field in fields(TrainingConfig)}
 _SPLIT = {"train_size", "validation_size", "shuffle_set_split", "external_indexing"}
@@ -162,7 +161,7 @@ def _config(options: dict[str, Any], n_cells: int) -> TrainingConfig:
     if "max_epochs" not in options:
         config = replace(config, max_epochs=default_epochs(n_cells, config.batch_size))
     if config.n_epochs_kl_warmup is None and config.n_steps_kl_warmup is None:
-        config = replace(config, n_epochs_kl_warmup=min(_MOST_WARM_UP_EPOCHS, config.max_epochs // 2))
+        config = replace(config, n_epochs_kl_warmup=default_warm_up(config.max_epochs))
     return config
 
 

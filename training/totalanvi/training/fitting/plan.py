@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
@@ -14,7 +15,7 @@ from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
-from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
 from totalanvi.training.network.surgery import mask_gradients
@@ -43,6 +44,8 @@ class TrainingPlan(L.LightningModule):
         self._means = {"train": EpochMeans(), "validation": EpochMeans()}
         self._label_scores = {"train": LabelScores(), "validation": LabelScores()}
         self._rng_state: Tensor | None = None
+        self._cooled = 1.0
+        """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
     @property
     def warm_up(self) -> float:
@@ -67,12 +70,19 @@ class TrainingPlan(L.LightningModule):
         scale = self.config.scale_adversarial_loss
         return 1.0 - self.warm_up if scale == "auto" else scale
 
+    @property
+    def cooling(self) -> float:
+        """What the learning rate is multiplied by in this epoch, falling from 1 to almost 0 once the run cools down."""
+        max_epochs = self.config.max_epochs
+        longest = math.floor(self.config.cool_down * max_epochs)
+        return min(1.0, (max_epochs - self.current_epoch) / (longest + 1))
+
     def on_train_epoch_start(self) -> None:
         """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
-        remaining = self.config.max_epochs - self.current_epoch
-        if remaining <= self.config.cool_down * self.config.max_epochs:
-            for group in self._optimizers()[0].param_groups:
-                group["lr"] *= remaining / (remaining + 1)
+        cooling = self.cooling
+        for group in self._optimizers()[0].param_groups:
+            group["lr"] *= cooling / self._cooled
+        self._cooled = cooling
 
     def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
@@ -84,7 +94,7 @@ class TrainingPlan(L.LightningModule):
         loss = self._loss(terms, cells.target, kl_weight)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
-            loss = loss + hidden.loss(config.matching_weight, config.pro_recons_weight).mean()
+            loss = loss + hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
             if hidden.label_logits is not None:
                 loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)
         noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
@@ -131,12 +141,13 @@ class TrainingPlan(L.LightningModule):
             return optimizers
         return optimizers, [plateau_schedule(optimizer, self.config)]
 
-    # A resumed run draws the same numbers as one that was not interrupted.
+    # On the CPU, a resumed run draws the same numbers as one that was not interrupted.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the options and the state of the random numbers."""
         checkpoint["options"] = self.config.to_dict()
         checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["cooled"] = self._cooled
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state of the random numbers once training starts.
@@ -146,7 +157,10 @@ class TrainingPlan(L.LightningModule):
         CheckpointError
             When the interrupted run was one of another model, or had other options; it may have had fewer epochs.
         """
-        kept = checkpoint.get("options", {}) | {"max_epochs": self.config.max_epochs}
+        kept = checkpoint.get("options", {})
+        if kept.get("n_epochs_kl_warmup") == default_warm_up(kept.get("max_epochs", 0)):
+            kept = kept | {"n_epochs_kl_warmup": default_warm_up(self.config.max_epochs)}
+        kept = kept | {"max_epochs": self.config.max_epochs}
         differ = [name for name, value in self.config.to_dict().items() if kept.get(name) != value]
         shapes = {name: weight.shape for name, weight in self.state_dict().items()}
         if {name: weight.shape for name, weight in checkpoint.get("state_dict", {}).items()} != shapes:
@@ -157,6 +171,7 @@ class TrainingPlan(L.LightningModule):
                 f"({', '.join(differ)} differ); resume with what it was started with, or name another folder."
             )
         self._rng_state = checkpoint["rng_state"]
+        self._cooled = checkpoint.get("cooled", 1.0)
 
     def on_train_start(self) -> None:
         """Take up the state of the random numbers of the interrupted run."""
@@ -169,11 +184,13 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
+    def _protein_weight(self, kl_weight: float) -> float:
+        return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
+
     def _loss(self, terms: ElboTerms, label: Tensor, kl_weight: float) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
         config = self.config
-        protein_weight = config.pro_recons_weight * (kl_weight if config.warm_up_proteins else 1.0)
-        loss = terms.loss(kl_weight, protein_weight).mean()
+        loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         if terms.label_logits is None:
             return loss
         return loss + config.classification_ratio * classification_loss(terms.label_logits, label)

@@ -67,7 +67,7 @@ def split_cells(
             f"train_size and validation_size: expected 1 in all at most, found {train_size} and "
             f"{validation_size}; lower one of them."
         )
-    n_train = max(1, int(np.ceil(train_size * n_cells)))
+    n_train = max(1, int(np.ceil(train_size * n_cells - 1e-9)))
     n_validation = min(n_cells - n_train, int(np.floor(validation_size * n_cells + 1e-9)))
     order = np.random.default_rng(seed).permutation(n_cells) if shuffle_set_split else np.arange(n_cells)
     return Split(

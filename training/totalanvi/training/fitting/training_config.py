@@ -18,7 +18,9 @@ from totalanvi.training.fitting.metrics import METRICS
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.ranges import require_choice, require_flag, require_range, require_whole
 
-__all__ = ["OptimizerCreator", "TrainingConfig"]
+__all__ = ["OptimizerCreator", "TrainingConfig", "default_warm_up"]
+
+_MOST_WARM_UP_EPOCHS = 50
 
 OptimizerCreator: TypeAlias = Callable[[Iterable[Any]], torch.optim.Optimizer]
 """From parameters, or groups of them, to their optimiser."""
@@ -169,3 +171,8 @@ class TrainingConfig:
                 self.optimizer_creator, "__qualname__", type(self.optimizer_creator).__name__
             )
         return plain
+
+
+def default_warm_up(max_epochs: int) -> int:
+    """Epochs over which the divergences warm up where nobody says: half of all, 50 at most."""
+    return min(_MOST_WARM_UP_EPOCHS, max_epochs // 2)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.plots.canvas import COLOURS, DARK_GREY, GREY, axes_or_new, without_box
 from totalanvi.training.results.arguments import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.posterior import posteriors
@@ -90,7 +90,7 @@ def plot_protein(
     """
     if protein not in model.registry.proteins:
         raise ArgumentError(
-            f"protein: expected one of the model's ({', '.join(model.registry.proteins)}), found {protein!r}; choose "
+            f"protein: expected one of the model's ({listed(model.registry.proteins)}), found {protein!r}; choose "
             "one of them."
         )
     levels = _levels(model, protein, adata, indices)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from totalanvi.training.base import BaseModel
 from totalanvi.training.data import Cells
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.attribution import attributions, feature_columns, ranked_features
@@ -136,7 +136,7 @@ class AttributionMethods(BaseModel):
             return codes
         if label not in self.registry.labels:
             raise ArgumentError(
-                f"target: expected one of the model's labels ({', '.join(self.registry.labels)}), found {label!r}; "
+                f"target: expected one of the model's labels ({listed(self.registry.labels)}), found {label!r}; "
                 "choose one of them."
             )
         return np.full(len(cells), self.registry.labels.index(label))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.positions import positions_of
 
 __all__ = ["Comparison", "Selection", "compare_groups", "compare_selections", "selected"]
@@ -122,8 +122,7 @@ class _Groups:
     def __init__(self, obs: pd.DataFrame, groupby: str, within: Mask | None):
         if groupby not in obs:
             raise ArgumentError(
-                f"groupby: expected a column of obs ({', '.join(map(str, obs.columns))}), found {groupby!r}; name one "
-                "of them."
+                f"groupby: expected a column of obs ({listed(obs.columns)}), found {groupby!r}; name one of them."
             )
         self.within = np.ones(len(obs), dtype=bool) if within is None else within
         column = obs[groupby].astype("category").cat
