@@ -72,6 +72,7 @@ class BaseModel(SetUp):
 
     @adata.setter
     def adata(self, adata: Data) -> None:
+        """Take other data with the reference's features; a `RegistrationError` says what does not fit."""
         self._attach(adata)
 
     def _attach(self, adata: Data) -> None:
