@@ -15,9 +15,9 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tests.support.server import free_port
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
+from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.client import Client
 from totalanvi.serving.errors import EndpointError, NotReadyError
 

@@ -18,6 +18,8 @@ import httpx
 import uvicorn
 from starlette.applications import Starlette
 
+from totalanvi.export.demo_endpoint import free_port
+
 START_SECONDS = 120
 STOP_SECONDS = 60
 
@@ -33,14 +35,6 @@ class RunningServer:
     port: int
     log: Path
     process: subprocess.Popen[bytes]
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -8,18 +8,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import SystemRandom
 
 import httpx
 
 from totalanvi.serving.errors import EndpointError
 
-__all__ = ["running_endpoint"]
+__all__ = ["free_port", "running_endpoint"]
 
 START_SECONDS = 120
 STOP_SECONDS = 30
 POLL_SECONDS = 0.1
+PORTS = range(20_000, 32_000)
+PORT_TRIALS = 20
 SERVE = "import sys; from totalanvi.serving.cli import main; main(sys.argv[1:])"
 
 
@@ -44,7 +47,7 @@ def running_endpoint(bundle: Path, home: Path) -> Iterator[str]:
     EndpointError
         When it does not get ready; the message ends with what it wrote last.
     """
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = home / "endpoint.log"
     command = [sys.executable, "-c", SERVE, "serve", str(bundle), "--port", str(port)]
@@ -65,11 +68,35 @@ def running_endpoint(bundle: Path, home: Path) -> Iterator[str]:
             process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def free_port() -> int:
+    """Return a port that nothing listens on, and that no system gives away of its own accord.
+
+    Ports that a system chooses for connections (32768 and more on Linux) may be taken between this call and
+    the server's start: the server's own supervisor takes several.
+
+    Returns
+    -------
+    int
+        The port.
+
+    Raises
+    ------
+    EndpointError
+        When all that were tried are in use.
+
+    Examples
+    --------
+    >>> 20_000 <= free_port() < 32_000
+    True
+    """
+    for port in SystemRandom().sample(PORTS, PORT_TRIALS):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EndpointError(
+        f"Expected a free port from {PORTS.start} to {PORTS.stop - 1}, found {PORT_TRIALS} that are in use; "
+        "stop what uses them."
+    )
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.server import free_port
 from tests.support.toy_bundle import write_toy_bundle
 
+from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError
 from totalanvi.serving.server import _asked, _require_free, _url, serve
 from totalanvi.serving.version import software_version

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from tests.support.server import free_port
 
+from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving import transport
 from totalanvi.serving.client import Client
 from totalanvi.serving.errors import (
