@@ -127,20 +127,23 @@ def test_weights_apply_where_they_should() -> None:
         reconstruction_protein=10 * one,
         kl_latent=100 * one,
         kl_background=1_000 * one,
+        efficiency_penalty=1_000_000 * one,
         posterior=Normal(one, one),
         latent=one,
         kl_library=10_000 * one,
         kl_label=100_000 * one,
     )
     assert torch.equal(terms.kl_local, 101_100 * one)
-    assert torch.equal(terms.loss(), 111_111 * one)
+    assert torch.equal(terms.loss(), 1_111_111 * one)
+    # The penalty is a prior of parameters: the ELBO does not know it.
+    assert torch.equal(terms.negative_elbo, 111_111 * one)
     # The library's divergence does not warm up: with it, the scale of the data would be lost at the start.
-    assert torch.equal(terms.loss(kl_weight=0.5), 60_561 * one)
+    assert torch.equal(terms.loss(kl_weight=0.5), 560_561 * one)
     assert torch.equal(terms.loss(kl_weight=0.0, protein_weight=2.0), 10_021 * one)
 
 
 def test_terms_that_a_model_lacks_cost_nothing() -> None:
     one = torch.ones(N_CELLS)
-    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one, Normal(one, one), one)
+    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one, 0 * one, Normal(one, one), one)
     assert torch.equal(terms.loss(), 1_111 * one)
     assert torch.equal(terms.kl_local, 1_100 * one)

@@ -60,7 +60,8 @@ class Steps(L.Callback):
 @pytest.mark.parametrize("alpha", [0.0, 7.0])
 def test_the_loss_is_the_elbo_and_alpha_times_the_cross_entropy(alpha: float) -> None:
     history = run(tiny_model(3), cells(), classification_ratio=alpha)
-    expected = history["elbo_train"][0] + alpha * history["train_classification_loss"][0]
+    elbo, penalty = history["elbo_train"][0], history["efficiency_penalty_train"][0]
+    expected = elbo + penalty + alpha * history["train_classification_loss"][0]
     assert history["train_loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
@@ -68,7 +69,8 @@ def test_weights_of_the_parts() -> None:
     history = run(tiny_model(), cells(), max_kl_weight=0.5, pro_recons_weight=3.0)
     gene, protein = history["reconstruction_loss_gene_train"][0], history["reconstruction_loss_protein_train"][0]
     assert history["reconstruction_loss_train"][0] == pytest.approx(gene + protein)
-    expected = gene + 3.0 * protein + 0.5 * history["kl_local_train"][0]
+    warming_up = history["kl_local_train"][0] + history["efficiency_penalty_train"][0]
+    expected = gene + 3.0 * protein + 0.5 * warming_up
     assert history["train_loss"][0] == pytest.approx(expected, rel=1e-5)
     assert history["kl_weight"] == [0.5]
     # The ELBO that is reported has no weights.

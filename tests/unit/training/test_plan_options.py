@@ -99,7 +99,8 @@ def test_the_divergences_may_begin_with_some_weight() -> None:
     history = run(tiny_model(), **options)
     assert history["kl_weight"] == pytest.approx({0: 0.2, 1: 0.5, 2: 0.8, 3: 0.8})
     first = run(tiny_model(), **options | {"max_epochs": 1})
-    expected = first["reconstruction_loss_train"][0] + 0.2 * first["kl_local_train"][0]
+    warming_up = first["kl_local_train"][0] + first["efficiency_penalty_train"][0]
+    expected = first["reconstruction_loss_train"][0] + 0.2 * warming_up
     assert first["train_loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
@@ -108,12 +109,11 @@ def test_the_weight_of_fooling_the_adversary(scale: Any, weights: list[float]) -
     adversary = {"adversarial_classifier": True, "scale_adversarial_loss": scale, "n_epochs_kl_warmup": 2}
     history = run(tiny_model(), max_epochs=3, **adversary)
     for epoch, weight in enumerate(weights):
-        elbo = (
-            history["reconstruction_loss_train"][epoch] + history["kl_weight"][epoch] * history["kl_local_train"][epoch]
-        )
+        warming_up = history["kl_local_train"][epoch] + history["efficiency_penalty_train"][epoch]
+        bound = history["reconstruction_loss_train"][epoch] + history["kl_weight"][epoch] * warming_up
         fooling = history.get("adversarial_loss", {}).get(epoch, 0.0)
         assert (fooling > 0) == (weight > 0)
-        assert history["train_loss"][epoch] == pytest.approx(elbo + weight * fooling, rel=1e-5)
+        assert history["train_loss"][epoch] == pytest.approx(bound + weight * fooling, rel=1e-5)
 
 
 @pytest.mark.parametrize(("key", "n_origins"), [("batch", 2), ("panel", 3)])
@@ -148,21 +148,21 @@ def test_the_classification_loss_counts_some_cells_of_each_label() -> None:
     every = run(tiny_model(3), data, **options)
     for batch in steps.batches:
         assert torch.bincount(batch.target[batch.target != UNLABELLED]).tolist() == [2, 2, 2]
-    assert few["train_loss"][0] == pytest.approx(few["elbo_train"][0] + 7.0 * few["train_classification_loss"][0])
+    bound = few["elbo_train"][0] + few["efficiency_penalty_train"][0]
+    assert few["train_loss"][0] == pytest.approx(bound + 7.0 * few["train_classification_loss"][0])
     # The ELBO sees all cells, the scores only those that count; validation is as it was.
     assert few["elbo_train"][0] == pytest.approx(every["elbo_train"][0], rel=1e-5)
     assert few["train_classification_loss"][0] != pytest.approx(every["train_classification_loss"][0], rel=1e-3)
     assert (6 * few["train_accuracy"][0]) % 1 == pytest.approx(0.0, abs=1e-4)
-    assert few["validation_loss"][0] == pytest.approx(
-        few["elbo_validation"][0] + 7.0 * few["validation_classification_loss"][0], rel=1e-5
-    )
+    bound = few["elbo_validation"][0] + few["efficiency_penalty_validation"][0]
+    assert few["validation_loss"][0] == pytest.approx(bound + 7.0 * few["validation_classification_loss"][0], rel=1e-5)
 
 
 # Validation
 
 
 def test_history_has_the_keys_that_users_know() -> None:
-    both = {"elbo", "reconstruction_loss", "kl_local", "kl_global"}
+    both = {"elbo", "reconstruction_loss", "kl_local", "kl_global", "efficiency_penalty"}
     scores = {"loss", "classification_loss", "accuracy", "f1_score", "calibration_error"}
     history = run(tiny_model(3), adversarial_classifier=True, n_epochs_kl_warmup=2)
     for split in ("train", "validation"):

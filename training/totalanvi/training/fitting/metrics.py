@@ -15,12 +15,12 @@ from totalanvi.training.data import UNLABELLED
 __all__ = ["METRICS", "EpochMeans", "LabelScores", "classification_loss"]
 
 _ELBO = ("elbo", "reconstruction_loss", "reconstruction_loss_gene", "reconstruction_loss_protein")
-_DIVERGENCES = ("kl_local", "kl_global")
+_PENALTIES = ("kl_local", "kl_global", "efficiency_penalty")
 _LABELS = ("classification_loss", "accuracy", "f1_score", "calibration_error")
 _SPLITS = ("train", "validation")
 
 METRICS = (
-    *(f"{name}_{split}" for split in _SPLITS for name in (*_ELBO, *_DIVERGENCES)),
+    *(f"{name}_{split}" for split in _SPLITS for name in (*_ELBO, *_PENALTIES)),
     *(f"{split}_{name}" for split in _SPLITS for name in ("loss", *_LABELS)),
 )
 """Every metric that may be watched; those of labels are there only where labels are."""

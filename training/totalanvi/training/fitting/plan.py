@@ -200,12 +200,13 @@ class TrainingPlan(L.LightningModule):
         gene, protein = terms.reconstruction_gene.mean(), terms.reconstruction_protein.mean()
         self._means[split].add(
             {
-                f"elbo_{split}": terms.loss().mean(),
+                f"elbo_{split}": terms.negative_elbo.mean(),
                 f"reconstruction_loss_{split}": gene + protein,
                 f"reconstruction_loss_gene_{split}": gene,
                 f"reconstruction_loss_protein_{split}": protein,
                 f"kl_local_{split}": terms.kl_local.mean(),
                 f"kl_global_{split}": 0.0,  # every latent variable is a cell's own
+                f"efficiency_penalty_{split}": terms.efficiency_penalty.mean(),
                 **others,
             },
             len(label),

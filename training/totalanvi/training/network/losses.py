@@ -59,6 +59,8 @@ class ElboTerms:
     reconstruction_protein: Tensor
     kl_latent: Tensor
     kl_background: Tensor
+    efficiency_penalty: Tensor
+    """A prior of parameters: part of the objective, no part of the ELBO."""
     posterior: Normal
     """q(z | x, y), for terms that look at it."""
     latent: Tensor
@@ -70,13 +72,20 @@ class ElboTerms:
 
     @property
     def kl_local(self) -> Tensor:
-        """Sum of the divergences that warm up, (cells,)."""
+        """Sum of the divergences that warm up with the penalty, (cells,)."""
         total = self.kl_latent + self.kl_background
         return total if self.kl_label is None else total + self.kl_label
 
+    @property
+    def negative_elbo(self) -> Tensor:
+        """Sum of the negative log-likelihoods and of all divergences, (cells,)."""
+        total = self.reconstruction_gene + self.reconstruction_protein + self.kl_local
+        return total if self.kl_library is None else total + self.kl_library
+
     def loss(self, kl_weight: float = 1.0, protein_weight: float = 1.0) -> Tensor:
-        """Weighted sum of the terms, (cells,); the negative ELBO when both weights are 1."""
-        total = self.reconstruction_gene + protein_weight * self.reconstruction_protein + kl_weight * self.kl_local
+        """Weighted sum of the terms, (cells,); the negative ELBO and the penalty when both weights are 1."""
+        warming_up = self.kl_local + self.efficiency_penalty
+        total = self.reconstruction_gene + protein_weight * self.reconstruction_protein + kl_weight * warming_up
         return total if self.kl_library is None else total + self.kl_library
 
 

@@ -210,8 +210,8 @@ class TotalVAE(FamiliarNames):
                 Normal(proteins.log_background_mean, proteins.log_background_scale),
                 self.background_prior(cells.panel),
                 cells.measured,
-            )
-            + efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
+            ),
+            efficiency_penalty=efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
             posterior=q_z,
             latent=latent,
             **self.latent_terms(q_z, z, latent, cells.label),

@@ -10,8 +10,6 @@ from torch import Tensor
 from totalanvi.training.base import BaseModel
 from totalanvi.training.data import CellBatch, Cells
 from totalanvi.training.loaders import cell_loader
-from totalanvi.training.network.covariates import Covariates
-from totalanvi.training.network.losses import efficiency_penalty
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
@@ -148,9 +146,7 @@ def elbo(module: TotalVAE, cells: Cells, batch_size: int) -> Tensor:
     """Evidence lower bound of each cell, (cells,), float64."""
     bounds = []
     for batch in _batches(module, cells, batch_size):
-        log_efficiency = module.log_efficiency(Covariates.of(batch, module.dims).batch)
-        penalty = efficiency_penalty(log_efficiency, batch.measured)
-        bounds.append((penalty - module(batch).loss()).cpu().double())
+        bounds.append(-module(batch).negative_elbo.cpu().double())
     return torch.cat(bounds)
 
 
