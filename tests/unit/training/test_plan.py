@@ -14,9 +14,11 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 from totalanvi.training.data import Cells
 from totalanvi.training.fitting.adversary import Adversary
 from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.metrics import classification_loss
 from totalanvi.training.fitting.split import split_cells
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.network.inputs import EncoderInputs, hide
 from totalanvi.training.network.vae import TotalVAE
 
 N_CELLS = 40
@@ -249,12 +251,30 @@ def test_the_order_of_cells_changes_from_epoch_to_epoch() -> None:
 
 
 def test_validation_sees_cells_as_they_are() -> None:
-    """Nothing is dropped out, and nothing is drawn but the posterior: reported accuracy is that of the model."""
-    model = tiny_model(3, dropout_rate_encoder=0.5)
-    history = run(model, cells(unlabelled=0.0), max_epochs=2)
+    """Nothing is dropped out or hidden, and nothing drawn but the posterior: the reported loss is the model's own."""
+    data, model = cells(unlabelled=0.0), tiny_model(3, dropout_rate_encoder=0.5)
+    with torch.no_grad():
+        model.encoder.z_log_variance.weight.zero_()
+        model.encoder.z_log_variance.bias.fill_(-30.0)  # so that a draw is next to its mean
+        model.encoder.z_mean.weight.mul_(5.0)
+    hiding = Augmentation(no_panel=1.0, part_panel=0.0, unknown_batch=1.0)
+    history = run(model, data, max_epochs=2, augmentation=hiding)
     assert not model.training
-    assert 0.0 <= history["validation_accuracy"][-1] <= 1.0
-    assert set(np.round(np.array(history["validation_accuracy"]) * 8, 4) % 1) == {0.0}
+    held_out = data[split_cells(N_CELLS, 0.8).validation].to_batch()
+
+    def loss(inputs: EncoderInputs) -> float:
+        with torch.no_grad():
+            logits = model.label_logits(model.encode(inputs)[0].mean)
+        assert logits is not None
+        return classification_loss(logits, held_out.label).item()
+
+    own = loss(EncoderInputs.of(held_out, model.dims))
+    assert history["validation_classification_loss"][-1] == pytest.approx(own, rel=0.01)
+    # It would have been another loss by far otherwise.
+    torch.manual_seed(0)
+    assert loss(hide(EncoderInputs.of(held_out, model.dims), hiding)) != pytest.approx(own, rel=0.03)
+    model.train()
+    assert loss(EncoderInputs.of(held_out, model.dims)) != pytest.approx(own, rel=0.03)
 
 
 def test_progress_is_shown_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
