@@ -18,6 +18,7 @@ from torch import Tensor
 from totalanvi.training import TOTALANVI
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.fit import RESUME_FILE
+from totalanvi.training.fitting.random_state import random_state, restore_random_state
 from totalanvi.training.fitting.resume import SafeCheckpointIO
 
 N_EPOCHS = 4
@@ -218,6 +219,17 @@ def test_more_epochs_may_be_asked_for_while_a_run_cools_down(reference_mdata: md
     new_model(reference_mdata).train(**given | {"max_epochs": 12}, resume_folder=tmp_path, callbacks=[Rate()])
     assert rates[0] == pytest.approx(0.01)
     assert rates[-1] < 0.005
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_random_numbers_are_taken_up_on_the_device_that_draws_them(kind: str, tmp_path: Path) -> None:
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    device = torch.device(kind)
+    SafeCheckpointIO().save_checkpoint(random_state(device), tmp_path / "state")
+    first = [torch.rand(3), torch.rand(3, device=device)]
+    restore_random_state(SafeCheckpointIO().load_checkpoint(tmp_path / "state"), device)
+    assert all(map(torch.equal, [torch.rand(3), torch.rand(3, device=device)], first))
 
 
 # The file itself

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -15,6 +14,7 @@ from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
+from totalanvi.training.fitting.random_state import random_state, restore_random_state
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
@@ -43,7 +43,7 @@ class TrainingPlan(L.LightningModule):
         self.adversary = make_adversary(module, config)
         self._means = {"train": EpochMeans(), "validation": EpochMeans()}
         self._label_scores = {"train": LabelScores(), "validation": LabelScores()}
-        self._rng_state: Tensor | None = None
+        self._random_state: dict[str, Tensor] | None = None
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -141,12 +141,12 @@ class TrainingPlan(L.LightningModule):
             return optimizers
         return optimizers, [plateau_schedule(optimizer, self.config)]
 
-    # On the CPU, a resumed run draws the same numbers as one that was not interrupted.
+    # A resumed run draws the same numbers as one that was not interrupted.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the options and the state of the random numbers."""
         checkpoint["options"] = self.config.to_dict()
-        checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["random_state"] = random_state(self.device)
         checkpoint["cooled"] = self._cooled
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -170,13 +170,13 @@ class TrainingPlan(L.LightningModule):
                 f"Expected an interrupted run of this model with these options, found one of another "
                 f"({', '.join(differ)} differ); resume with what it was started with, or name another folder."
             )
-        self._rng_state = checkpoint["rng_state"]
+        self._random_state = checkpoint["random_state"]
         self._cooled = checkpoint.get("cooled", 1.0)
 
     def on_train_start(self) -> None:
         """Take up the state of the random numbers of the interrupted run."""
-        if self._rng_state is not None:
-            torch.set_rng_state(self._rng_state.cpu())
+        if self._random_state is not None:
+            restore_random_state(self._random_state, self.device)
 
     # Parts of a step
 

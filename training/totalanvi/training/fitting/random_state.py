@@ -1,0 +1,32 @@
+"""The state of the random numbers that a run draws, so that it goes on as if it had not been interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["random_state", "restore_random_state"]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """State of the generators that a network on ``device`` draws from: the CPU's, and the CUDA device's own.
+
+    Examples
+    --------
+    >>> state = random_state(torch.device("cpu"))
+    >>> first = torch.rand(3)
+    >>> restore_random_state(state, torch.device("cpu"))
+    >>> torch.equal(torch.rand(3), first)
+    True
+    """
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Take up what `random_state` gave; on another kind of device than then, of what both have."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
