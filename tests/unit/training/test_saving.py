@@ -142,6 +142,28 @@ def test_a_history_with_gaps_survives(on_adata: TOTALANVI, tmp_path: Path) -> No
         assert history[name].index.name == frame.index.name
 
 
+# What else a model remembers
+
+
+def test_the_models_own_seed_and_origin_survive(tmp_path: Path) -> None:
+    adata = draw_adata()
+    TOTALVI.setup_anndata(adata, PROTEINS)
+    totalvi = TOTALVI(adata, n_latent=3, n_hidden=8, seed=5)
+    totalvi.train(max_epochs=1, train_size=0.8, **FAST | {"seed": 9})
+    totalvi.save(tmp_path / "totalvi")
+    loaded = TOTALVI.load(tmp_path / "totalvi", adata=adata)
+    assert (loaded.seed, loaded.was_pretrained) == (5, False)
+    TOTALANVI.from_totalvi_model(loaded, "unknown", "kind").save(tmp_path / "totalanvi")
+    pretrained = TOTALANVI.load(tmp_path / "totalanvi")
+    assert (pretrained.seed, pretrained.was_pretrained) == (5, True)
+    # The first saves kept no seed but that of training.
+    file = tmp_path / "totalvi" / "config.json"
+    config = json.loads(file.read_text())
+    del config["seed"], config["was_pretrained"]
+    file.write_text(json.dumps(config))
+    assert TOTALVI.load(tmp_path / "totalvi").seed == 9
+
+
 # Classes, devices, arguments without a meaning
 
 

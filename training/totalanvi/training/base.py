@@ -38,6 +38,8 @@ class BaseModel(SetUp):
     registry: Registry
     seed: int
     is_trained: bool = False
+    was_pretrained: bool = False
+    """Whether it started from a totalVI model."""
     _setup: Setup
     _adata: Data | None = None
     _cells: Cells | None = None

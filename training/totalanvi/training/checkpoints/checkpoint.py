@@ -82,6 +82,10 @@ class Checkpoint:
     """Names of parameters that do not train, of batch norms that keep their statistics, of dropouts that are off."""
     trained_parts: dict[str, Tensor] = field(default_factory=dict)
     """Of parameters of which a part alone trains: which part, bool, of the parameter's shape."""
+    seed: int = 0
+    """The model's own, which a training may have had another than."""
+    was_pretrained: bool = False
+    """Whether the model started from a totalVI model."""
 
     @property
     def is_trained(self) -> bool:
@@ -142,6 +146,8 @@ def write_checkpoint(
             "training": checkpoint.training,
             "versions": checkpoint.versions,
             "frozen": checkpoint.frozen,
+            "seed": checkpoint.seed,
+            "was_pretrained": checkpoint.was_pretrained,
             "data": data,
             "files": digests(made, prefix),
             "history": written_history(checkpoint.history),
@@ -177,6 +183,9 @@ def read_checkpoint(folder: Path, prefix: str | None = None) -> Checkpoint:
             split=_split(arrays),
             frozen=tuple(config.get("frozen", ())),
             trained_parts=_within(tensors, _TRAINED_PART),
+            # Version 1 kept no other seed than that of training.
+            seed=int(config.get("seed", config["training"].get("options", {}).get("seed", 0))),
+            was_pretrained=bool(config.get("was_pretrained", False)),
         )
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
         if isinstance(error, CheckpointError):

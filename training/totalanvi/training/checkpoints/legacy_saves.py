@@ -46,6 +46,8 @@ def plain_attributes(checkpoint: Checkpoint) -> dict[str, Any]:
         "history_": checkpoint.history,
         "split_": None if split is None else {name: part.tolist() for name, part in vars(split).items()},
         "frozen_": checkpoint.frozen,
+        "seed_": checkpoint.seed,
+        "was_pretrained_": checkpoint.was_pretrained,
         "trained_parts_": {name: part.tolist() for name, part in checkpoint.trained_parts.items()},
     }
     plain: dict[str, Any] = json.loads(json.dumps(values))
@@ -75,6 +77,8 @@ def read_legacy_save(folder: Path, prefix: str = "") -> Checkpoint:
             sample=None,
             split=None if split is None else Split(**{name: np.array(part, np.intp) for name, part in split.items()}),
             frozen=tuple(attributes["frozen_"]),
+            seed=attributes["seed_"],
+            was_pretrained=attributes["was_pretrained_"],
             trained_parts={name: torch.tensor(part) for name, part in attributes["trained_parts_"].items()},
         )
     except (OSError, LookupError, TypeError, ValueError) as error:

@@ -57,6 +57,8 @@ class CheckpointedModel(ModelAttributes):
             split=self._split,
             frozen=_frozen(self.module),
             trained_parts=dict(self.module.trained_parts),
+            seed=self.seed,
+            was_pretrained=self.was_pretrained,
         )
 
     def _restore(self, checkpoint: Checkpoint, folder: Path) -> None:
@@ -77,7 +79,8 @@ class CheckpointedModel(ModelAttributes):
         self.module.trained_parts = dict(checkpoint.trained_parts)
         self._tell_module()
         self.module.eval()
-        self.seed = int(checkpoint.training.get("options", {}).get("seed", 0))
+        self.seed = checkpoint.seed
+        self.was_pretrained = checkpoint.was_pretrained
         self._split = self._loaded_split = checkpoint.split
         self._loaded_sample = checkpoint.sample
         self.is_trained = checkpoint.is_trained

@@ -208,9 +208,6 @@ def _saved_manager(dir_path: str | Path, prefix: str | None) -> DataManager:
 class LabelAttributes(BaseModel):
     """What users ask of a model that knows labels."""
 
-    was_pretrained: bool = False
-    """Whether it started from a totalVI model."""
-
     @property
     def n_labels(self) -> int:
         """Number of labels, "not labelled" aside."""

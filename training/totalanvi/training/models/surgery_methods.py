@@ -225,7 +225,7 @@ class QueryMethods(SavableModel):
         """Register a query beside the reference, and extend the reference's network for it."""
         require_set_up_alike(data, reference._setup)
         self._adata = data
-        self.seed = reference.seed
+        self.seed, self.was_pretrained = reference.seed, reference.was_pretrained
         self._setup = reference._setup
         self.registry, self._cells = extend_registry(reference.registry, data, self._setup)
         self.module = extend(reference.module, self.registry.dimensions)
