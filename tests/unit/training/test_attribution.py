@@ -111,6 +111,19 @@ def test_they_are_complete_whatever_the_architecture(options: dict[str, Any]) ->
     assert attributed[:, N_GENES:][cells.measured].any()
 
 
+def test_cells_whose_attributions_are_not_complete_are_counted() -> None:
+    """A logit that is no number gains nothing that anything could sum to."""
+    module = tiny_model(labels=3, linear_classifier=True)
+    with torch.no_grad():
+        module.classifier.bias[1] = float("nan")
+    cells = draw_cells(n_cells=30, n_genes=N_GENES, n_proteins=N_PROTEINS)
+    options = AttributionOptions(np.zeros(N_GENES + N_PROTEINS, np.float32), n_steps=20, batch_size=200)
+    with pytest.warns(
+        UserWarning, match=r"sum to what the logit gains, to 1 %, found 10 of 30 cells .*; give more steps"
+    ):
+        list(attributions(module, cells, np.arange(30) % 3, options))
+
+
 def test_covariates_are_no_part_of_the_path() -> None:
     dims = replace(TINY, n_labels=3, n_categories=(2,), n_continuous=1)
     torch.manual_seed(0)

@@ -14,7 +14,12 @@ N_POINTS = 5
 
 
 def attribute(
-    function: Callable[..., Tensor], counts: Tensor, baseline: Tensor, *beside: Tensor | None, batch_size: int = 64
+    function: Callable[..., Tensor],
+    counts: Tensor,
+    baseline: Tensor,
+    *beside: Tensor | None,
+    batch_size: int = 64,
+    is_complete: bool = True,
 ) -> Tensor:
     """Attributions of a function of (points, features) that stands as the second of two logits."""
 
@@ -23,7 +28,9 @@ def attribute(
         return torch.stack((-7.0 * values, values), dim=-1)
 
     target = torch.ones(len(counts), dtype=torch.long)
-    return integrated_gradients(Paths(logits, counts, baseline, target, beside), N_POINTS, batch_size)
+    found = integrated_gradients(Paths(logits, counts, baseline, target, beside), N_POINTS, batch_size)
+    assert found.is_complete.eq(is_complete).all()
+    return found.values
 
 
 @pytest.fixture
@@ -68,8 +75,12 @@ def test_a_cell_that_is_the_baseline_has_nothing(counts: Tensor) -> None:
 
 
 def test_no_value_is_no_endless_refinement(counts: Tensor) -> None:
-    found = attribute(lambda x: x[:, 0] * float("nan"), counts, torch.zeros(3))
+    found = attribute(lambda x: x[:, 0] * float("nan"), counts, torch.zeros(3), is_complete=False)
     assert found[:, 0].isnan().all()
+
+
+def test_a_jump_that_no_gradient_sees_is_not_complete(counts: Tensor) -> None:
+    attribute(lambda x: x[:, 0] + 100.0 * (x[:, 1] > 7.0), counts, torch.zeros(3), is_complete=False)
 
 
 def test_rounding_is_no_endless_refinement(counts: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 
@@ -44,11 +45,16 @@ def attributions(
         Code of the label in question, (cells,).
     options
         How to integrate.
+
+    Warns
+    -----
+    UserWarning
+        In the end, when attributions of some cells are not complete.
     """
     twin = deepcopy(module).eval().requires_grad_(False).double()
     device = module.px_r.device
     logits, baseline = _label_logits(twin), torch.from_numpy(options.baseline).double().to(device)
-    start = 0
+    start = n_incomplete = 0
     for batch in cell_loader(cells, batch_size=options.batch_size):
         on_device = batch.to(device)
         inputs = EncoderInputs.of(on_device, module.dims)
@@ -59,8 +65,18 @@ def attributions(
             target=torch.from_numpy(target[start : start + batch.n_cells]).to(device),
             beside=tuple(None if part is None else part.double() for part in (inputs.measured, *inputs.covariates)),
         )
-        yield integrated_gradients(paths, -(-options.n_steps // N_DECADES), options.batch_size).float().cpu().numpy()
+        found = integrated_gradients(paths, -(-options.n_steps // N_DECADES), options.batch_size)
+        yield found.values.float().cpu().numpy()
         start += batch.n_cells
+        n_incomplete += int((~found.is_complete).sum())
+    if n_incomplete:
+        warnings.warn(
+            f"Expected attributions that sum to what the logit gains, to 1 %, found {n_incomplete} of {len(cells)} "
+            "cells whose do not, however finely their paths were cut; give more steps (n_steps), or leave these cells "
+            "out.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _label_logits(module: TotalANVAE) -> Callable[..., Tensor]:

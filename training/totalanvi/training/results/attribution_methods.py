@@ -38,7 +38,8 @@ class AttributionMethods(BaseModel):
         r"""How much each gene and protein of each cell speaks for a label: integrated gradients of the label's logit.
 
         They sum, to 1 %, to the difference between the logit of the cell and that of the baseline,
-        :math:`\sum_i A_i = F(x) - F(x')`. Memory is that of the result and of one mini-batch.
+        :math:`\sum_i A_i = F(x) - F(x')`; a warning counts cells where they do not. Memory is that of the result and of
+        one mini-batch.
 
         Parameters
         ----------

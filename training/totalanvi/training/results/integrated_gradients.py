@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["N_DECADES", "Paths", "integrated_gradients"]
+__all__ = ["N_DECADES", "Attributed", "Paths", "integrated_gradients"]
 
 _DECADES = (0.0, 1e-3, 1e-2, 1e-1, 1.0)
 N_DECADES = len(_DECADES) - 1
@@ -99,8 +99,17 @@ class _Segments(NamedTuple):
         return _Segments(cell.repeat(2), torch.cat((start, middle)), torch.cat((middle, end)))
 
 
-def integrated_gradients(paths: Paths, n_points: int, batch_size: int) -> Tensor:
-    """Attributions of the features of each cell, (cells, features).
+class Attributed(NamedTuple):
+    """What `integrated_gradients` found."""
+
+    values: Tensor
+    """Attributions of the features of each cell, (cells, features)."""
+    is_complete: Tensor
+    """Whether they sum to what F gains, to 1 %, (cells,), bool."""
+
+
+def integrated_gradients(paths: Paths, n_points: int, batch_size: int) -> Attributed:
+    """Attributions of the features of each cell.
 
     Parameters
     ----------
@@ -112,9 +121,10 @@ def integrated_gradients(paths: Paths, n_points: int, batch_size: int) -> Tensor
         Points that go through the network at once.
     """
     first, last = paths.ends()
-    may_miss = _MOST_MISSED * (last - first).abs()
+    gain = last - first
+    may_miss = _MOST_MISSED * gain.abs()
     rounding = _ROUNDING * torch.maximum(first.abs(), last.abs())
-    total = torch.zeros_like(paths.counts)
+    total, n_done = torch.zeros_like(paths.counts), torch.zeros_like(gain)
     segments = _Segments.of(paths)
     for halvings in range(_MOST_HALVINGS + 1):
         # Those that are done in this round spend half of what their cell may miss at most: something is always left.
@@ -127,11 +137,14 @@ def integrated_gradients(paths: Paths, n_points: int, batch_size: int) -> Tensor
             done = ~coarse
             total.index_add_(0, part.cell[done], attributions[done])
             may_miss.index_add_(0, part.cell[done], -missed[done])
+            n_done.index_add_(0, part.cell[done], torch.ones_like(missed[done]))
             halves.append(part.halves(coarse))
         segments = _Segments(*map(torch.cat, zip(*halves, strict=True)))
         if len(segments.cell) == 0:
             break
-    return total
+    # What segments miss may cancel. No number is not less than any: a cell whose logit is none is not complete.
+    short = (total.sum(dim=-1) - gain).abs()
+    return Attributed(total, short <= _MOST_MISSED * gain.abs() + n_done * rounding)
 
 
 def _attribute(paths: Paths, part: _Segments, n_points: int) -> tuple[Tensor, Tensor]:
