@@ -112,7 +112,7 @@ class ProteinsGraph(Graph):
         """Map the inputs of `totalanvi.serving.manifest.PROTEINS` to its outputs, (cells, proteins)."""
         draws = z_mean + z_scale * noise.unsqueeze(1)
         n_samples, n_cells, _ = draws.shape
-        # One flat row per draw and cell: batch norm would take a third axis for positions within a channel.
+        # One flat row per draw and cell: the covariates beside them are a row each, too.
         latent = self.transform(draws.flatten(0, 1))
         parameters = self.protein_decoder(latent, self.usual_covariates(batch.expand(n_samples * n_cells, -1)))
         # In logs, unlike `ProteinParameters`: ONNX Runtime's sigmoid is right to 1e-7 and no better where it is small

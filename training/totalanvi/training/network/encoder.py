@@ -10,6 +10,7 @@ from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scaled_proteins
 from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.library import infers_library
 from totalanvi.training.network.losses import Normal
 
 __all__ = ["Encoder"]
@@ -69,8 +70,7 @@ class Encoder(_Stack):
         self.proteins_in_mean = dims.n_proteins if config.protein_mean == "all" else None
         self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
         self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
-        observed = config.use_observed_lib_size or dims.has_size_factor
-        self.library = None if observed else _LibraryEncoder(dims, config)
+        self.library = _LibraryEncoder(dims, config) if infers_library(config, dims) else None
 
     def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
         """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""

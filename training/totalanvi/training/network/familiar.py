@@ -8,6 +8,7 @@ from torch import nn
 
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
+from totalanvi.training.network.library import infers_library
 
 __all__ = ["FamiliarNames"]
 
@@ -78,4 +79,4 @@ class FamiliarNames(nn.Module):
     @property
     def use_observed_lib_size(self) -> bool:
         """Whether nothing is inferred about the library size."""
-        return self.config.use_observed_lib_size or self.dims.has_size_factor
+        return not infers_library(self.config, self.dims)

@@ -1,4 +1,4 @@
-"""The library size of a reference's cells: where the prior of an inferred one comes from."""
+"""The library size of cells: whether it is inferred, and where the prior of an inferred one comes from."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.data import Cells
+from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.dimensions import Dimensions
 
-__all__ = ["library_moments"]
+__all__ = ["infers_library", "library_moments"]
 
 _LEAST_VARIANCE = 1e-4
+
+
+def infers_library(config: ModelConfig, dims: Dimensions) -> bool:
+    """Whether a network infers the library size, and neither observes it nor takes a size factor in its place."""
+    return not (config.use_observed_lib_size or dims.has_size_factor)
 
 
 def library_moments(cells: Cells, n_batches: int) -> Tensor:

@@ -21,7 +21,7 @@ _CURES = {"batch_key": _ADAPT.format("batches"), "panel_key": _ADAPT.format("pan
 
 
 def as_values(category: object) -> tuple[str, ...]:
-    """Value or values, as those that mean "not labelled", as strings, the form in which categories are compared."""
+    """Value or values ("not labelled", for one) as strings, the form in which categories are compared."""
     if category is None:
         return ()
     if isinstance(category, Iterable) and not isinstance(category, str):

@@ -12,24 +12,16 @@ from typing import Any
 import numpy as np
 
 from totalanvi.training.registration.attribute_dict import AttributeDict
+from totalanvi.training.registration.columns import COLUMN_ARGUMENTS
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["data_registry", "setup_arguments", "state_registry", "summary_stats", "unlabeled_category"]
-
-_COLUMN_ARGUMENTS = (
-    "batch_key",
-    "panel_key",
-    "size_factor_key",
-    "categorical_covariate_keys",
-    "continuous_covariate_keys",
-    "labels_key",
-)
 
 
 def setup_arguments(registry: Registry) -> dict[str, Any]:
     """Arguments of ``setup_anndata`` or ``setup_mudata``, by their names; `None` for those not given."""
     setup = registry.setup
-    columns = {name: _plain(setup.get(name)) for name in _COLUMN_ARGUMENTS}
+    columns = {name: _plain(setup.get(name)) for name in COLUMN_ARGUMENTS}
     columns["unlabeled_category"] = unlabeled_category(registry)
     if setup["kind"] == "anndata":
         return {

@@ -15,12 +15,10 @@ from mudata import MuData
 from totalanvi.training.errors import ArgumentError, MissingKeyError, RegistrationError, listed
 from totalanvi.training.registration.codes import as_values
 from totalanvi.training.registration.columns import COLUMN_ARGUMENTS, Columns
-from totalanvi.training.registration.setup_note import Setup, write_setup
+from totalanvi.training.registration.setup_note import COUNT_ARGUMENTS, Setup, write_setup
 from totalanvi.training.registration.tables import counts_of
 
 __all__ = ["LabelledSetUp", "SetUp"]
-
-_COUNTS = ("rna_layer", "protein_layer")
 
 
 class SetUp:
@@ -181,7 +179,7 @@ class SetUp:
             size_factor_key=size_factor_key,
             categorical_covariate_keys=_keys("categorical_covariate_keys", categorical_covariate_keys),
             continuous_covariate_keys=_keys("continuous_covariate_keys", continuous_covariate_keys),
-            modalities={argument: name for argument, name in named.items() if argument not in _COUNTS},
+            modalities={argument: name for argument, name in named.items() if argument not in COUNT_ARGUMENTS},
         )
         for argument, layer in (("rna_layer", rna_layer), ("protein_layer", protein_layer)):
             counts_of(mdata.mod[named[argument]], layer, f"mod[{named[argument]!r}].")
@@ -254,12 +252,12 @@ def _keys(argument: str, keys: Sequence[str] | None) -> tuple[str, ...]:
 def _modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str, str]:
     """Modalities by argument; those that are `None` are not named."""
     named = {argument: name for argument, name in (modalities or {}).items() if name is not None}
-    if not set(_COUNTS) <= named.keys():
+    if not set(COUNT_ARGUMENTS) <= named.keys():
         raise RegistrationError(
             f"Expected modalities={{'rna_layer': ..., 'protein_layer': ...}}, found {modalities}; say which of "
             f"{', '.join(mdata.mod)} holds RNA and which holds proteins."
         )
-    allowed = (*_COUNTS, *COLUMN_ARGUMENTS)
+    allowed = (*COUNT_ARGUMENTS, *COLUMN_ARGUMENTS)
     if unknown := named.keys() - set(allowed):
         raise RegistrationError(
             f"modalities: expected arguments out of {', '.join(allowed)}, found {listed(sorted(unknown))}; leave these "

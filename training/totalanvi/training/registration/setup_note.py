@@ -16,7 +16,17 @@ from mudata import MuData
 
 from totalanvi.training.errors import RegistrationError
 
-__all__ = ["Data", "Setup", "is_set_up", "noted", "read_setup", "require_kind", "require_set_up_alike", "write_setup"]
+__all__ = [
+    "COUNT_ARGUMENTS",
+    "Data",
+    "Setup",
+    "is_set_up",
+    "noted",
+    "read_setup",
+    "require_kind",
+    "require_set_up_alike",
+    "write_setup",
+]
 
 Data: TypeAlias = AnnData | MuData
 
@@ -24,8 +34,8 @@ _NOTE = "_totalanvi_setup"
 _MAY_DIFFER = ("kind", "labels_key", "unlabeled")
 """A query's labels are never needed, and one data object often serves a TOTALVI and a TOTALANVI."""
 
-_LAYERS = ("rna_layer", "protein_layer")
-"""Where nothing said means ``X``; for others it means that nothing is to be read."""
+COUNT_ARGUMENTS = ("rna_layer", "protein_layer")
+"""The arguments of registration that say where counts are. Nothing said means ``X``; of others, that there is none."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,7 @@ def require_set_up_alike(data: AnnData | MuData, setup: Setup) -> None:
     theirs, ours = json.loads(data.uns[_NOTE]), json.loads(json.dumps(asdict(setup)))
     for name, value in ours.items():
         found = theirs[name]
-        both_say = name in _LAYERS or (found and value)
+        both_say = name in COUNT_ARGUMENTS or (found and value)
         if found != value and both_say and name not in _MAY_DIFFER:
             raise RegistrationError(
                 f"Expected data that is set up as the model's was, with {name}={value!r}, found {name}={found!r}; call "

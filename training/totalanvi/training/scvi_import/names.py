@@ -6,7 +6,6 @@ unlabelled category to the end, where its place is taken by the label that was l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -14,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import CheckpointError
+from totalanvi.training.registration.codes import as_values
+from totalanvi.training.registration.panels import as_rows
 from totalanvi.training.registration.registry import Registry
-from totalanvi.training.registration.setup_note import Setup
+from totalanvi.training.registration.setup_note import COUNT_ARGUMENTS, Setup
 from totalanvi.training.scvi_import.saves import ScviSave
 
 __all__ = ["registry_of", "setup_of"]
 
-_COUNTS = ("rna_layer", "protein_layer")
 _MASK = "protein_batch_mask"
 
 
@@ -36,7 +36,7 @@ def registry_of(save: ScviSave) -> Registry:
         When the registry lacks a part, or knows fewer than two labels.
     """
     try:
-        genes = _texts(_required(save, "X")["column_names"])
+        genes = as_values(_required(save, "X")["column_names"])
         proteins = _protein_names(_required(save, "proteins")["column_names"])
         batches = _categories(save, "batch")
         panels = batches if save.state("panel") is None else _categories(save, "panel")
@@ -59,11 +59,11 @@ def registry_of(save: ScviSave) -> Registry:
         unlabeled=setup.unlabeled,
         batches=batches,
         panels=panels,
-        batch_proteins=_as_rows(batch_proteins),
-        panel_proteins=_as_rows(panel_proteins),
+        batch_proteins=as_rows(batch_proteins),
+        panel_proteins=as_rows(panel_proteins),
         setup=asdict(setup),
-        categorical_covariates=tuple((str(key), _texts(values)) for key, values in mappings.items()),
-        continuous_covariates=_texts(continuous),
+        categorical_covariates=tuple((str(key), as_values(values)) for key, values in mappings.items()),
+        continuous_covariates=as_values(continuous),
         has_size_factor=save.state("size_factor") is not None,
     )
 
@@ -76,7 +76,7 @@ def setup_of(save: ScviSave) -> Setup:
     }
     for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
         columns[name] = tuple(given.get(name) or ())
-    columns["unlabeled"] = _texts(value for value in (given.get("unlabeled_category"),) if value is not None)
+    columns["unlabeled"] = as_values(given.get("unlabeled_category"))
     if save.setup_method == "setup_anndata":
         return Setup(
             kind="anndata",
@@ -92,7 +92,7 @@ def setup_of(save: ScviSave) -> Setup:
         proteins=modalities["protein_layer"],
         rna_layer=given.get("rna_layer"),
         protein_layer=given.get("protein_layer"),
-        modalities={name: value for name, value in modalities.items() if name not in _COUNTS},
+        modalities={name: value for name, value in modalities.items() if name not in COUNT_ARGUMENTS},
         **columns,
     )
 
@@ -105,7 +105,7 @@ def _required(save: ScviSave, field: str) -> dict[str, Any]:
 
 
 def _categories(save: ScviSave, field: str) -> tuple[str, ...]:
-    return _texts(_required(save, field)["categorical_mapping"])
+    return as_values(_required(save, field)["categorical_mapping"])
 
 
 def _labels(save: ScviSave) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _labels(save: ScviSave) -> tuple[str, ...]:
 def _protein_names(columns: npt.NDArray[Any]) -> tuple[str, ...]:
     """Names of proteins; those that scvi-tools has only counted are called as we call such proteins."""
     counted = np.issubdtype(np.asarray(columns).dtype, np.integer)
-    return tuple(f"protein_{i}" for i in columns) if counted else _texts(columns)
+    return tuple(f"protein_{i}" for i in columns) if counted else as_values(columns)
 
 
 def _panel_proteins(save: ScviSave, n_panels: int, n_proteins: int) -> npt.NDArray[np.bool_]:
@@ -133,15 +133,3 @@ def _panel_proteins(save: ScviSave, n_panels: int, n_proteins: int) -> npt.NDArr
         for panel, mask in _required(save, "proteins").get(_MASK, {}).items():
             measured[int(panel)] = np.asarray(mask, dtype=bool)
     return measured
-
-
-def _texts(values: Iterable[Any]) -> tuple[str, ...]:
-    """Names as strings; 1.0 is called 1, since whole numbers become floats wherever a table has gaps."""
-    return tuple(
-        str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
-        for value in values
-    )
-
-
-def _as_rows(mask: npt.NDArray[np.bool_]) -> tuple[tuple[bool, ...], ...]:
-    return tuple(tuple(row) for row in mask.tolist())

@@ -14,6 +14,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.training.checkpoints.folder import DATA_FILES
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.files import read_reference
@@ -59,7 +60,7 @@ def data_beside(folder: Path, prefix: str = "") -> AnnData | MuData | None:
     RegistrationError
         When it cannot be read.
     """
-    files = (folder / f"{prefix}{name}" for name in ("adata.h5ad", "mdata.h5mu"))
+    files = (folder / f"{prefix}{name}" for name in DATA_FILES)
     return next((read_reference(file) for file in files if file.is_file()), None)
 
 

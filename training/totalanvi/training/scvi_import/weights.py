@@ -25,6 +25,7 @@ from torch import Tensor
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.layers import NormKind
+from totalanvi.training.network.library import infers_library
 
 __all__ = ["EFFICIENCY", "translate_weights"]
 
@@ -64,7 +65,7 @@ def _encoder(theirs: Mapping[str, Tensor], dims: Dimensions, config: ModelConfig
     ours = _encoder_stack(theirs, "encoder.encoder", dims, config)
     ours |= _linear(theirs, "encoder.z_mean_encoder", "z_mean")
     ours |= _linear(theirs, "encoder.z_var_encoder", "z_log_variance")
-    if config.use_observed_lib_size or dims.has_size_factor:
+    if not infers_library(config, dims):
         return ours
     library = _encoder_stack(theirs, "encoder.l_gene_encoder", dims, config)
     library |= _linear(theirs, "encoder.l_gene_mean_encoder", "mean")
