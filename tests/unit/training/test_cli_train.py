@@ -137,6 +137,28 @@ def test_train_says_what_the_same_seed_gives(run: Run, h5ad: Path, tmp_path: Pat
     assert all(torch.equal(one[name], again[name]) for name in one)
 
 
+def test_train_with_panels_size_factors_and_covariates(run: Run, tmp_path: Path) -> None:
+    adata = draw_adata()
+    adata.obs["kit"] = ["A", "B"] * 10
+    adata.obs["depth"] = np.linspace(0.5, 2.0, 20)
+    adata.obs["sex"], adata.obs["site"] = ["f", "m"] * 10, ["x", "x", "y", "y"] * 5
+    adata.obs["age"], adata.obs["dose"] = np.linspace(-1, 1, 20), np.linspace(1, 0, 20)
+    adata.write_h5ad(tmp_path / "reference.h5ad")
+    code, said = run(
+        *("train", tmp_path / "reference.h5ad", "--labels", "kind", "--batch", "donor", "--panel", "kit"),
+        *("--size-factor", "depth", "--categorical-covariate", "sex", "--categorical-covariate", "site"),
+        *("--continuous-covariate", "age", "--continuous-covariate", "dose"),
+        *("--max-epochs", 1, "--device", "cpu", "-o", tmp_path / "checkpoint"),
+    )
+    assert code == 0, said
+    registry = read_checkpoint(tmp_path / "checkpoint").registry
+    assert registry.panels == ("A", "B")
+    assert registry.has_size_factor
+    assert registry.setup["size_factor_key"] == "depth"
+    assert registry.categorical_covariates == (("sex", ("f", "m")), ("site", ("x", "y")))
+    assert registry.continuous_covariates == ("age", "dose")
+
+
 @pytest.mark.parametrize(("rna", "prot"), [("gex", "adt"), ("RNA", "Ab"), ("expression", "Protein")])
 def test_modalities_by_other_names(run: Run, tmp_path: Path, rna: str, prot: str) -> None:
     mdata = draw_mudata()
@@ -187,6 +209,12 @@ def refused(run: Run, tmp_path: Path, reference: Path, *options: object) -> str:
     [
         (None, ("--labels", "type"), "Expected obs['type'], found the keys kind, donor; name one of them"),
         (None, ("--labels", "kind", "--batch", "lane"), "Expected obs['lane'], found the keys kind, donor; name one"),
+        (None, ("--labels", "kind", "--panel", "kit"), "Expected obs['kit'], found the keys kind, donor; name one"),
+        (
+            None,
+            ("--labels", "kind", "--continuous-covariate", "age"),
+            "Expected obs['age'], found the keys kind, donor",
+        ),
         (None, ("--labels", "kind", "--layer", "counts"), "Expected counts in layers['counts'], found the layers none"),
         (None, ("--labels", "kind", "--proteins", "adt"), "Expected obsm['adt'], found the keys protein_expression"),
         (None, ("--labels", "donor", "--unlabeled", "one"), "of two types or more in obs['donor'], found only 'two'"),
@@ -281,10 +309,10 @@ def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "tpu"), "Expected --device auto, cpu or cuda, found 'tpu'; choose one of them"),
+        (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'"),
         pytest.param(
             ("--device", "cuda"),
-            "Expected a CUDA device for --device cuda, found none; use --device cpu, or auto",
+            "device: expected one that is here, found cuda:0, which is not; use 'cpu', or 'auto'",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         (("--max-epochs", 0), "max-epochs"),

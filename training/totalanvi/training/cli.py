@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from totalanvi.training.cli_warnings import told_warnings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +27,13 @@ _PROTEINS_OBSM = "protein_expression"
 _RNA_MODALITIES = ("rna", "gex")
 _PROTEIN_MODALITIES = ("prot", "protein", "adt", "ab")
 """Usual names, whatever their case; `totalanvi map` looks for the same ones."""
+
+
+class _Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
 
 
 def simulate(
@@ -59,6 +68,20 @@ def train(
         list[str] | None, typer.Option(metavar="VALUE", help="Value of KEY that means 'not labelled'; may be repeated.")
     ] = None,
     batch: Annotated[str | None, typer.Option(metavar="KEY", help="Column of obs with the batch.")] = None,
+    panel: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Column of obs with the protein panel; the batch by default.")
+    ] = None,
+    size_factor: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Column of obs with what scales a cell's RNA; its total by default."),
+    ] = None,
+    categorical_covariate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Column of obs to correct for, besides the batch; repeatable."),
+    ] = None,
+    continuous_covariate: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="The same for a column of numbers; may be repeated.")
+    ] = None,
     proteins: Annotated[
         str | None, typer.Option(metavar="OBSM_KEY|MODALITY", help="Where the protein counts are.", show_default=False)
     ] = None,
@@ -67,7 +90,7 @@ def train(
     ] = None,
     max_epochs: Annotated[int | None, typer.Option(metavar="N", help="Most passes over the cells.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model (on CPU).")] = 0,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    device: Annotated[_Device, typer.Option(help="Where to train.")] = _Device.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Train TotalANVI on a partly labelled CITE-seq reference."""
@@ -75,47 +98,33 @@ def train(
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from totalanvi.training.checkpoints.folder import require_writable
-    from totalanvi.training.errors import ArgumentError
+    from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import read_reference
     from totalanvi.training.models.totalanvi import TOTALANVI
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise ArgumentError(f"Expected --device auto, cpu or cuda, found {device!r}; choose one of them.")
     require_writable(output, overwrite)
-    if device == "cuda":
-        _require_cuda()
+    target = chosen_device(device.value)
     started = time.monotonic()
     data = read_reference(reference)
-    _set_up(data, labels, unlabeled or [], batch, proteins, layer)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    columns = {
+        "labels_key": labels,
+        "unlabeled_category": unlabeled or [],
+        "batch_key": batch,
+        "panel_key": panel,
+        "size_factor_key": size_factor,
+        "categorical_covariate_keys": categorical_covariate,
+        "continuous_covariate_keys": continuous_covariate,
+    }
+    with told_warnings():
+        _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            typer.echo(f"Warning: {warning.message}", err=True)
     typer.echo(_describe(model), err=True)
-    model.train(max_epochs=max_epochs, accelerator={"cuda": "gpu"}.get(device, device))
+    model.train(max_epochs=max_epochs, accelerator=target.type)
     model.save(output, overwrite=overwrite)
     typer.echo(_summary(model, output, time.monotonic() - started), err=True)
 
 
-def _require_cuda() -> None:
-    import torch
-
-    from totalanvi.training.errors import ArgumentError
-
-    if not torch.cuda.is_available():
-        raise ArgumentError("Expected a CUDA device for --device cuda, found none; use --device cpu, or auto.")
-
-
-def _set_up(
-    data: AnnData | MuData,
-    labels: str,
-    unlabeled: list[str],
-    batch: str | None,
-    proteins: str | None,
-    layer: str | None,
-) -> None:
+def _set_up(data: AnnData | MuData, proteins: str | None, layer: str | None, columns: dict[str, Any]) -> None:
     from mudata import MuData
 
     from totalanvi.training.models.totalanvi import TOTALANVI
@@ -127,20 +136,11 @@ def _set_up(
         TOTALANVI.setup_mudata(
             data,
             rna_layer=layer,
-            batch_key=batch,
-            labels_key=labels,
-            unlabeled_category=unlabeled,
             modalities={"rna_layer": rna, "protein_layer": protein_modality},
+            **columns,
         )
     else:
-        TOTALANVI.setup_anndata(
-            data,
-            protein_expression_obsm_key=proteins or _PROTEINS_OBSM,
-            layer=layer,
-            batch_key=batch,
-            labels_key=labels,
-            unlabeled_category=unlabeled,
-        )
+        TOTALANVI.setup_anndata(data, protein_expression_obsm_key=proteins or _PROTEINS_OBSM, layer=layer, **columns)
 
 
 def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -> str:

@@ -5,11 +5,12 @@ Heavy imports wait inside the function, so that ``totalanvi --help`` is quick an
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from totalanvi.training.cli_warnings import told_warnings
 
 if TYPE_CHECKING:
     from totalanvi.training.checkpoints.checkpoint import Checkpoint
@@ -39,12 +40,8 @@ def import_scvi(
 
     require_writable(output, overwrite)
     cells = data_beside(saved, prefix) if data is None else read_reference(data)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with told_warnings():
         checkpoint = scvi_checkpoint(saved, cells, prefix)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            typer.echo(f"Warning: {warning.message}", err=True)
     write_checkpoint(output, checkpoint, overwrite)
     typer.echo(_summary(checkpoint, output), err=True)
 
