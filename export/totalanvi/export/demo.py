@@ -24,9 +24,9 @@ from totalanvi.export.bundle import export_bundle
 from totalanvi.export.demo_endpoint import running_endpoint
 from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FLAGGED, Scores, score_query
+from totalanvi.export.errors import TargetError
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.client import Client
-from totalanvi.serving.errors import OutputError
 from totalanvi.training.models.totalanvi import TOTALANVI
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -87,9 +87,9 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
 
     Raises
     ------
-    OutputError
+    TargetError
         When the folder exists and may not be replaced, or holds something else.
-    EndpointError
+    DemoError
         When the endpoint does not get ready.
     """
     size = size or DemoSize()
@@ -180,14 +180,14 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise OutputError(f"Expected a folder for the demo at {folder}, found a file; choose another.")
+        raise TargetError(f"Expected a folder for the demo at {folder}, found a file; choose another.")
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in PRODUCTS)
     if foreign:
-        raise OutputError(
+        raise TargetError(
             f"Expected {folder} to hold an earlier demo or nothing, found {foreign[0]!r}; choose another folder."
         )
     if not overwrite and any(folder.iterdir()):
-        raise OutputError(
+        raise TargetError(
             f"Expected no earlier demo in {folder}, found one; choose another folder, or allow --overwrite."
         )
 

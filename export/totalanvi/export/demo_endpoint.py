@@ -14,7 +14,7 @@ from secrets import SystemRandom
 
 import httpx
 
-from totalanvi.serving.errors import EndpointError
+from totalanvi.export.errors import DemoError
 
 __all__ = ["free_port", "running_endpoint"]
 
@@ -44,7 +44,7 @@ def running_endpoint(bundle: Path, home: Path) -> Iterator[str]:
 
     Raises
     ------
-    EndpointError
+    DemoError
         When it does not get ready; the message ends with what it wrote last.
     """
     port = free_port()
@@ -110,6 +110,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
         time.sleep(POLL_SECONDS)
     found = "it ended early" if process.poll() is not None else "it is not ready yet"
     last = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-    raise EndpointError(
+    raise DemoError(
         f"Expected the endpoint to be ready within {START_SECONDS} s, found that {found}. It wrote:\n{last}"
     )

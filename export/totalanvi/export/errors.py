@@ -1,21 +1,23 @@
 """What can go wrong between a checkpoint and its bundle.
 
 Every error here says what was expected, what was found, and what to do. The command line prints it and exits with
-``exit_code``. Checkpoints that cannot be read raise `totalanvi.training.CheckpointError`, bundles that cannot be opened
-`totalanvi.serving.errors.BundleError`; both have an ``exit_code`` as well.
+``exit_code``. Whatever export itself finds wrong is an `ExportError`. What it calls keeps its own errors, which have an
+``exit_code`` as well: a checkpoint that cannot be read raises `totalanvi.training.CheckpointError`, a bundle that
+cannot be opened `totalanvi.serving.errors.BundleError`.
 
 ::
 
     ExportError
     ├── SourceError     a checkpoint that cannot be served: no labels, no cells of its reference
-    ├── TargetError     the output exists already, or is something else than a bundle; a name that no store takes
+    ├── TargetError     the output exists already, or is something else; a name that no store takes
     ├── GraphError      a graph does not have the inputs and outputs that serving expects
-    └── ParityError     a graph's output differs from what torch computes
+    ├── ParityError     a graph's output differs from what torch computes
+    └── DemoError       the demo's endpoint does not get ready
 """
 
 from __future__ import annotations
 
-__all__ = ["ExportError", "GraphError", "ParityError", "SourceError", "TargetError"]
+__all__ = ["DemoError", "ExportError", "GraphError", "ParityError", "SourceError", "TargetError"]
 
 
 class ExportError(ValueError):
@@ -29,7 +31,7 @@ class SourceError(ExportError):
 
 
 class TargetError(ExportError):
-    """An output that exists already, or is something else than a bundle; a name that no store takes."""
+    """An output that exists already, or is something else than what is to be made; a name that no store takes."""
 
 
 class GraphError(ExportError):
@@ -38,3 +40,7 @@ class GraphError(ExportError):
 
 class ParityError(ExportError):
     """A graph's output that differs from what torch computes."""
+
+
+class DemoError(ExportError):
+    """The demo's endpoint, which does not get ready."""

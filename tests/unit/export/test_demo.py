@@ -14,8 +14,9 @@ from totalanvi.export.demo import run_demo
 from totalanvi.export.demo_endpoint import running_endpoint
 from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import score_query
+from totalanvi.export.errors import DemoError, TargetError
 from totalanvi.serving.client import Client
-from totalanvi.serving.errors import EndpointError, OutputError
+from totalanvi.serving.errors import EndpointError
 from totalanvi.training.simulation.simulate import simulate_query
 
 SIZES = {"n_genes": 100, "n_proteins": 6, "n_labels": 4, "seed": 0}
@@ -94,7 +95,7 @@ def test_the_endpoint_runs_while_it_is_needed(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(EndpointError, match=r"found that it ended early\. It wrote:\n.*expected the folder of a bundle"),
+        pytest.raises(DemoError, match=r"found that it ended early\. It wrote:\n.*expected the folder of a bundle"),
         running_endpoint(tmp_path / "nothing", tmp_path),
     ):
         pass
@@ -102,11 +103,11 @@ def test_an_endpoint_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def test_nothing_but_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "map.png").touch()
-    with pytest.raises(OutputError, match=r"Expected no earlier demo in .*, found one"):
+    with pytest.raises(TargetError, match=r"Expected no earlier demo in .*, found one"):
         run_demo(tmp_path)
     (tmp_path / "thesis.docx").touch()
-    with pytest.raises(OutputError, match=r"found 'thesis\.docx'"):
+    with pytest.raises(TargetError, match=r"found 'thesis\.docx'"):
         run_demo(tmp_path, overwrite=True)
-    with pytest.raises(OutputError, match="found a file"):
+    with pytest.raises(TargetError, match="found a file"):
         run_demo(tmp_path / "map.png", overwrite=True)
     assert (tmp_path / "map.png").exists()
