@@ -138,17 +138,6 @@ def test_a_cell_of_a_query_without_counts_was_not_measured() -> None:
     assert np.flatnonzero(~cells.measured.any(axis=1)).tolist() == [3]
 
 
-def test_proteins_that_are_truly_absent_may_be_said_to_be() -> None:
-    registry, setup = reference()
-    query = with_obs(draw_adata(), donor="new")
-    query.obsm[PROTEINS]["CD4"] = 0
-    del query.obsm[PROTEINS]["CD8"]
-    extended, cells = extend_registry(registry, query, setup, override_missing_proteins=True)
-    # But what the table does not have cannot have been measured.
-    assert extended.panel_proteins[2] == (True, True, False)
-    assert cells.measured.tolist() == [[True, True, False]] * 20
-
-
 def test_proteins_without_names_are_taken_by_position_or_not_at_all() -> None:
     registry, setup = reference()
     query = with_obs(draw_adata(), donor="new")

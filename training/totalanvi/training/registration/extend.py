@@ -30,9 +30,7 @@ from totalanvi.training.registration.tables import read_tables
 __all__ = ["extend_registry"]
 
 
-def extend_registry(
-    registry: Registry, data: AnnData | MuData, setup: Setup, override_missing_proteins: bool = False
-) -> tuple[Registry, Cells]:
+def extend_registry(registry: Registry, data: AnnData | MuData, setup: Setup) -> tuple[Registry, Cells]:
     """Register a query for surgery (Lotfollahi et al., Nature Biotechnology 40, 2022).
 
     New batches and panels come after the reference's own, whose codes stay what they are. Labels, genes, proteins and
@@ -49,8 +47,6 @@ def extend_registry(
         panel of that name.
     setup
         Where the query's parts are.
-    override_missing_proteins
-        Take a protein of the query that is zero throughout a panel as measured.
 
     Returns
     -------
@@ -92,7 +88,7 @@ def extend_registry(
         needless = lacks_panels(tables, setup)
         panels = registry.panels if needless else added_names(columns, "panel_key", setup.panel_key, registry.panels)
         panel = panel_codes(tables, setup, panels)
-    by_panel = measured_by_panel(proteins.counts, panel, len(panels), override_missing_proteins) & proteins.present
+    by_panel = measured_by_panel(proteins.counts, panel, len(panels)) & proteins.present
     measured = by_panel[panel] & have_proteins(proteins.counts)
     by_batch = measured_by_group(measured, batch, len(batches))
     extended = replace(
