@@ -8,6 +8,7 @@ from totalanvi.training.models.surgery_methods import QueryMethods
 from totalanvi.training.network.config import Dispersion
 from totalanvi.training.network.model_options import model_config
 from totalanvi.training.registration.setup_note import Data
+from totalanvi.training.results.abundance_methods import AbundanceMethods
 from totalanvi.training.results.correlation_methods import CorrelationMethods
 from totalanvi.training.results.differential.methods import DifferentialMethods
 from totalanvi.training.results.expression_methods import ExpressionMethods
@@ -25,6 +26,7 @@ class TOTALVI(
     LibraryMethods,
     ExpressionMethods,
     DifferentialMethods,
+    AbundanceMethods,
     CorrelationMethods,
     LikelihoodMethods,
     ParameterMethods,
