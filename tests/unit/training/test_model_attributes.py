@@ -172,6 +172,20 @@ def test_names_of_features(model: TOTALANVI) -> None:
 # The model itself
 
 
+def test_a_part_of_the_models_data(model: TOTALANVI, adata: ad.AnnData) -> None:
+    assert np.array_equal(model.data_registry("proteins"), adata.obsm[PROTEINS].to_numpy())
+    with pytest.raises(ArgumentError, match="Expected one of X, batch, labels, proteins, found 'colour'"):
+        model.data_registry("colour")
+
+
+def test_the_summary_says_whether_it_is_trained(model: TOTALANVI, trained: TOTALANVI) -> None:
+    assert model.summary_string == (
+        "TOTALANVI with the following params:\nn_latent: 3, gene_dispersion: gene, protein_dispersion: protein, "
+        "gene_likelihood: nb, latent_distribution: normal\nTraining status: Not Trained"
+    )
+    assert trained.summary_string.endswith("Training status: Trained")
+
+
 def test_state_and_device(trained: TOTALANVI, reference_mdata: md.MuData) -> None:
     assert trained.is_trained_
     assert trained.history_ is trained.history
@@ -223,6 +237,8 @@ def test_views_print_tables(
 ) -> None:
     model.view_anndata_setup()
     printed = capsys.readouterr().out
+    model.view_registry()
+    assert capsys.readouterr().out == printed
     for text in (
         "TOTALANVI.setup_anndata",
         "'labels_key': 'kind'",

@@ -190,6 +190,14 @@ def test_a_query_in_another_order_of_genes_is_the_same_query(simple: tuple[TOTAL
     np.testing.assert_array_equal(one.predict(soft=True), other.predict(soft=True))
 
 
+def test_new_batches_may_be_forbidden(simple: tuple[TOTALANVI, Path]) -> None:
+    reference, _ = simple
+    known = TOTALANVI.load_query_data(query_adata("batch1"), reference, transfer_batch=False)
+    assert known.registry.batches == reference.registry.batches
+    with pytest.raises(ArgumentError, match=r"transfer_batch=False: expected batches of the .*, found new1; rename"):
+        TOTALANVI.load_query_data(query_adata("batch1", "new1"), reference, transfer_batch=False)
+
+
 def test_labels_of_a_query_are_used_if_it_has_any(simple: tuple[TOTALANVI, Path]) -> None:
     query = query_adata()
     query.obs["cell_type"] = query.obs["cell_type"].astype(str)

@@ -65,6 +65,14 @@ def fit(
     -------
     history, n_epochs
         One frame a metric, and the epochs done.
+
+    Raises
+    ------
+    ArgumentError
+        For an optimiser of the user's own that is none.
+    CheckpointError
+        When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options; when a
+        callback has a state that cannot be kept there.
     """
     if not any(weight.requires_grad for weight in module.parameters()):
         warnings.warn("Nothing to train: every weight of the model is frozen; it stays as it is.", stacklevel=2)

@@ -159,6 +159,10 @@ class SavableModel(CheckpointedModel):
         ------
         CheckpointError
             When the save cannot be read, or the folder not be written.
+
+        Examples
+        --------
+        >>> TOTALANVI.convert_legacy_save("saved_in_parts/", "checkpoint/")  # doctest: +SKIP
         """
         saved = read_legacy_save(Path(dir_path), require_prefix(prefix))
         write_checkpoint(Path(output_dir_path), saved, overwrite, prefix)

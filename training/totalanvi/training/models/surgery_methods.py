@@ -10,7 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.devices import chosen_device
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.models.saving import SavableModel
 from totalanvi.training.network.surgery import Freezing, extend, freeze, learn_library_prior
 from totalanvi.training.registration.extend import extend_registry
@@ -134,6 +134,7 @@ class QueryMethods(SavableModel):
         freeze_batchnorm_encoder: bool = True,
         freeze_batchnorm_decoder: bool = True,
         freeze_classifier: bool = True,
+        transfer_batch: bool = True,
     ) -> Self:
         """Give a reference's model room for a query's batches; `train` then fits what is new, and nothing else.
 
@@ -159,6 +160,8 @@ class QueryMethods(SavableModel):
         freeze_batchnorm_encoder, freeze_batchnorm_decoder
             Keep weights and statistics of batch norm. Unlike in scvi-tools the decoders' are kept as well: set free,
             they change what the reference decodes to.
+        transfer_batch
+            Whether the query may have batches that the reference does not have.
 
         Returns
         -------
@@ -172,7 +175,7 @@ class QueryMethods(SavableModel):
         CheckpointError
             When the folder holds no model of this class.
         ArgumentError
-            When query or reference are missing, or the reference is not trained.
+            When query or reference are missing, the reference is not trained, or the query has batches that it may not.
 
         Examples
         --------
@@ -196,6 +199,12 @@ class QueryMethods(SavableModel):
             cls._subset(adata, reference)
         model = cls.__new__(cls)
         model._take_query(adata, reference)
+        new = model.registry.batches[len(reference.registry.batches) :]
+        if new and not transfer_batch:
+            raise ArgumentError(
+                f"transfer_batch=False: expected batches of the reference ({listed(reference.registry.batches)}), "
+                f"found {listed(new)}; rename them, or allow new ones."
+            )
         freezing = Freezing(
             unfrozen,
             freeze_dropout,
