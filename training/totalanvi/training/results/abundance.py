@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, StudentT
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, StudentT
 from torch.distributions import Normal as TorchNormal
 
 from totalanvi.training.network.losses import Normal
@@ -46,14 +46,15 @@ class Aggregated(NamedTuple):
         n_points = max(1, math.isqrt(_MOST_VALUES // n_latent))
         n_components = max(1, _MOST_VALUES // (n_latent * n_points))
         densities = []
-        for part in points.split(n_points):
+        for part in torch.split(points, n_points):
             total = part.new_full((len(part),), -math.inf)
             for start in range(0, n_cells, n_components):
-                each = self._components(slice(start, start + n_components)).log_prob(part[:, None])
+                components = self._components(slice(start, start + n_components))
+                each: Tensor = components.log_prob(part[:, None])
                 total = torch.logaddexp(total, each.logsumexp(dim=-1))
             densities.append(total - math.log(n_cells))
         return torch.cat(densities)
 
-    def _components(self, part: slice) -> Independent:
+    def _components(self, part: slice) -> Distribution:
         mean, scale = self.posteriors.mean[part], self.posteriors.scale[part]
         return Independent(TorchNormal(mean, scale) if self.dof is None else StudentT(self.dof, mean, scale), 1)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch.distributions import MixtureSameFamily
@@ -19,7 +18,7 @@ from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.abundance import Aggregated
 from totalanvi.training.results.arguments import at_least_one, cells_in_batch
-from totalanvi.training.results.posterior import posteriors
+from totalanvi.training.results.latent import latent_distribution
 
 __all__ = ["AbundanceMethods"]
 
@@ -30,7 +29,7 @@ class AbundanceMethods(BaseModel):
     def get_aggregated_posterior(
         self,
         adata: Data | None = None,
-        indices: Sequence[int] | npt.NDArray[np.integer] | None = None,
+        indices: Sequence[int] | None = None,
         batch_size: int | None = None,
         dof: float | None = 3.0,
     ) -> MixtureSameFamily:
@@ -152,8 +151,9 @@ class AbundanceMethods(BaseModel):
 
     def _normals(self, cells: Cells, batch_size: int) -> Normal:
         """Posterior of z of each cell before the latent transformation, on the model's device, (cells, latent)."""
-        normals = [posterior.z for posterior in posteriors(self.module, cells, batch_size)]
-        return Normal(torch.cat([normal.mean for normal in normals]), torch.cat([normal.scale for normal in normals]))
+        moments = latent_distribution(self.module, cells, batch_size)
+        mean, variance = (torch.from_numpy(moment).to(self.module.px_r.device) for moment in moments)
+        return Normal(mean, variance.sqrt())
 
     def _samples(self, data: Data, key: str | None) -> pd.Series:
         """Sample of each cell that the model sees, (cells,)."""
