@@ -81,7 +81,7 @@ def free_port() -> int:
 
     Raises
     ------
-    EndpointError
+    DemoError
         When all that were tried are in use.
 
     Examples
@@ -93,7 +93,7 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise EndpointError(
+    raise DemoError(
         f"Expected a free port from {PORTS.start} to {PORTS.stop - 1}, found {PORT_TRIALS} that are in use; "
         "stop what uses them."
     )

@@ -12,7 +12,7 @@ cannot be opened `totalanvi.serving.errors.BundleError`.
     ├── TargetError     the output exists already, or is something else; a name that no store takes
     ├── GraphError      a graph does not have the inputs and outputs that serving expects
     ├── ParityError     a graph's output differs from what torch computes
-    └── DemoError       the demo's endpoint does not get ready
+    └── DemoError       the demo's endpoint finds no port, or does not get ready
 """
 
 from __future__ import annotations
@@ -43,4 +43,4 @@ class ParityError(ExportError):
 
 
 class DemoError(ExportError):
-    """The demo's endpoint, which does not get ready."""
+    """The demo's endpoint, which finds no port, or does not get ready."""
