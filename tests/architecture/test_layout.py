@@ -23,6 +23,7 @@ PUBLIC = {
         "Augmentation",
         "CheckpointError",
         "CountsError",
+        "DivergenceError",
         "MissingKeyError",
         "ModelConfig",
         "RegistrationError",

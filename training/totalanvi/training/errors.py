@@ -11,6 +11,7 @@ line prints it and exits with ``exit_code``.
     │   └── MissingKeyError a column, table, layer or modality that is not there; also a KeyError
     ├── CheckpointError     a checkpoint is missing, incomplete, of a newer version, or made by something else
     ├── ArgumentError       an argument that the model does not know: a batch, a protein, a negative count
+    ├── DivergenceError     training whose loss is no number any more
     └── OutputError         an output exists already, or its suffix is unknown
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "ArgumentError",
     "CheckpointError",
     "CountsError",
+    "DivergenceError",
     "MissingKeyError",
     "OutputError",
     "RegistrationError",
@@ -61,6 +63,10 @@ class CheckpointError(TrainingError):
 
 class ArgumentError(TrainingError):
     """An argument that the model does not know."""
+
+
+class DivergenceError(TrainingError):
+    """Training whose loss is no number any more."""
 
 
 class OutputError(TrainingError):

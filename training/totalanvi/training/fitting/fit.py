@@ -18,6 +18,7 @@ from torch import nn
 
 from totalanvi.training.data import Cells
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StopEarly
+from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.plan import TrainingPlan
 from totalanvi.training.fitting.resume import SafeCheckpointIO
 from totalanvi.training.fitting.split import Split
@@ -73,6 +74,8 @@ def fit(
     CheckpointError
         When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options; when a
         callback has a state that cannot be kept there.
+    DivergenceError
+        When the loss is no number any more; the module is then what it was before.
     """
     if not any(weight.requires_grad for weight in module.parameters()):
         warnings.warn("Nothing to train: every weight of the model is frozen; it stays as it is.", stacklevel=2)
@@ -108,7 +111,7 @@ def fit(
             }
         )
         train_mode(module)
-        with _interruptible(trainer), _left_ready(module, trainer):
+        with _interruptible(trainer), _left_ready(module, trainer), undone_if_diverged(module):
             trainer.fit(
                 plan,
                 training_loader(

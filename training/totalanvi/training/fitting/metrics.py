@@ -93,7 +93,8 @@ class LabelScores:
         confidence, predicted = logits.softmax(dim=-1).max(dim=-1)
         self._confusion.index_add_(0, truth * n_labels + predicted, known)
         # (cells) → bins of equal width: how many, how sure, how often right.
-        position = (confidence * _N_BINS).long().clamp(max=_N_BINS - 1)
+        # What is no number falls into the first: it is told of at the end of the epoch, not by an index out of range.
+        position = (confidence * _N_BINS).nan_to_num().long().clamp(max=_N_BINS - 1)
         values = torch.stack((known, known * confidence, known * (predicted == truth)))
         self._bins.index_add_(1, position, values)
         self._loss += F.cross_entropy(logits, label, ignore_index=UNLABELLED, reduction="sum")

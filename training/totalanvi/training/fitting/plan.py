@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
+from totalanvi.training.fitting.divergence import require_finite
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
 from totalanvi.training.fitting.random_state import random_state, restore_random_state
@@ -218,6 +219,7 @@ class TrainingPlan(L.LightningModule):
         """Hand Lightning the metrics of the epoch, for the history and for callbacks."""
         scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take().items()}
         metrics = self._means[split].take() | scores
+        require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
             metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]

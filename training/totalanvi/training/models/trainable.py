@@ -112,6 +112,8 @@ class TrainableModel(BaseModel):
             For options that are unknown or out of range.
         CheckpointError
             When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options.
+        DivergenceError
+            When the loss is no number any more; the model is then what it was before.
 
         Notes
         -----
