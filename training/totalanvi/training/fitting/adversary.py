@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from totalanvi.training.fitting.training_config import TrainingConfig
-from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.layers import FullyConnected, Head
 from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["Adversary", "make_adversary"]
@@ -40,7 +40,7 @@ class Adversary(nn.Module):
         super().__init__()
         self.n_origins = n_origins
         self.trunk = FullyConnected(n_latent, n_hidden, n_layers=2, norm="batch", dropout=0.1)
-        self.head = nn.Linear(n_hidden, n_origins)
+        self.head = Head(n_hidden, n_origins)
 
     def loss(self, latent: Tensor, origin: Tensor, fool: bool) -> Tensor:
         """Cross-entropy to the true origin or, to fool it, to an even spread over all the others."""

@@ -52,6 +52,9 @@ _FIXED = {
 }
 """Options of scvi-tools that are taken with this value only."""
 
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_OTHER_NAMES_OF_PRECISIONS = (32, "32", "bf16", 16, "16")
+
 _IDLE = {"load_sparse_tensor", "learning_rate_monitor", "checkpointing_monitor"}
 """Options of scvi-tools that change nothing: RNA is sparse up to the device, the history has the rate anyway."""
 
@@ -149,6 +152,12 @@ def _refuse(pool: dict[str, Any], knows_labels: bool) -> None:
         raise ArgumentError(
             f"Expected training options out of {', '.join(sorted(_CONFIG | _SPLIT | _FIT))} and those of Lightning's "
             f"Trainer, found {', '.join(unknown)}; {instead or 'leave these out'}."
+        )
+    precision = pool.get("precision", "32-true")
+    if precision not in (*_PRECISIONS, *_OTHER_NAMES_OF_PRECISIONS):
+        raise ArgumentError(
+            f"precision: expected one of {', '.join(_PRECISIONS)}, for weights are of single precision, found "
+            f"{precision!r}; choose one of them."
         )
     if not knows_labels and (without := sorted(_OF_LABELS & pool.keys())):
         raise ArgumentError(

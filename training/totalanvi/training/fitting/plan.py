@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import lightning as L
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from totalanvi.training.data import CellBatch
@@ -108,7 +108,7 @@ class TrainingPlan(L.LightningModule):
         optimizer.zero_grad()
         self.manual_backward(loss)
         mask_gradients(self.module)
-        self.clip_gradients(optimizer, gradient_clip_val=config.gradient_clip, gradient_clip_algorithm="norm")
+        self._clip_gradient(optimizer)
         optimizer.step()
 
         if self.adversary is not None and adversary_weight > 0:
@@ -184,6 +184,15 @@ class TrainingPlan(L.LightningModule):
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    def _clip_gradient(self, optimizer: Any) -> None:
+        """Limit the norm of the gradient; Lightning's own way refuses a fused optimiser in mixed precision."""
+        if self.config.gradient_clip == 0:
+            return
+        # Until the step, a gradient of half precision is scaled up, and so has to be its limit.
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        limit = self.config.gradient_clip * (1.0 if scaler is None else scaler.get_scale())
+        nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], limit)
 
     def _protein_weight(self, kl_weight: float) -> float:
         return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)

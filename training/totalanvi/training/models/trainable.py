@@ -104,7 +104,8 @@ class TrainableModel(BaseModel):
             Like ``plan_kwargs`` and ``trainer_kwargs``, which win.
         **trainer_kwargs
             Options of `totalanvi.training.TrainingConfig` that scvi-tools takes here, ``early_stopping_patience`` for
-            one, and those of Lightning's ``Trainer``, ``callbacks`` and ``logger`` for two.
+            one, and those of Lightning's ``Trainer``, ``callbacks`` and ``logger`` for two; ``precision`` is one of
+            ``"32-true"``, ``"bf16-mixed"`` and ``"16-mixed"``.
 
         Raises
         ------

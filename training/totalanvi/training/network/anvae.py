@@ -30,7 +30,7 @@ from totalanvi.training.network.background import BackgroundPrior
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.labels import pair_labels
-from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.layers import FullyConnected, Head
 from totalanvi.training.network.losses import Normal, kl_standard_normal, log_normal
 from totalanvi.training.network.vae import TotalVAE
 
@@ -48,8 +48,8 @@ class GaussianMap(nn.Module):
         super().__init__()
         self.n_labels = n_labels
         self.trunk = trunk
-        self.mean = nn.Linear(n_hidden, n_latent)
-        self.log_variance = nn.Linear(n_hidden, n_latent)
+        self.mean = Head(n_hidden, n_latent)
+        self.log_variance = Head(n_hidden, n_latent)
         self.floor = floor
 
     def forward(self, x: Tensor, label: Tensor) -> Normal:
@@ -86,7 +86,7 @@ class TotalANVAE(TotalVAE):
             dropout=_first(config.classifier_dropout_rate, config.dropout_rate_encoder),
             norm=config.norm_encoder,
         )
-        self.classifier = nn.Linear(n_classifier_hidden if n_classifier_layers else config.n_latent, dims.n_labels)
+        self.classifier = Head(n_classifier_hidden if n_classifier_layers else config.n_latent, dims.n_labels)
         self.encoder_u = GaussianMap(
             config.n_latent,
             dims.n_labels,

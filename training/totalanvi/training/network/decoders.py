@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.dimensions import Dimensions
-from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.layers import FullyConnected, Head
 
 __all__ = ["GeneDecoder", "ProteinDecoder", "ProteinParameters"]
 
@@ -68,9 +68,9 @@ class _Trunk(FullyConnected):
         )
 
 
-def _head(dims: Dimensions, config: ModelConfig, n_out: int) -> nn.Linear:
+def _head(dims: Dimensions, config: ModelConfig, n_out: int) -> Head:
     """A linear map that sees the trunk's output, z itself and the covariates."""
-    return nn.Linear(config.n_hidden + config.n_latent + dims.n_continuous + dims.n_injected, n_out)
+    return Head(config.n_hidden + config.n_latent + dims.n_continuous + dims.n_injected, n_out)
 
 
 class GeneDecoder(nn.Module):

@@ -60,8 +60,12 @@ def log_negative_binomial(counts: Tensor, log_mean: Tensor, log_theta: Tensor) -
 def _log_zero(log_ratio: Tensor, theta: Tensor) -> Tensor:
     """Sum over genes of log NB(0): ``-Σ θ softplus(log μ − log θ)``, (cells, genes) → (cells,)."""
     softplus = F.softplus(log_ratio)
-    # A matrix-vector product reads the big matrix once; an elementwise product would write it again.
-    return -(softplus @ theta) if theta.dim() == 1 else -(softplus * theta).sum(dim=-1)
+    if theta.dim() > 1:
+        return -(softplus * theta).sum(dim=-1)
+    # A matrix-vector product reads the big matrix once; an elementwise product would write it again. It is the only one
+    # here, and the only thing that training in half precision would round.
+    with torch.autocast(softplus.device.type, enabled=False):
+        return -(softplus @ theta)
 
 
 def _log_stored(rows: SparseRows, log_ratio: Tensor, theta: Tensor) -> Tensor:

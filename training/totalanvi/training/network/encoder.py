@@ -9,7 +9,7 @@ from totalanvi.training.data import SparseRows
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scaled_proteins
-from totalanvi.training.network.layers import FullyConnected
+from totalanvi.training.network.layers import FullyConnected, Head
 from totalanvi.training.network.library import infers_library
 from totalanvi.training.network.losses import Normal
 
@@ -51,8 +51,8 @@ class _LibraryEncoder(_Stack):
 
     def __init__(self, dims: Dimensions, config: ModelConfig):
         super().__init__(dims, config, n_layers=1)
-        self.mean = nn.Linear(config.n_hidden, 1)
-        self.log_variance = nn.Linear(config.n_hidden, 1)
+        self.mean = Head(config.n_hidden, 1)
+        self.log_variance = Head(config.n_hidden, 1)
 
     def forward(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Normal:
         hidden = self.hidden(rna, proteins, inputs)
@@ -68,8 +68,8 @@ class Encoder(_Stack):
         self.takes_log = config.log_variational
         self.divides = config.scale_inputs
         self.proteins_in_mean = dims.n_proteins if config.protein_mean == "all" else None
-        self.z_mean = nn.Linear(config.n_hidden, config.n_latent)
-        self.z_log_variance = nn.Linear(config.n_hidden, config.n_latent)
+        self.z_mean = Head(config.n_hidden, config.n_latent)
+        self.z_log_variance = Head(config.n_hidden, config.n_latent)
         self.library = _LibraryEncoder(dims, config) if infers_library(config, dims) else None
 
     def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:

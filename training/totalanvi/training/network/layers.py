@@ -7,7 +7,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BatchNorm", "FullyConnected", "NormKind"]
+__all__ = ["BatchNorm", "FullyConnected", "Head", "NormKind"]
 
 NormKind = Literal["batch", "layer", "batch+layer", "none"]
 
@@ -42,6 +42,18 @@ def _norm(kind: NormKind, n_features: int) -> nn.Module:
     if kind == "batch+layer":
         return nn.Sequential(BatchNorm(n_features), nn.LayerNorm(n_features))
     return nn.Identity()
+
+
+class Head(nn.Linear):
+    """A linear map out of the network, whose results have the precision of its weights.
+
+    Where training is told to use half precision, the network does; likelihoods and divergences, which add up thousands
+    of terms, would lose their digits.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., n_in) to (..., n_out)."""
+        return super().forward(x).to(self.weight.dtype)
 
 
 class FullyConnected(nn.Module):
