@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.errors import ArgumentError, RegistrationError
+from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.models.attributes import LabelAttributes
 from totalanvi.training.models.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.models.totalvi import TOTALVI
 from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.network.dispersion import of_labels, per_label
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.codes import as_values
 from totalanvi.training.registration.setup import LabelledSetUp
@@ -97,7 +98,8 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
         unlabeled_category
             Value or values of ``labels_key`` that mean "not labelled".
         labels_key
-            Column of cell types.
+            Column of cell types. Dispersions that differ by label are taken over by the label's name; a label that is
+            new begins with their average, with a warning.
         adata
             Data with the model's features and columns; the model's own by default.
         **totalanvi_kwargs
@@ -151,11 +153,27 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
                         f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
                         f"{what} that are not these; subset, reorder or rename them."
                     )
-        model.module.load_state_dict(totalvi_model.module.state_dict(), strict=False)
+        model._take_weights(totalvi_model)
         for name in _OF_SAMPLES:
             getattr(model.module, name).requires_grad = False
         model.was_pretrained = True
         return model
+
+    def _take_weights(self, totalvi_model: TOTALVI) -> None:
+        """Take the weights of a totalVI model of the same data, whose labels may be others: dispersions go by name."""
+        weights = totalvi_model.module.state_dict()
+        config, known, labels = self.module.config, totalvi_model.registry.labels, self.registry.labels
+        by_label = {"px_r": config.gene_dispersion, "py_r": config.protein_dispersion}
+        by_label = {name: kind for name, kind in by_label.items() if per_label(kind)}
+        if by_label and (unknown := [label for label in labels if label not in known]):
+            warnings.warn(
+                f"The totalVI model has no dispersions of the labels {listed(unknown)}: they begin as the average over "
+                f"its labels ({listed(known)}). Rename the labels if they are the same types.",
+                UserWarning,
+                stacklevel=3,
+            )
+        weights |= {name: of_labels(weights[name], known, labels) for name in by_label}
+        self.module.load_state_dict(weights, strict=False)
 
     @property
     def n_cells(self) -> int:

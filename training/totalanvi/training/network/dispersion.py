@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from totalanvi.training.errors import ArgumentError
@@ -11,7 +12,7 @@ from totalanvi.training.network.config import Dispersion
 from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.dimensions import Dimensions
 
-__all__ = ["dispersion_parameter", "log_dispersion", "per_label"]
+__all__ = ["dispersion_parameter", "log_dispersion", "of_labels", "per_label"]
 
 
 def per_label(kind: Dispersion) -> bool:
@@ -59,3 +60,25 @@ def log_dispersion(parameter: Tensor, kind: Dispersion, covariates: Covariates, 
         assert labels is not None
         return labels @ parameter.t()
     return parameter
+
+
+def of_labels(parameter: Tensor, known: Sequence[str], labels: Sequence[str]) -> Tensor:
+    """Log θ of other labels, (features, labels), by name.
+
+    Parameters
+    ----------
+    parameter
+        Log θ of the known labels, (features, known labels).
+    known
+        Their names.
+    labels
+        The labels wanted. One that is not known gets the average, as a cell without label does.
+
+    Examples
+    --------
+    >>> of_labels(torch.tensor([[1.0, 3.0]]), ["B", "T"], ["T", "NK"])
+    tensor([[3., 2.]])
+    """
+    average = parameter.mean(dim=1)
+    columns = dict(zip(known, parameter.unbind(dim=1), strict=True))
+    return torch.stack([columns.get(label, average) for label in labels], dim=1)
