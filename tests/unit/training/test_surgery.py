@@ -381,3 +381,14 @@ def test_a_query_that_is_set_up_for_another_model_is_refused(simple: tuple[TOTAL
     TOTALANVI.setup_anndata(query, "protein", batch_key="site", labels_key="cell_type")
     with pytest.raises(RegistrationError, match="batch_key='batch', found batch_key='site'"):
         TOTALANVI.load_query_data(query, simple[0])
+
+
+@pytest.mark.parametrize(("kind", "other"), [(TOTALVI, TOTALANVI), (TOTALANVI, TOTALVI)])
+def test_a_reference_of_the_other_class_is_refused(kind: type[TOTALVI], other: type[TOTALVI]) -> None:
+    adata = reference_adata()
+    other.setup_anndata(adata, "protein", batch_key="batch", labels_key="cell_type")
+    model = other(adata, n_latent=2, n_hidden=8)
+    model.train(max_epochs=1, batch_size=64, **FAST)
+    expected = rf"expected a {kind.__name__}, found a {other.__name__}; call {other.__name__}\.load_query_data"
+    with pytest.raises(ArgumentError, match=expected):
+        kind.load_query_data(query_adata(), model)

@@ -175,7 +175,8 @@ class QueryMethods(SavableModel):
         CheckpointError
             When the folder holds no model of this class.
         ArgumentError
-            When query or reference are missing, the reference is not trained, or the query has batches that it may not.
+            When query or reference are missing, the reference is a model of another class or is not trained, or the
+            query has batches that it may not.
 
         Examples
         --------
@@ -193,6 +194,11 @@ class QueryMethods(SavableModel):
         if registry is not None:
             raise ArgumentError("registry: expected a query with its cells, found a registry; give `adata` alone.")
         reference = cls._as_model(reference_model)
+        if type(reference).__name__ != cls.__name__:
+            kind = type(reference).__name__
+            raise ArgumentError(
+                f"reference_model: expected a {cls.__name__}, found a {kind}; call {kind}.load_query_data(...)."
+            )
         if not reference.is_trained:
             raise ArgumentError("Expected a trained reference model, found one that is not; call its train() first.")
         if inplace_subset_query_vars:
