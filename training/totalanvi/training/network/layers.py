@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["BatchNorm", "FullyConnected", "Head", "NormKind"]
@@ -30,8 +31,15 @@ class BatchNorm(nn.BatchNorm1d):
         return super().train(mode and not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (..., features). Torch itself would take a third axis for positions within a channel."""
-        return super().forward(x) if x.dim() == 2 else super().forward(x.flatten(0, -2)).view_as(x)
+        """Normalise (..., features). Torch itself would take a third axis for positions within a channel.
+
+        A single cell has no variance: in training, too, it is normalised with the running statistics, which stay.
+        """
+        cells = x if x.dim() == 2 else x.flatten(0, -2)
+        if self.training and len(cells) == 1:
+            mean, variance = self.running_mean, self.running_var
+            return F.batch_norm(cells, mean, variance, self.weight, self.bias, eps=self.eps).view_as(x)
+        return super().forward(cells).view_as(x)
 
 
 def _norm(kind: NormKind, n_features: int) -> nn.Module:
