@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tests.support.reference_cells import PROTEINS, draw_adata
@@ -111,3 +114,57 @@ def test_data_that_leads_into_other_files_is_refused(saved_model: Path, tmp_path
             file.create_virtual_dataset("uns/there", layout)
     with pytest.raises(RegistrationError, match="'/uns/there' leads into another file"):
         TOTALANVI.load(tmp_path / "copy")
+
+
+QUESTIONS: dict[str, Callable[[TOTALANVI], Any]] = {
+    "latent": lambda model: pd.DataFrame(model.get_latent_representation()),
+    "labels": lambda model: model.predict(soft=True),
+    "expression": lambda model: model.get_normalized_expression()[1],
+    "foreground": lambda model: model.get_protein_foreground_probability(),
+    "one cell": lambda model: model.predict(indices=[1], soft=True),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("cells", [[5, 2, 0], [3, 1, 2, *range(4, 20), 0]], ids=["fewer", "moved"])
+def test_data_that_is_subset_in_place_is_read_again(saved_model: Path, question: str, cells: list[int]) -> None:
+    model, other = (TOTALANVI.load(saved_model, adata=draw_adata()) for _ in range(2))
+    assert model.adata is not None
+    model.adata._inplace_subset_obs(cells)
+    other.adata = draw_adata()[cells].copy()
+    answers = []
+    for each in (model, other):
+        torch.manual_seed(0)
+        answers.append(QUESTIONS[question](each))
+    pd.testing.assert_frame_equal(*answers)
+    assert model.summary_stats["n_cells"] == len(model.labels_) == len(cells)
+
+
+def test_a_model_compares_and_trains_on_what_is_left_of_its_data(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model, adata=draw_adata())
+    assert model.adata is not None
+    model.adata._inplace_subset_obs(np.arange(12))
+    assert len(model.differential_expression(groupby="kind", group1="B", group2="T", silent=True)) == 9
+    model.train(max_epochs=1, progress=False)
+    assert len(model.train_indices) + len(model.validation_indices) == 12
+
+
+def test_genes_that_are_left_out_in_place_are_known_still(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model, adata=draw_adata())
+    before = model.predict(soft=True)
+    assert model.adata is not None
+    model.adata._inplace_subset_var(np.arange(2))
+    pd.testing.assert_frame_equal(model.predict(soft=True), before)
+    model.adata._inplace_subset_obs(np.arange(2))
+    with pytest.raises(RegistrationError, match="Expected the model's 6 genes, found 4 missing"):
+        model.predict()
+
+
+def test_cells_that_are_renamed_are_the_same_cells(saved_model: Path) -> None:
+    model = TOTALANVI.load(saved_model, adata=draw_adata())
+    before = model.predict(soft=True)
+    assert model.adata is not None
+    model.adata.obs_names = [f"{name}-1" for name in model.adata.obs_names]
+    after = model.predict(soft=True)
+    assert after.index.tolist() == model.adata.obs_names.tolist()
+    np.testing.assert_array_equal(after, before)

@@ -16,7 +16,7 @@ from totalanvi.training.network.background import empirical_background_prior
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.positions import positions_of
+from totalanvi.training.positions import cells_moved, positions_of
 from totalanvi.training.registration.codes import codes_of_batches
 from totalanvi.training.registration.panels import warn_of_missing_proteins
 from totalanvi.training.registration.register import read_cells, register
@@ -43,6 +43,8 @@ class BaseModel(SetUp):
     _setup: Setup
     _adata: Data | None = None
     _cells: Cells | None = None
+    _names: pd.Index
+    """Names of `_cells` when they were read."""
 
     def _build(
         self, adata: Data, config: ModelConfig, empirical_prior: bool | None, override_missing_proteins: bool, seed: int
@@ -51,10 +53,9 @@ class BaseModel(SetUp):
         if seed < 0:
             raise ArgumentError(f"seed: expected at least 0, found {seed}; give such a number.")
         self.seed = seed
-        self._adata = adata
         self._setup = read_setup(adata)
         self.registry, cells = register(adata, self._setup, override_missing_proteins)
-        self._cells = cells
+        self._keep(adata, cells)
         self._require_labels()
         warn_of_missing_proteins(self.registry)
         if empirical_prior is None:
@@ -79,8 +80,15 @@ class BaseModel(SetUp):
 
     def _attach(self, adata: Data) -> None:
         """Take other data for the model's own."""
-        self._cells = read_cells(adata, self._setup, self.registry, only_genes_of_model=True)
-        self._adata = adata
+        self._keep(adata, read_cells(adata, self._setup, self.registry, only_genes_of_model=True))
+
+    def _keep(self, adata: Data, cells: Cells) -> None:
+        """Have ``adata``, read as ``cells``, for the model's own data."""
+        self._adata, self._cells, self._names = adata, cells, self._names_in(adata)
+
+    def _names_in(self, adata: Data) -> pd.Index:
+        names: pd.Index = (adata.mod[self._setup.rna] if isinstance(adata, MuData) else adata).obs_names
+        return names
 
     def _read(self, adata: Data) -> Cells:
         """Read data that a user gives."""
@@ -96,12 +104,19 @@ class BaseModel(SetUp):
     def _require_labels(self) -> None:
         """TotalANVI refuses data without labels here."""
 
+    def _own_cells(self) -> Cells | None:
+        """Cells of the model's data as it is now, if it has any: data that was subset in place is read again."""
+        if self._adata is not None and cells_moved(self._names, self._names_in(self._adata)):
+            self._attach(self._adata)
+        return self._cells
+
     def _reference_cells(self) -> Cells:
-        if self._cells is None:
+        cells = self._own_cells()
+        if cells is None:
             raise ArgumentError(
                 "Expected cells, found that the model was loaded without any; give `adata`, or load it with adata=..."
             )
-        return self._cells
+        return cells
 
     def _cells_of(self, adata: Data | None, indices: Sequence[int] | None) -> tuple[Cells, pd.Index]:
         """Cells wanted, in model order, with their names."""
@@ -110,7 +125,7 @@ class BaseModel(SetUp):
         else:
             cells, source = self._read(adata), adata
         assert source is not None
-        names = source.mod[self._setup.rna].obs_names if isinstance(source, MuData) else source.obs_names
+        names = self._names_in(source)
         positions = np.arange(len(cells)) if indices is None else positions_of(indices, len(cells), "indices")
         if len(positions) == 0:
             raise ArgumentError("Expected cells, found none; look at what chose them.")

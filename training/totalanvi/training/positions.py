@@ -1,13 +1,14 @@
-"""Cells that an argument chooses: by position, or by a mask of all cells."""
+"""Cells by position: those that an argument chooses, and whether they are still where they were."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from totalanvi.training.errors import ArgumentError
 
-__all__ = ["positions_of"]
+__all__ = ["cells_moved", "positions_of"]
 
 
 def positions_of(chosen: npt.ArrayLike, n_cells: int, argument: str) -> npt.NDArray[np.intp]:
@@ -49,3 +50,23 @@ def positions_of(chosen: npt.ArrayLike, n_cells: int, argument: str) -> npt.NDAr
     if len(outside):
         raise ArgumentError(f"{argument}: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return positions
+
+
+def cells_moved(before: pd.Index, now: pd.Index) -> bool:
+    """Whether cells were left out, added or moved; one that was merely renamed is where it was.
+
+    Parameters
+    ----------
+    before, now
+        Names of the cells, then and now.
+
+    Examples
+    --------
+    >>> cells_moved(pd.Index(["a", "b"]), pd.Index(["b", "a"]))
+    True
+    >>> cells_moved(pd.Index(["a", "b"]), pd.Index(["a", "b-1"]))
+    False
+    """
+    if now is before or now.equals(before):
+        return False
+    return len(now) != len(before) or bool(now[now != before].isin(before).any())

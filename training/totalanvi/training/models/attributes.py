@@ -95,8 +95,9 @@ class LabelAttributes(BaseModel):
         """Label of each cell, (cells,), or the value that means "not labelled"; without data, the labels there are."""
         unlabeled = self.registry.unlabeled[0] if self.registry.unlabeled else None
         names = np.array([*self.registry.labels, unlabeled], dtype=object)
+        cells = self._own_cells()
         # UNLABELLED is -1, the last.
-        return names[:-1] if self._cells is None else names[self._cells.label]
+        return names[:-1] if cells is None else names[cells.label]
 
     @property
     def _labeled_indices(self) -> npt.NDArray[np.intp]:

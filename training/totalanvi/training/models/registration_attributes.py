@@ -32,7 +32,7 @@ class RegistrationAttributes(TrainableModel):
     @property
     def adata_manager(self) -> DataManager:
         """Where the parts of the data are, and what they are."""
-        return self._manager(self.adata, self._cells)
+        return self._manager(self.adata, self._own_cells())
 
     @property
     def registry_(self) -> dict[str, Any]:

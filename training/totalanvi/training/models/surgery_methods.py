@@ -239,12 +239,12 @@ class QueryMethods(SavableModel):
     def _take_query(self, data: Data, reference: SavableModel) -> None:
         """Register a query beside the reference, and extend the reference's network for it."""
         require_set_up_alike(data, reference._setup)
-        self._adata = data
         self.seed, self.was_pretrained = reference.seed, reference.was_pretrained
         self._setup = reference._setup
-        self.registry, self._cells = extend_registry(reference.registry, data, self._setup)
+        self.registry, cells = extend_registry(reference.registry, data, self._setup)
+        self._keep(data, cells)
         self.module = extend(reference.module, self.registry.dimensions)
-        learn_library_prior(self.module, self._cells, reference.module.dims)
+        learn_library_prior(self.module, cells, reference.module.dims)
         self._tell_module()
         self.history = {}
         self._training = {}
