@@ -52,7 +52,12 @@ NORMALISED = r"name the layer that holds raw counts, or undo the normalisation"
             NORMALISED,
         ),
         (lambda a: with_proteins(a, -2), rf"in obsm\['{PROTEINS}'\]", "found -2 ", NORMALISED),
-        (lambda a: with_proteins(a, np.nan), rf"in obsm\['{PROTEINS}'\]", "found nan ", NORMALISED),
+        (
+            lambda a: with_proteins(a, np.nan),
+            rf"in obsm\['{PROTEINS}'\]",
+            "found nan ",
+            r"fill it in, or name the column .*panel",
+        ),
     ],
 )
 def test_values_that_are_no_counts(

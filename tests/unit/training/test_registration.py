@@ -175,7 +175,7 @@ def test_missing_proteins_are_warned_of() -> None:
         warn_of_missing_proteins(set_up(adata)[0])
     adata.obsm[PROTEINS].loc[adata.obs["donor"] == "two", "CD4"] = 0
     with pytest.warns(
-        UserWarning, match=r"zero in all cells of two: they count as missing .* override_missing_proteins"
+        UserWarning, match=r"zero, or NaN, in all cells of two: they count as missing .* override_missing_proteins"
     ):
         warn_of_missing_proteins(set_up(adata)[0])
 

@@ -143,7 +143,7 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
                 **{name: value for name, value in theirs.items() if name not in _OF_LABELS},
                 **options,
                 empirical_protein_background_prior=False,
-                override_missing_proteins=not totalvi_model.registry.has_missing_proteins,
+                override_missing_proteins=totalvi_model.registry.zeros_count,
                 seed=totalvi_model.seed,
             )
             for what in ("genes", "proteins", "batches", "panels"):

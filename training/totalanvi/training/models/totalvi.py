@@ -52,7 +52,8 @@ class TOTALVI(
     empirical_protein_background_prior
         Start the prior of the protein background from the data. By default, where there are more than ten proteins.
     override_missing_proteins
-        Take a protein that is zero throughout a panel as measured. Otherwise it counts as missing there.
+        Take zeros as measured, also of a protein that is zero throughout a panel, or of a cell whose proteins all are.
+        Otherwise they count as missing there; NaN does either way.
     seed
         Seed of the initial weights.
     **model_kwargs

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from totalanvi.training.errors import CountsError, RegistrationError
 from totalanvi.training.registration.matrices import readable
 
-__all__ = ["as_count_rows", "as_dense_counts", "require_unique"]
+__all__ = ["as_count_rows", "require_counts", "require_unique"]
 
 
 def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> sp.csr_matrix:
@@ -44,28 +44,39 @@ def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) 
     return rows
 
 
-def as_dense_counts(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> npt.NDArray[np.float32]:
-    """Raw protein counts, dense, (cells, proteins); a cell that is NaN throughout was not measured and becomes zero.
+def require_counts(
+    values: npt.NDArray[Any], n_features: int, where: str, cells: pd.Index, features: pd.Index, may_lack: bool = False
+) -> None:
+    """Refuse dense values, (cells × features,), that are no raw counts.
+
+    Parameters
+    ----------
+    values
+        The values, row by row.
+    n_features
+        Features in a row.
+    where, cells, features
+        As in `as_count_rows`.
+    may_lack
+        Let NaN pass.
 
     Raises
     ------
     CountsError
-        For values that are negative, fractional, infinite, or NaN for a part of a cell's proteins.
+        For values that are negative, fractional or infinite, and for NaN.
     """
-    values = readable(matrix, where)
-    dense = np.array(values if isinstance(values, np.ndarray) else values.toarray(), dtype=np.float32)
-    dense[np.isnan(dense).all(axis=1)] = 0.0
-    offender = _offender(dense.ravel())
+    offender = _offender(values, may_lack)
     if offender is not None:
-        row, column = divmod(offender, dense.shape[1])
-        _refuse(float(dense[row, column]), where, cells[row], features[column])
-    return dense
+        row, column = divmod(offender, n_features)
+        _refuse(float(values[offender]), where, cells[row], features[column])
 
 
-def _offender(values: npt.NDArray[Any]) -> int | None:
+def _offender(values: npt.NDArray[Any], may_lack: bool = False) -> int | None:
     """Position of the first value that is not a count."""
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= 0) & (values == np.floor(values)) & np.isfinite(values))
+    if may_lack:
+        wrong &= ~np.isnan(values)
     return int(np.argmax(wrong)) if wrong.any() else None
 
 

@@ -13,12 +13,12 @@ from totalanvi.training.data import Cells
 from totalanvi.training.errors import RegistrationError, listed
 from totalanvi.training.registration.cell_covariates import read_covariates
 from totalanvi.training.registration.codes import added_names, codes_of
-from totalanvi.training.registration.features import PREPARE, match_genes, match_proteins
+from totalanvi.training.registration.features import PREPARE, match_genes, match_proteins, unknown_proteins
 from totalanvi.training.registration.label_codes import query_labels
 from totalanvi.training.registration.panels import (
     as_rows,
-    have_proteins,
     lacks_panels,
+    measured_by_cell,
     measured_by_group,
     measured_by_panel,
     panel_codes,
@@ -73,10 +73,9 @@ def extend_registry(registry: Registry, data: AnnData | MuData, setup: Setup) ->
     columns = tables.columns
     rna = match_genes(tables, registry.genes, PREPARE)
     proteins = match_proteins(tables, registry.proteins)
-    if proteins.extra:
+    if unknown := unknown_proteins(tables, registry.proteins):
         warnings.warn(
-            f"The model does not know {len(proteins.extra)} proteins of the query ({listed(proteins.extra)}): they are "
-            "left out.",
+            f"The model does not know {len(unknown)} proteins of the query ({listed(unknown)}): they are left out.",
             UserWarning,
             stacklevel=2,
         )
@@ -88,8 +87,8 @@ def extend_registry(registry: Registry, data: AnnData | MuData, setup: Setup) ->
         needless = lacks_panels(tables, setup)
         panels = registry.panels if needless else added_names(columns, "panel_key", setup.panel_key, registry.panels)
         panel = panel_codes(tables, setup, panels)
-    by_panel = measured_by_panel(proteins.counts, panel, len(panels)) & proteins.present
-    measured = by_panel[panel] & have_proteins(proteins.counts)
+    by_panel = measured_by_panel(proteins, panel, len(panels))
+    measured = by_panel[panel] & measured_by_cell(proteins)
     by_batch = measured_by_group(measured, batch, len(batches))
     extended = replace(
         registry,
@@ -98,6 +97,7 @@ def extend_registry(registry: Registry, data: AnnData | MuData, setup: Setup) ->
         batch_proteins=(*registry.batch_proteins, *as_rows(by_batch[len(registry.batches) :])),
         panel_proteins=(*registry.panel_proteins, *as_rows(by_panel[len(registry.panels) :])),
         setup=asdict(setup),
+        zeros_count=False,
         adapted=True,
     )
     cells = Cells(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,25 +11,15 @@ import pandas as pd
 import scipy.sparse as sp
 
 from totalanvi.training.errors import RegistrationError, listed
+from totalanvi.training.registration.protein_counts import ProteinCounts
 from totalanvi.training.registration.tables import Tables, generated_names
 
-__all__ = ["ADD", "PREPARE", "MatchedProteins", "match_all_proteins", "match_genes", "match_proteins"]
+__all__ = ["ADD", "PREPARE", "match_all_proteins", "match_genes", "match_proteins", "unknown_proteins"]
 
 ADD = "add them, or map these cells through an exported bundle, which does not need all"
 """What to do about features that other cells lack."""
 PREPARE = "call prepare_query_anndata or prepare_query_mudata first, which adds them as zeros"
 """What to do about genes that a query for surgery lacks."""
-
-
-class MatchedProteins(NamedTuple):
-    """Protein counts in the model's order."""
-
-    counts: npt.NDArray[np.float32]
-    """(cells, proteins); 0 for proteins that the data does not have."""
-    present: npt.NDArray[np.bool_]
-    """Whether the data has each protein, (proteins,)."""
-    extra: tuple[str, ...]
-    """Proteins of the data that the model does not know."""
 
 
 def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: bool = False) -> sp.csr_matrix:
@@ -61,7 +50,7 @@ def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: boo
     return sp.csr_matrix(tables.rna[:, _positions(tables.genes, genes, "gene", cure)])
 
 
-def match_all_proteins(tables: Tables, proteins: Sequence[str]) -> MatchedProteins:
+def match_all_proteins(tables: Tables, proteins: Sequence[str]) -> ProteinCounts:
     """Protein counts of data that has all of the model's proteins.
 
     Proteins are matched by name. Where the data does not name them, or names none as the model does, and has as many
@@ -76,11 +65,10 @@ def match_all_proteins(tables: Tables, proteins: Sequence[str]) -> MatchedProtei
     if len(tables.proteins) == len(proteins) and (unknown or not tables.proteins_are_named):
         return _by_position(tables, proteins)
     _require_names(tables, proteins)
-    counts = tables.protein[:, _positions(tables.proteins, proteins, "protein", ADD)]
-    return MatchedProteins(counts, np.ones(len(proteins), bool), ())
+    return tables.protein.of_proteins(_positions(tables.proteins, proteins, "protein", ADD))
 
 
-def match_proteins(tables: Tables, proteins: Sequence[str]) -> MatchedProteins:
+def match_proteins(tables: Tables, proteins: Sequence[str]) -> ProteinCounts:
     """Protein counts of data that may have been measured with another panel, or with none: matched by name.
 
     Raises
@@ -91,14 +79,15 @@ def match_proteins(tables: Tables, proteins: Sequence[str]) -> MatchedProteins:
     if not tables.proteins_are_named and len(tables.proteins) == len(proteins):
         return _by_position(tables, proteins)
     _require_names(tables, proteins)
-    positions = tables.proteins.get_indexer(pd.Index(proteins, dtype=object))
-    present = positions >= 0
-    counts = np.zeros((tables.n_cells, len(proteins)), np.float32)
-    counts[:, present] = tables.protein[:, positions[present]]
-    return MatchedProteins(counts, present, tuple(tables.proteins[~tables.proteins.isin(proteins)]))
+    return tables.protein.of_proteins(tables.proteins.get_indexer(pd.Index(proteins, dtype=object)))
 
 
-def _by_position(tables: Tables, proteins: Sequence[str]) -> MatchedProteins:
+def unknown_proteins(tables: Tables, proteins: Sequence[str]) -> tuple[str, ...]:
+    """Proteins of the data, as far as it names them, that are none of the model's."""
+    return tuple(tables.proteins[~tables.proteins.isin(proteins)]) if tables.proteins_are_named else ()
+
+
+def _by_position(tables: Tables, proteins: Sequence[str]) -> ProteinCounts:
     # Names that were made up for the reference say the same as the position.
     if list(proteins) != generated_names(len(proteins)) or tables.proteins_are_named:
         found = f"other names ({listed(tables.proteins, 3)})" if tables.proteins_are_named else "no names"
@@ -108,7 +97,7 @@ def _by_position(tables: Tables, proteins: Sequence[str]) -> MatchedProteins:
             UserWarning,
             stacklevel=2,
         )
-    return MatchedProteins(tables.protein, np.ones(len(proteins), bool), ())
+    return tables.protein
 
 
 def _require_names(tables: Tables, proteins: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Panels: which cells belong to which, and which proteins they measured.
 
 A protein that is zero in all cells of a panel is taken as not measured there, as in totalVI (Gayoso, Steier et al.,
-Nature Methods 18, 2021); a cell without any protein count was not measured at all.
+Nature Methods 18, 2021); a cell without any protein count was not measured at all. With ``override_missing_proteins``,
+both are zeros that were measured. What is NaN was not, either way.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import numpy.typing as npt
 
 from totalanvi.training.errors import listed
 from totalanvi.training.registration.codes import codes_of
+from totalanvi.training.registration.protein_counts import ProteinCounts
 from totalanvi.training.registration.registry import Registry
 from totalanvi.training.registration.setup_note import Setup
 from totalanvi.training.registration.tables import Tables
 
 __all__ = [
     "as_rows",
-    "have_proteins",
     "lacks_panels",
+    "measured_by_cell",
     "measured_by_group",
     "measured_by_panel",
     "panel_codes",
@@ -50,7 +52,7 @@ def panel_codes(tables: Tables, setup: Setup, panels: tuple[str, ...]) -> npt.ND
 
 
 def measured_by_panel(
-    protein: npt.NDArray[np.float32], panel: npt.NDArray[np.int64], n_panels: int, override_missing: bool = False
+    protein: ProteinCounts, panel: npt.NDArray[np.int64], n_panels: int, zeros_count: bool = False
 ) -> npt.NDArray[np.bool_]:
     """Which panel measured which protein, (panels, proteins).
 
@@ -62,19 +64,19 @@ def measured_by_panel(
         Panel codes, (cells,).
     n_panels
         Number of panels.
-    override_missing
-        Take every protein of a panel that has any count as measured.
+    zeros_count
+        Take a protein that is zero throughout a panel as measured.
     """
-    measured = np.zeros((n_panels, protein.shape[1]), bool)
-    for code in range(n_panels):
-        seen = (protein[panel == code] > 0).any(axis=0)
-        measured[code] = seen.any() if override_missing else seen
-    return measured
+    seen = protein.recorded if zeros_count else protein.counts > 0
+    return measured_by_group(seen, panel, n_panels)
 
 
-def have_proteins(protein: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which cells have any protein count, (cells, 1); the others were not measured."""
-    return np.asarray(protein.any(axis=1, keepdims=True))
+def measured_by_cell(protein: ProteinCounts, zeros_count: bool = False) -> npt.NDArray[np.bool_]:
+    """What each cell may have measured, (cells, proteins): what there is a count of.
+
+    A cell without any count above 0 was not measured, unless zeros count.
+    """
+    return protein.recorded if zeros_count else protein.recorded & protein.counts.any(axis=1, keepdims=True)
 
 
 def measured_by_group(
@@ -91,11 +93,13 @@ def as_rows(mask: npt.NDArray[np.bool_]) -> tuple[tuple[bool, ...], ...]:
 
 def warn_of_missing_proteins(registry: Registry) -> None:
     """Warn, when a model is made, that some panels lack some proteins."""
+    if registry.zeros_count:
+        return
     lacking = [name for name, row in zip(registry.panels, registry.panel_proteins, strict=True) if not all(row)]
     if lacking:
         warnings.warn(
-            f"Some proteins are zero in all cells of {listed(lacking)}: they count as missing there, not as zero. If "
-            "they were measured and are truly absent, make the model again with override_missing_proteins=True.",
+            f"Some proteins are zero, or NaN, in all cells of {listed(lacking)}: they count as missing there, not as "
+            "zero. If zeros were measured, make the model again with override_missing_proteins=True.",
             UserWarning,
             stacklevel=2,
         )

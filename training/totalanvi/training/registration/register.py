@@ -19,7 +19,6 @@ from totalanvi.training.registration.cell_covariates import covariate_categories
 from totalanvi.training.registration.codes import codes_of, names_of
 from totalanvi.training.registration.features import (
     ADD,
-    MatchedProteins,
     match_all_proteins,
     match_genes,
     match_proteins,
@@ -27,11 +26,12 @@ from totalanvi.training.registration.features import (
 from totalanvi.training.registration.label_codes import label_names, query_labels, reference_labels
 from totalanvi.training.registration.panels import (
     as_rows,
-    have_proteins,
+    measured_by_cell,
     measured_by_group,
     measured_by_panel,
     panel_codes,
 )
+from totalanvi.training.registration.protein_counts import ProteinCounts
 from totalanvi.training.registration.registry import Registry
 from totalanvi.training.registration.setup_note import Setup
 from totalanvi.training.registration.tables import Tables, read_tables
@@ -49,7 +49,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     setup
         Where its parts are.
     override_missing_proteins
-        Take a protein that is zero throughout a panel as measured.
+        Take a protein that is zero throughout a panel, or a cell, as measured.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     panels = batches if setup.panel_key is None else names_of(columns, "panel_key", setup.panel_key)
     panel = batch if setup.panel_key is None else codes_of(columns, "panel_key", setup.panel_key, panels)
     panel_proteins = measured_by_panel(tables.protein, panel, len(panels), override_missing_proteins)
-    measured = panel_proteins[panel] & have_proteins(tables.protein)
+    measured = panel_proteins[panel] & measured_by_cell(tables.protein, override_missing_proteins)
     categories = covariate_categories(columns, setup)
     registry = Registry(
         genes=tuple(tables.genes),
@@ -90,10 +90,11 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
         categorical_covariates=categories,
         continuous_covariates=setup.continuous_covariate_keys,
         has_size_factor=setup.size_factor_key is not None,
+        zeros_count=override_missing_proteins,
     )
     cells = Cells(
         rna=tables.rna,
-        protein=tables.protein,
+        protein=tables.protein.counts,
         measured=measured,
         batch=batch,
         panel=panel,
@@ -135,7 +136,7 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry, only_ge
     proteins = (match_proteins if registry.adapted else match_all_proteins)(tables, registry.proteins)
     batch = codes_of(columns, "batch_key", setup.batch_key, registry.batches)
     panel = batch if setup.panel_key is None else panel_codes(tables, setup, registry.panels)
-    measured = _known_panels(registry, proteins, panel)[panel] & have_proteins(proteins.counts)
+    measured = _known_panels(registry, proteins, panel)[panel] & measured_by_cell(proteins, registry.zeros_count)
     return Cells(
         rna=rna,
         protein=np.where(measured, proteins.counts, np.float32(0)),
@@ -147,13 +148,13 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry, only_ge
     )
 
 
-def _known_panels(registry: Registry, proteins: MatchedProteins, panel: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _known_panels(registry: Registry, proteins: ProteinCounts, panel: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which panel measures which protein, (panels, proteins), for cells that the model was not made with."""
     known = registry.panel_mask()
     if not registry.adapted:
         return known
     # A query may have measured, under the name of a panel of the reference, more than the reference did.
-    return (known | measured_by_panel(proteins.counts, panel, len(registry.panels))) & proteins.present
+    return known | measured_by_panel(proteins, panel, len(registry.panels))
 
 
 def _require_counts(tables: Tables) -> None:
@@ -168,5 +169,5 @@ def _require_counts(tables: Tables) -> None:
         )
     if len(tables.proteins) == 0:
         raise RegistrationError("Expected protein counts, found no protein; give a reference that has some.")
-    if not tables.protein.any():
+    if not tables.protein.counts.any():
         raise RegistrationError("Expected cells with protein counts, found zeros only; name the protein counts.")

@@ -45,6 +45,8 @@ class Registry:
         Names of the continuous covariates.
     has_size_factor
         Whether the scale of a cell's RNA counts is a size factor that the data gives, and not its library size.
+    zeros_count
+        Whether proteins that are zero throughout a panel, or a cell, were measured (``override_missing_proteins``).
     adapted
         Whether surgery has adapted the model to a query. Its cells may then lack proteins, or all of them.
     """
@@ -62,6 +64,7 @@ class Registry:
     categorical_covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
     continuous_covariates: tuple[str, ...] = ()
     has_size_factor: bool = False
+    zeros_count: bool = False
     adapted: bool = False
     version: int = _VERSION
 

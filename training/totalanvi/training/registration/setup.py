@@ -47,7 +47,7 @@ class SetUp:
             Cells by genes, raw counts.
         protein_expression_obsm_key
             Key in ``obsm`` of the raw protein counts, (cells, proteins): a DataFrame, an array or a sparse matrix. A
-            cell whose row is zero or NaN throughout was not measured.
+            cell whose row is zero or NaN throughout was not measured; nor was a protein in a panel that has NaN for it.
         protein_names_uns_key
             Key in ``uns`` of the protein names. By default the columns of the DataFrame, or else ``protein_0``,
             ``protein_1`` and so on.
@@ -55,7 +55,7 @@ class SetUp:
             Column of ``obs`` with each cell's batch; one batch by default.
         panel_key
             Column of ``obs`` with the protein panel that each cell was measured with; its batch by default. A protein
-            that is zero throughout a panel counts as missing there.
+            that is zero, or NaN, throughout a panel counts as missing there.
         layer
             Layer of the raw RNA counts; ``X`` by default.
         size_factor_key

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
@@ -15,7 +14,8 @@ from mudata import MuData
 
 from totalanvi.training.errors import MissingKeyError, RegistrationError, listed
 from totalanvi.training.registration.columns import Columns
-from totalanvi.training.registration.counts import as_count_rows, as_dense_counts, require_unique
+from totalanvi.training.registration.counts import as_count_rows, require_unique
+from totalanvi.training.registration.protein_counts import ProteinCounts, protein_counts
 from totalanvi.training.registration.setup_note import Setup, require_kind
 
 __all__ = ["Tables", "counts_of", "generated_names", "read_tables"]
@@ -31,8 +31,8 @@ class Tables:
     genes: pd.Index
     var: pd.DataFrame
     """What the data says of its genes."""
-    protein: npt.NDArray[np.float32]
-    """Counts, (cells, proteins); 0 for cells that were not measured."""
+    protein: ProteinCounts
+    """Counts, (cells, proteins), and which there are."""
     proteins: pd.Index
     proteins_are_named: bool = True
     """Whether the data names its proteins; otherwise their names are `generated_names`."""
@@ -113,14 +113,15 @@ def _of_anndata(adata: AnnData, setup: Setup, may_lack_proteins: bool) -> Tables
     columns = Columns.of(adata, setup)
     if setup.proteins not in adata.obsm:
         if may_lack_proteins:
-            return Tables(columns, rna, adata.var_names, adata.var, _nothing(adata.n_obs), pd.Index([], dtype=object))
+            nothing = ProteinCounts.none(adata.n_obs)
+            return Tables(columns, rna, adata.var_names, adata.var, nothing, pd.Index([], dtype=object))
         raise MissingKeyError(
             f"Expected protein counts in obsm[{setup.proteins!r}], found the keys "
             f"{listed(adata.obsm.keys())}; name one of them, or add the protein counts under this key."
         )
     matrix = adata.obsm[setup.proteins]
     proteins, named = _protein_names(adata, matrix, setup)
-    protein = as_dense_counts(matrix, f"obsm[{setup.proteins!r}]", adata.obs_names, proteins)
+    protein = protein_counts(matrix, f"obsm[{setup.proteins!r}]", adata.obs_names, proteins, columns, setup)
     return Tables(columns, rna, adata.var_names, adata.var, protein, proteins, named)
 
 
@@ -135,15 +136,14 @@ def _of_mudata(mdata: MuData, setup: Setup, may_lack_proteins: bool) -> Tables:
     rna = mdata.mod[setup.rna]
     require_unique(rna.obs_names, "cell")
     where, counts = counts_of(rna, setup.rna_layer, f"mod[{setup.rna!r}].")
+    columns = Columns.of(mdata, setup)
     if lacks_proteins:
-        protein, proteins = _nothing(rna.n_obs), pd.Index([], dtype=object)
+        protein, proteins = ProteinCounts.none(rna.n_obs), pd.Index([], dtype=object)
     else:
-        protein, proteins = (
-            _proteins_of(mdata.mod[setup.proteins], rna.obs_names, setup),
-            mdata.mod[setup.proteins].var_names,
-        )
+        prot = mdata.mod[setup.proteins]
+        protein, proteins = _proteins_of(prot, columns, setup), prot.var_names
     return Tables(
-        columns=Columns.of(mdata, setup),
+        columns=columns,
         rna=as_count_rows(counts, where, rna.obs_names, rna.var_names),
         genes=rna.var_names,
         var=rna.var,
@@ -152,24 +152,16 @@ def _of_mudata(mdata: MuData, setup: Setup, may_lack_proteins: bool) -> Tables:
     )
 
 
-def _proteins_of(prot: AnnData, cells: pd.Index, setup: Setup) -> npt.NDArray[np.float32]:
+def _proteins_of(prot: AnnData, columns: Columns, setup: Setup) -> ProteinCounts:
     """Protein counts of the cells that have RNA, (cells, proteins)."""
     require_unique(prot.obs_names, "cell")
-    without_rna = int((~prot.obs_names.isin(cells)).sum())
+    without_rna = int((~prot.obs_names.isin(columns.cells)).sum())
     if without_rna:
         warnings.warn(
             f"{without_rna} cells have no RNA and are left out: the model starts from RNA.", UserWarning, stacklevel=2
         )
     where, counts = counts_of(prot, setup.protein_layer, f"mod[{setup.proteins!r}].")
-    measured = as_dense_counts(counts, where, prot.obs_names, prot.var_names)
-    protein = np.zeros((len(cells), prot.n_vars), np.float32)
-    position = prot.obs_names.get_indexer(cells)
-    protein[position >= 0] = measured[position[position >= 0]]
-    return protein
-
-
-def _nothing(n_cells: int) -> npt.NDArray[np.float32]:
-    return np.zeros((n_cells, 0), np.float32)
+    return protein_counts(counts, where, prot.obs_names, prot.var_names, columns, setup)
 
 
 def _protein_names(adata: AnnData, matrix: Any, setup: Setup) -> tuple[pd.Index, bool]:

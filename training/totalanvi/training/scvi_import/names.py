@@ -65,6 +65,7 @@ def registry_of(save: ScviSave) -> Registry:
         categorical_covariates=tuple((str(key), as_values(values)) for key, values in mappings.items()),
         continuous_covariates=as_values(continuous),
         has_size_factor=save.state("size_factor") is not None,
+        zeros_count=_zeros_count(save),
     )
 
 
@@ -129,7 +130,11 @@ def _protein_names(columns: npt.NDArray[Any]) -> tuple[str, ...]:
 def _panel_proteins(save: ScviSave, n_panels: int, n_proteins: int) -> npt.NDArray[np.bool_]:
     """Which panel measures which protein, (panels, proteins)."""
     measured = np.ones((n_panels, n_proteins), dtype=bool)
-    if not save.options.get("override_missing_proteins", False):
+    if not _zeros_count(save):
         for panel, mask in _required(save, "proteins").get(_MASK, {}).items():
             measured[int(panel)] = np.asarray(mask, dtype=bool)
     return measured
+
+
+def _zeros_count(save: ScviSave) -> bool:
+    return bool(save.options.get("override_missing_proteins", False))
