@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 from tests.support.reference_cells import draw_adata, draw_mudata, set_up, set_up_mudata
 
+from totalanvi.training import TOTALVI
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import MissingKeyError, RegistrationError
 from totalanvi.training.registration.register import read_cells
@@ -143,3 +145,19 @@ def test_other_cells_need_the_columns(key: str) -> None:
     del adata.obs[key]
     with pytest.raises(MissingKeyError, match=rf"Expected obs\['{key}'\], found the keys kind, donor, "):
         read_cells(adata, Setup(**registry.setup), registry)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_model_of_covariates_that_were_not_scaled_says_how_to(sign: int) -> None:
+    adata = with_covariates(draw_adata())
+    adata.obs["depth"] *= sign
+    set_up(adata, continuous_covariate_keys=["age", "depth"])
+    expected = r"'depth' has values as large as 2000, .* = \(x - x\.mean\(\)\) / x\.std\(\)"
+    with pytest.warns(UserWarning, match=expected) as caught:
+        TOTALVI(adata, n_latent=2, n_hidden=8)
+    assert len(caught) == 1
+    x = adata.obs["depth"]
+    adata.obs["depth"] = (x - x.mean()) / x.std()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TOTALVI(adata, n_latent=2, n_hidden=8)

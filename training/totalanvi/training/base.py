@@ -17,6 +17,7 @@ from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.positions import cells_moved, positions_of
+from totalanvi.training.registration.cell_covariates import warn_of_large_covariates
 from totalanvi.training.registration.codes import codes_of_batches
 from totalanvi.training.registration.panels import warn_of_missing_proteins
 from totalanvi.training.registration.register import read_cells, register
@@ -58,6 +59,7 @@ class BaseModel(SetUp):
         self._keep(adata, cells)
         self._require_labels()
         warn_of_missing_proteins(self.registry)
+        warn_of_large_covariates(self.registry.continuous_covariates, cells.continuous)
         if empirical_prior is None:
             empirical_prior = len(self.registry.proteins) > _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR
         background = empirical_background_prior(cells, len(self.registry.panels), seed) if empirical_prior else None

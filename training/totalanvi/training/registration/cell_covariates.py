@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +15,10 @@ from totalanvi.training.registration.codes import codes_of, names_of
 from totalanvi.training.registration.columns import COLUMN_ARGUMENTS, Columns
 from totalanvi.training.registration.setup_note import Setup
 
-__all__ = ["Categories", "CellCovariates", "covariate_categories", "read_covariates"]
+__all__ = ["Categories", "CellCovariates", "covariate_categories", "read_covariates", "warn_of_large_covariates"]
+
+_LARGEST = 100.0
+"""Percentages are well enough; from thousands on, what is decoded overflows."""
 
 Categories = tuple[tuple[str, tuple[str, ...]], ...]
 """Name and categories, in the order of their codes, of each categorical covariate."""
@@ -70,6 +75,27 @@ def read_covariates(columns: Columns, setup: Setup, categories: Categories) -> C
         np.stack(values, axis=1) if values else np.empty((n_cells, 0), np.float32),
         np.stack(factors, axis=1) if factors else np.empty((n_cells, 0), np.float32),
     )
+
+
+def warn_of_large_covariates(names: Sequence[str], values: npt.NDArray[np.float32]) -> None:
+    """Warn, when a model is made, of continuous covariates that were not scaled: they go into the network as they are.
+
+    Parameters
+    ----------
+    names
+        Names of the covariates.
+    values
+        What cells have, (cells, covariates).
+    """
+    for name, largest in zip(names, np.abs(values).max(axis=0), strict=True):
+        if largest > _LARGEST:
+            warnings.warn(
+                f"The continuous covariate {name!r} has values as large as {largest:g}, which may make results "
+                f"infinite or NaN. Scale it to values around 1 first: obs[{name!r}] = (x - x.mean()) / x.std(), for "
+                f"example, where x is obs[{name!r}], or its logarithm.",
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 def _size_factor(columns: Columns, key: str) -> npt.NDArray[np.float32]:

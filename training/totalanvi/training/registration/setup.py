@@ -65,6 +65,7 @@ class SetUp:
             Columns of ``obs`` with further categories whose effect is to be removed, such as donor or protocol.
         continuous_covariate_keys
             Columns of ``obs`` with numbers whose effect is to be removed, such as the share of mitochondrial counts.
+            They enter the network as they are: scale large ones to values around 1.
         labels_key
             Column of ``obs`` with the cell types. `TOTALANVI` needs it.
         unlabeled_category
