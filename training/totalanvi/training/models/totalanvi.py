@@ -35,6 +35,9 @@ _OF_LABELS = (
 )
 """Options that totalVI has no use for."""
 
+_SHARED = ("genes", "proteins", "batches", "panels", "categorical_covariates", "continuous_covariates")
+"""Names that TotalANVI has to share with the totalVI model it starts from: weights go by their codes."""
+
 _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch_efficiency")
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
@@ -146,9 +149,10 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
                 override_missing_proteins=totalvi_model.registry.zeros_count,
                 seed=totalvi_model.seed,
             )
-            for what in ("genes", "proteins", "batches", "panels"):
-                known, ours = getattr(totalvi_model.registry, what), getattr(model.registry, what)
+            for name in _SHARED:
+                known, ours = getattr(totalvi_model.registry, name), getattr(model.registry, name)
                 if known != ours:
+                    what = name.replace("_", " ")
                     raise ArgumentError(
                         f"Expected data with the totalVI model's {len(known)} {what} in their order, found {len(ours)} "
                         f"{what} that are not these; subset, reorder or rename them."

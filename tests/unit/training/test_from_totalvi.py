@@ -1,4 +1,4 @@
-"""Dispersions by label go from totalVI to TotalANVI by the label's name, whatever the two models' labels are."""
+"""From totalVI to TotalANVI: what depends on a label goes by its name; what goes by code has to have the same names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.support.reference_cells import FAST, draw_adata, set_up
 
-from totalanvi.training import TOTALANVI, TOTALVI
+from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,14 @@ def test_other_labels_as_many(totalvi: TOTALVI) -> None:
     theirs = totalvi.module.px_r
     assert torch.equal(model.module.px_r[:, [0, 2]], theirs[:, [0, 2]])
     assert torch.allclose(model.module.px_r[:, 1], theirs.mean(dim=1))
+
+
+def test_other_categories_of_a_covariate_are_refused() -> None:
+    adata, other = draw_adata(40), draw_adata(40)
+    adata.obs["lane"], other.obs["lane"] = ["a", "b"] * 20, ["b", "c"] * 20
+    for each in (adata, other):
+        set_up(each, categorical_covariate_keys=["lane"])
+    model = TOTALVI(adata, n_latent=2, n_hidden=8)
+    model.train(max_epochs=1, **FAST)
+    with pytest.raises(ArgumentError, match="1 categorical covariates in their order, found 1 categorical covariates"):
+        TOTALANVI.from_totalvi_model(model, "unknown", labels_key="kind", adata=other)
