@@ -99,12 +99,37 @@ def test_a_part_of_a_mudata_is_read() -> None:
         (pd.Categorical([3, 1, None]), ["3", "1", None]),
         (pd.array([1, None, 2], dtype="Int64"), ["1", None, "2"]),
         ([True, False, True], ["True", "False", "True"]),
-        (["1", 1, 1.0], ["1", "1", "1"]),
+        ([1, 1.0, "x"], ["1", "1", "x"]),
         ([np.inf, "x", np.float32(4)], ["inf", "x", "4"]),
     ],
 )
 def test_values_as_names(values: Any, names: list[str | None]) -> None:
     assert texts(pd.Series(values)).tolist() == names
+
+
+@pytest.mark.parametrize(
+    ("values", "alike"),
+    [
+        (["1", 1, "2"], "'1' and 1"),
+        ([1.0, "x", "1"], r"1\.0 and '1'"),
+        (pd.Categorical(["1", 1]), "1 and '1'|'1' and 1"),
+        ([True, "True"], "True and 'True'"),
+    ],
+)
+def test_values_that_are_one_when_written_out_are_refused(values: Any, alike: str) -> None:
+    with pytest.raises(
+        RegistrationError, match=rf"Expected values of one type in obs\['lane'\], found ({alike}), which are one when"
+    ):
+        texts(pd.Series(values, name="lane"))
+
+
+@pytest.mark.parametrize("argument", ["batch_key", "panel_key", "labels_key", "categorical_covariate_keys"])
+def test_no_column_may_be_ambiguous(argument: str) -> None:
+    adata = draw_adata()
+    adata.obs["lane"] = pd.Series(["1", 1] * 10, index=adata.obs_names, dtype=object)
+    key: Any = ["lane"] if argument.endswith("keys") else "lane"
+    with pytest.raises(RegistrationError, match=r"Expected values of one type in obs\['lane'\], found '1' and 1"):
+        set_up(adata, **{argument: key})
 
 
 @pytest.mark.parametrize(

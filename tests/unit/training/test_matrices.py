@@ -71,6 +71,10 @@ def test_values_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(CountsError, match=r"Expected numbers in obsm\['protein_expression'\], found .*'good'.*; keep"):
         set_up(adata)
     adata = draw_adata()
+    adata.obsm[PROTEINS] = adata.obsm[PROTEINS].astype(str)
+    with pytest.raises(CountsError, match=r"Expected numbers .*, found the text '\d+' in its column 'CD3'; keep"):
+        set_up(adata)
+    adata = draw_adata()
     adata.X = sp.csr_matrix(adata.X).astype(np.complex64)
     with pytest.raises(CountsError, match="Expected numbers in X, found values of type complex64"):
         set_up(adata)

@@ -333,3 +333,26 @@ def test_loggers_and_checkpoints_of_lightning(reference_mdata: md.MuData, tmp_pa
     # Checkpoints of Lightning are no pickles either.
     (kept,) = (tmp_path / "kept").iterdir()
     assert "state_dict" in SafeCheckpointIO().load_checkpoint(kept)
+
+
+@pytest.mark.parametrize("kind", [TOTALVI, TOTALANVI])
+def test_no_epoch_leaves_a_model_that_counts_as_trained(
+    reference_mdata: md.MuData, kind: type[TOTALVI], tmp_path: Path
+) -> None:
+    model = small(kind, reference_mdata)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    model.train(max_epochs=0, **FAST)
+    assert model.is_trained
+    assert model.history == {}
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    assert len(model.validation_indices) == 40
+    model.save(tmp_path / "saved")
+    assert kind.load(tmp_path / "saved").is_trained
+
+
+@pytest.mark.parametrize("kind", [TOTALVI, TOTALANVI])
+def test_no_validation_where_lightning_is_to_leave_it_out(reference_mdata: md.MuData, kind: type[TOTALVI]) -> None:
+    model = small(kind, reference_mdata)
+    model.train(max_epochs=2, limit_val_batches=0, **FAST)
+    assert "elbo_train" in model.history
+    assert not [name for name in model.history if "validation" in name]

@@ -171,7 +171,7 @@ def seeded(model: TOTALANVI, **arguments: Any) -> pd.DataFrame:
     ("arguments", "message"),
     [
         ({"n_samples": 0}, "n_samples: expected a whole number of at least 1, found 0"),
-        ({"correlation_type": "kendall"}, "correlation_type: expected 'spearman' or 'pearson', found 'kendall'"),
+        ({"correlation_type": "kendall"}, "correlation_type: expected one of spearman, pearson, found 'kendall'"),
         ({"rna_size_factor": -1}, "rna_size_factor: expected a number above 0, found -1"),
         ({"transform_batch": "nowhere"}, "transform_batch: expected one of the model's batches .*, found 'nowhere'"),
         ({"indices": [3], "n_samples": 1}, "n_samples: expected two draws or more to correlate"),

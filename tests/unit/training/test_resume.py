@@ -17,9 +17,9 @@ from torch import Tensor
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.errors import CheckpointError
-from totalanvi.training.fitting.fit import RESUME_FILE
 from totalanvi.training.fitting.random_state import random_state, restore_random_state
 from totalanvi.training.fitting.resume import SafeCheckpointIO
+from totalanvi.training.fitting.trainer import RESUME_FILE
 
 N_EPOCHS = 4
 OPTIONS: dict[str, Any] = {

@@ -87,9 +87,9 @@ def test_one_string_is_no_list_of_columns(argument: str) -> None:
 
 
 def test_the_other_kind_of_object_is_refused() -> None:
-    with pytest.raises(RegistrationError, match="Expected an AnnData, found MuData; call setup_mudata"):
+    with pytest.raises(RegistrationError, match="adata: expected AnnData, found MuData; call setup_mudata"):
         TOTALVI.setup_anndata(draw_mudata(), PROTEINS)
-    with pytest.raises(RegistrationError, match="Expected a MuData, found AnnData; call setup_anndata"):
+    with pytest.raises(RegistrationError, match="mdata: expected MuData, found AnnData; call setup_anndata"):
         TOTALVI.setup_mudata(draw_adata(), modalities=MODALITIES)
 
 

@@ -142,10 +142,10 @@ def test_data_can_be_written_and_read(tmp_path, query: md.MuData) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_cells": 0}, "n_cells: expected at least 1, found 0"),
-        ({"n_labels": 1}, "n_labels: expected at least 2, found 1"),
+        ({"n_cells": 0}, "n_cells: expected a whole number of at least 1, found 0"),
+        ({"n_labels": 1}, "n_labels: expected a whole number of at least 2, found 1"),
         ({"n_proteins": 40, "n_genes": 30}, "n_proteins: expected at most one for each of 30 genes"),
-        ({"seed": -1}, "seed: expected at least 0"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0"),
     ],
 )
 def test_sizes_that_cannot_be(arguments: dict[str, int], message: str) -> None:
@@ -154,7 +154,7 @@ def test_sizes_that_cannot_be(arguments: dict[str, int], message: str) -> None:
 
 
 def test_a_share_that_is_none() -> None:
-    with pytest.raises(ArgumentError, match=r"unseen: expected a share of cells from 0 to 1, found 1\.5"):
+    with pytest.raises(ArgumentError, match=r"unseen: expected a number of at least 0 and at most 1, found 1\.5"):
         simulate_query(10, unseen=1.5)
 
 

@@ -71,10 +71,10 @@ def test_parts_may_be_masks_empty_or_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_size": 0.0}, r"train_size: expected a share above 0, 1 at most, found 0\.0"),
+        ({"train_size": 0.0}, r"train_size: expected a number above 0 and at most 1, found 0\.0"),
         ({"train_size": 1.2}, r"found 1\.2"),
         ({"train_size": 0.8, "validation_size": 0.3}, r"expected 1 in all at most, found 0\.8 and 0\.3"),
-        ({"validation_size": -0.1}, r"found 0\.9 and -0\.1"),
+        ({"validation_size": -0.1}, r"validation_size: expected a number of at least 0, found -0\.1"),
         ({"external_indexing": []}, "found 0 lists"),
         ({"external_indexing": [[0], [1], [2], [3]]}, "found 4 lists"),
         ({"external_indexing": [[], [1]]}, "expected training cells in its first list, found none"),

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from mudata import MuData
 
+from totalanvi.training.checks import as_seed, require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.background import empirical_background_prior
@@ -51,9 +52,11 @@ class BaseModel(SetUp):
         self, adata: Data, config: ModelConfig, empirical_prior: bool | None, override_missing_proteins: bool, seed: int
     ) -> None:
         """Register ``adata`` and make the network for it."""
-        if seed < 0:
-            raise ArgumentError(f"seed: expected at least 0, found {seed}; give such a number.")
-        self.seed = seed
+        require_flags(
+            override_missing_proteins=override_missing_proteins,
+            empirical_protein_background_prior=empirical_prior is not None and empirical_prior,
+        )
+        self.seed = as_seed(seed)
         self._setup = read_setup(adata)
         self.registry, cells = register(adata, self._setup, override_missing_proteins)
         self._keep(adata, cells)
@@ -62,10 +65,10 @@ class BaseModel(SetUp):
         warn_of_large_covariates(self.registry.continuous_covariates, cells.continuous)
         if empirical_prior is None:
             empirical_prior = len(self.registry.proteins) > _MIN_PROTEINS_FOR_EMPIRICAL_PRIOR
-        background = empirical_background_prior(cells, len(self.registry.panels), seed) if empirical_prior else None
         dims = self.registry.dimensions
+        background = empirical_background_prior(cells, dims.n_panels, self.seed) if empirical_prior else None
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.manual_seed(self.seed)
             self.module = self._module_class(dims, config, background, library_moments(cells, dims.n_batches))
         self.module.usual_covariates.learn(cells, dims)
         self._tell_module()

@@ -26,28 +26,36 @@ def positions_of(chosen: npt.ArrayLike, n_cells: int, argument: str) -> npt.NDAr
     Raises
     ------
     ArgumentError
-        For values that are neither, a mask of another length, or positions that no cell has.
+        For values that are neither, or not in one list; for a mask of another length, or positions that no cell has.
 
     Examples
     --------
     >>> positions_of([False, True, True], 3, "indices")
     array([1, 2])
     """
-    given = np.asarray(chosen).ravel()
+    try:
+        given = np.asarray(chosen)
+    except ValueError:  # lists of several lengths in a list
+        given = np.asarray(chosen, dtype=object)
+    if given.size and given.dtype.kind not in "biu":
+        raise ArgumentError(
+            f"{argument}: expected positions of cells, or a mask of all {n_cells}, found values of type {given.dtype}; "
+            "look up the positions (obs_names.get_indexer)."
+        )
+    if given.ndim != 1:
+        raise ArgumentError(
+            f"{argument}: expected one list of cells, found an array of shape {given.shape}; ravel() makes it one."
+        )
     if given.dtype == bool:
         if len(given) != n_cells:
             raise ArgumentError(
                 f"{argument}: expected a mask of the {n_cells} cells, found one of {len(given)}; make it anew."
             )
         return np.flatnonzero(given)
-    if len(given) and given.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"{argument}: expected positions of cells, or a mask of all {n_cells}, found values of type {given.dtype}; "
-            "look up the positions (obs_names.get_indexer)."
-        )
     positions = given.astype(np.intp)
     outside = positions[(positions < 0) | (positions >= n_cells)]
     if len(outside):
+        # Not the last cell, as to NumPy: get_indexer says -1 of a name that is not there.
         raise ArgumentError(f"{argument}: expected 0 to {n_cells - 1}, found {outside[0]}; leave it out.")
     return positions
 

@@ -1,70 +1,44 @@
-"""What the values of options may be."""
+"""What the values of options may be: `checks` for the fields of an options object.
+
+`None` is taken where it is a field's default, and means that the option is not given.
+"""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
+from collections.abc import Iterator
+from typing import Any
 
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.checks import as_choice, as_number, as_whole, require_flags
 
 __all__ = ["require_choice", "require_flag", "require_range", "require_whole"]
 
 
-def require_range(options: object, names: tuple[str, ...], least: float, most: float = math.inf) -> None:
-    """Refuse options outside ``[least, most]``; options that are `None` are not asked for.
-
-    Raises
-    ------
-    ArgumentError
-        When one is no number, or outside.
-    """
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and not (isinstance(value, Real) and least <= float(value) <= most):
-            allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-            raise ArgumentError(f"{name}: expected {allowed}, found {value}; give such a number.")
+def require_range(options: object, names: tuple[str, ...], least: float, most: float | None = None) -> None:
+    """Refuse options outside ``[least, most]``; infinity is one of them where there is no ``most``."""
+    for name, value in _given(options, names):
+        if not (most is None and isinstance(value, float) and value == math.inf):
+            as_number(name, value, least, most)
 
 
 def require_whole(options: object, names: tuple[str, ...], least: int) -> None:
-    """Refuse what is no whole number, ``least`` at the least; 10.0 is one, and becomes 10 in a frozen dataclass too.
-
-    Raises
-    ------
-    ArgumentError
-        When one is no whole number, or less.
-    """
-    require_range(options, names, least)
-    for name in names:
-        value = getattr(options, name)
-        if value is None:
-            continue
-        if not float(value).is_integer():
-            raise ArgumentError(f"{name}: expected a whole number, found {value}; round it.")
-        object.__setattr__(options, name, int(value))
+    """Refuse what is no whole number, ``least`` at the least; 10.0 is one, and becomes 10 in a frozen dataclass too."""
+    for name, value in _given(options, names):
+        object.__setattr__(options, name, as_whole(name, value, least))
 
 
 def require_choice(options: object, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse an option that is not one of ``choices``.
-
-    Raises
-    ------
-    ArgumentError
-        Naming them.
-    """
-    value = getattr(options, name)
-    if value not in choices:
-        raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, found {value!r}; choose one of them.")
+    """Refuse an option that is not one of ``choices``."""
+    as_choice(name, getattr(options, name), choices)
 
 
 def require_flag(options: object, names: tuple[str, ...]) -> None:
-    """Refuse options that are neither true nor false.
+    """Refuse options that are neither true nor false."""
+    require_flags(**{name: getattr(options, name) for name in names})
 
-    Raises
-    ------
-    ArgumentError
-        Naming the first.
-    """
+
+def _given(options: object, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for name in names:
         value = getattr(options, name)
-        if not isinstance(value, bool):
-            raise ArgumentError(f"{name}: expected True or False, found {value!r}; choose one of them.")
+        if value is not None or getattr(type(options), name) is not None:
+            yield name, value

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
 __all__ = [
@@ -50,6 +51,7 @@ def require_prefix(prefix: str | None) -> str:
     ArgumentError
         When it would lead out of the folder.
     """
+    require_texts(prefix=prefix)
     prefix = prefix or ""
     if {"/", "\\", "\0"} & set(prefix):
         raise ArgumentError(f"prefix: expected the beginning of a file name, found {prefix!r}; leave out its slashes.")
@@ -139,11 +141,23 @@ def prepared_folder(folder: Path, prefix: str = "") -> Iterator[Path]:
     Where ``folder`` holds nothing but the checkpoint that is replaced, the whole folder is swapped. Otherwise the files
     are renamed one by one, ``config.json`` first: interrupted between two of them, the digests in it tell that the
     others do not belong to it. What fails leaves all as it was.
+
+    Raises
+    ------
+    CheckpointError
+        When nothing can be written there.
     """
     folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    place = folder.parent if _may_be_swapped(folder) else folder
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=place) as name:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = folder.parent if _may_be_swapped(folder) else folder
+        temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=place)
+    except OSError as error:  # a place may refuse what its permissions allow
+        raise CheckpointError(
+            f"Expected a place where {folder} can be written, found one where it cannot ({error.strerror}); choose "
+            "another."
+        ) from error
+    with temporary as name:
         made, previous = Path(name) / "made", Path(name) / "previous"
         made.mkdir()
         yield made

@@ -12,6 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.checkpoints.folder import DATA_FILES
+from totalanvi.training.errors import ArgumentError
 from totalanvi.training.files import require_room
 
 __all__ = ["DataBeside"]
@@ -43,14 +44,20 @@ class DataBeside:
 
         Raises
         ------
+        ArgumentError
+            When the options are none of the writer, or the data cannot be written.
         OSError
             When there is no room for it.
         """
         parts = self.data.mod.values() if isinstance(self.data, MuData) else [self.data]
         require_room(path, sum(part.__sizeof__() for part in parts))
-        if isinstance(self.data, MuData):
+        write = self.data.write_h5mu if isinstance(self.data, MuData) else self.data.write_h5ad
+        try:
             # As the next mudata does by default; this one warns of it.
             with mudata.set_options(pull_on_update=False):
-                self.data.write_h5mu(path, **self.options)
-        else:
-            self.data.write_h5ad(path, **self.options)
+                write(path, **self.options)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"Expected data and options that {write.__name__}() takes, found what it refuses ({error}); mend it, "
+                "or save the model without its data."
+            ) from error

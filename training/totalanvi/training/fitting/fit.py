@@ -13,23 +13,21 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from totalanvi.training.checks import as_whole
 from totalanvi.training.data import Cells
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StopEarly
 from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.plan import TrainingPlan
-from totalanvi.training.fitting.resume import SafeCheckpointIO
 from totalanvi.training.fitting.split import Split
+from totalanvi.training.fitting.trainer import as_callbacks, make_trainer, resume_file_in
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.loaders import cell_loader, training_loader
 from totalanvi.training.network.vae import TotalVAE
 
-__all__ = ["RESUME_FILE", "fit", "train_mode"]
-
-RESUME_FILE = "resume.safetensors"
-"""Name of the file, in the folder for interrupted runs, that a run continues from."""
+__all__ = ["fit", "train_mode"]
 
 
 def fit(
@@ -70,46 +68,35 @@ def fit(
     Raises
     ------
     ArgumentError
-        For an optimiser of the user's own that is none.
+        For callbacks, a folder, options of Lightning's or an optimiser of the user's own that are none.
     CheckpointError
         When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options; when a
         callback has a state that cannot be kept there.
     DivergenceError
         When the loss is no number any more; the module is then what it was before.
     """
+    num_workers = as_whole("num_workers", num_workers, 0)
+    if config.max_epochs == 0:
+        module.eval()
+        return {}, 0
     if not any(weight.requires_grad for weight in module.parameters()):
         warnings.warn("Nothing to train: every weight of the model is frozen; it stays as it is.", stacklevel=2)
         module.eval()
         return {}, 0
     history = History()
-    every: list[L.Callback] = [history, *([callbacks] if isinstance(callbacks, L.Callback) else callbacks or [])]
+    every: list[L.Callback] = [history, *as_callbacks(callbacks)]
     if progress:
         every.append(EpochProgress())
-    validates = len(split.validation) > 0
+    validates = len(split.validation) > 0 and trainer_options.get("limit_val_batches") != 0
     if config.early_stopping and (validates or "validation" not in config.early_stopping_monitor):
         every.append(StopEarly(config))
-    resume_file = None if resume_folder is None else Path(resume_folder) / RESUME_FILE
+    resume_file = None if resume_folder is None else resume_file_in(resume_folder)
     if resume_file is not None:
         every.append(_keep_last(resume_file))
     with _quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.seed)
         plan = TrainingPlan(module, config)
-        trainer = L.Trainer(
-            **{
-                "accelerator": accelerator,
-                "devices": devices,
-                "max_epochs": config.max_epochs,
-                "check_val_every_n_epoch": config.check_val_every_n_epoch,
-                "logger": False,
-                "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in every),
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-                **trainer_options,
-                "callbacks": every,
-                "plugins": [SafeCheckpointIO(), *trainer_options.get("plugins", [])],
-            }
-        )
+        trainer = make_trainer(config, every, accelerator=accelerator, devices=devices, **trainer_options)
         train_mode(module)
         with _interruptible(trainer), _left_ready(module, trainer), undone_if_diverged(module):
             trainer.fit(

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import lightning as L
 import numpy as np
 
+from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 
@@ -181,7 +182,9 @@ def _progress(
     progress_bar_refresh_rate: int = 1,
 ) -> dict[str, Any]:
     """Our line that counts epochs, Lightning's bar that counts mini-batches, or neither."""
-    shown = progress and enable_progress_bar and progress_bar_refresh_rate > 0
+    require_flags(progress=progress, enable_progress_bar=enable_progress_bar, simple_progress_bar=simple_progress_bar)
+    refreshes = as_whole("progress_bar_refresh_rate", progress_bar_refresh_rate, 0) > 0
+    shown = progress and enable_progress_bar and refreshes
     return {"progress": shown and simple_progress_bar, "enable_progress_bar": shown and not simple_progress_bar}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.training.checks import as_names, as_number, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.positions import positions_of
 
@@ -56,13 +57,13 @@ def split_cells(
     ArgumentError
         For shares that do not fit, and for parts that overlap or leave the data.
     """
+    require_flags(shuffle_set_split=shuffle_set_split)
     if external_indexing is not None:
         return _external(n_cells, external_indexing)
     train_size = _DEFAULT_TRAIN_SIZE if train_size is None else train_size
-    if not 0.0 < train_size <= 1.0:
-        raise ArgumentError(f"train_size: expected a share above 0, 1 at most, found {train_size}; 0.9 is the default.")
-    validation_size = 1.0 - train_size if validation_size is None else validation_size
-    if not 0.0 <= validation_size <= 1.0 - train_size + 1e-9:
+    train_size = as_number("train_size", train_size, above=0, most=1, cure="0.9 is the default")
+    validation_size = 1.0 - train_size if validation_size is None else as_number("validation_size", validation_size, 0)
+    if validation_size > 1.0 - train_size + 1e-9:
         raise ArgumentError(
             f"train_size and validation_size: expected 1 in all at most, found {train_size} and "
             f"{validation_size}; lower one of them."
@@ -78,6 +79,7 @@ def split_cells(
 
 
 def _external(n_cells: int, given: Sequence[npt.ArrayLike | None]) -> Split:
+    given = as_names("external_indexing", given, "lists of cells")
     if not 1 <= len(given) <= 3:
         raise ArgumentError(
             f"external_indexing: expected indices of training, validation and test cells, found {len(given)} lists; "

@@ -5,14 +5,13 @@ Names are those of scvi-tools where it has the option: of its training plans, it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
-from numbers import Real
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from totalanvi.training.checks import as_number, as_seed, require_function, require_type
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.metrics import METRICS
 from totalanvi.training.network.augmentation import Augmentation
@@ -35,7 +34,7 @@ class TrainingConfig:
     Parameters
     ----------
     max_epochs
-        Most passes over the training cells.
+        Most passes over the training cells; with 0, there is nothing but a model that counts as trained.
     batch_size, drop_last
         Cells in a mini-batch, and whether a last one with fewer is left out of each epoch of training.
     n_samples_per_label
@@ -127,9 +126,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_whole(self, ("max_epochs", "batch_size", "check_val_every_n_epoch", "n_samples_per_label"), 1)
+        require_whole(self, ("batch_size", "check_val_every_n_epoch", "n_samples_per_label"), 1)
         patience = ("early_stopping_patience", "early_stopping_warmup_epochs", "lr_patience")
-        require_whole(self, (*patience, "seed"), 0)
+        require_whole(self, ("max_epochs", *patience), 0)
+        object.__setattr__(self, "seed", as_seed(self.seed))
         weights = ("max_kl_weight", "min_kl_weight", "pro_recons_weight", "classification_ratio", "matching_weight")
         rates = ("weight_decay", "eps", "gradient_clip", "early_stopping_min_delta", "lr_threshold", "lr_min")
         require_range(self, (*weights, *rates, "n_epochs_kl_warmup", "n_steps_kl_warmup"), 0)
@@ -143,8 +143,10 @@ class TrainingConfig:
         require_choice(self, "lr_scheduler_metric", get_args(PlateauMetric))
         if self.scale_adversarial_loss != "auto":
             require_range(self, ("scale_adversarial_loss",), 0)
-        self._require_positive("lr", 0.004)
-        self._require_positive("lr_factor", 0.6, below=1.0)
+        as_number("lr", self.lr, above=0, cure="the default is 0.004")
+        as_number("lr_factor", self.lr_factor, above=0, below=1, cure="the default is 0.6")
+        if self.augmentation is not None:
+            require_type("augmentation", self.augmentation, Augmentation, "give one, or None to hide nothing")
         if self.min_kl_weight > self.max_kl_weight:
             raise ArgumentError(
                 f"min_kl_weight: expected max_kl_weight, {self.max_kl_weight}, at most, found {self.min_kl_weight}; "
@@ -155,12 +157,8 @@ class TrainingConfig:
                 "optimizer and optimizer_creator: expected a function together with 'Custom' and with nothing else, "
                 f"found {self.optimizer_creator!r} with {self.optimizer!r}; give both or none."
             )
-
-    def _require_positive(self, name: str, default: float, below: float = math.inf) -> None:
-        value = getattr(self, name)
-        if not (isinstance(value, Real) and 0 < float(value) < below):
-            allowed = "a number above 0" if below == math.inf else f"a number between 0 and {below:g}"
-            raise ArgumentError(f"{name}: expected {allowed}, found {value}; the default is {default}.")
+        if self.optimizer_creator is not None:
+            require_function("optimizer_creator", self.optimizer_creator, 1, "the parameters")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON values; a function is its name."""

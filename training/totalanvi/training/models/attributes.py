@@ -11,6 +11,7 @@ import torch
 
 from totalanvi.training.base import BaseModel
 from totalanvi.training.data import UNLABELLED
+from totalanvi.training.devices import chosen_device
 from totalanvi.training.models.registration_attributes import RegistrationAttributes
 from totalanvi.training.registration.data_registry import unlabeled_category
 
@@ -45,11 +46,17 @@ class ModelAttributes(RegistrationAttributes):
         device
             ``"cpu"``, ``"cuda:1"``, the number of a CUDA device, or a torch device.
 
+        Raises
+        ------
+        ArgumentError
+            When there is no such device here.
+
         Examples
         --------
         >>> model.to_device("cpu")  # doctest: +SKIP
         """
-        self.module.to(torch.device(device))
+        # A number alone is that of a CUDA device, as to torch.
+        self.module.to(chosen_device("cuda" if isinstance(device, int) else "auto", device))
 
     @property
     def summary_string(self) -> str:

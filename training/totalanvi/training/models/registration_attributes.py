@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.checks import as_path, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.models.trainable import TrainableModel
 from totalanvi.training.registration.attribute_dict import AttributeDict
@@ -64,6 +65,7 @@ class RegistrationAttributes(TrainableModel):
         >>> model.get_anndata_manager(query).summary_stats.n_batch  # doctest: +SKIP
         2
         """
+        require_flags(required=required)
         if adata is self.adata:
             return self.adata_manager
         return self._manager(adata, self._read(adata))
@@ -125,7 +127,7 @@ class RegistrationAttributes(TrainableModel):
         'batch'
         """
         arguments = setup_arguments(self.registry)
-        if setup_arg not in arguments:
+        if setup_arg not in list(arguments):
             raise ArgumentError(
                 f"setup_arg: expected one of {', '.join(arguments)}, found {setup_arg!r}; ask for one of them."
             )
@@ -150,6 +152,7 @@ class RegistrationAttributes(TrainableModel):
         --------
         >>> model.get_var_names()["prot"]  # doctest: +SKIP
         """
+        require_flags(legacy_mudata_format=legacy_mudata_format)
         genes, proteins = (np.array(names, dtype=object) for names in (self.registry.genes, self.registry.proteins))
         if self.modalities is None:
             return genes
@@ -176,6 +179,7 @@ class RegistrationAttributes(TrainableModel):
         --------
         >>> model.view_anndata_setup(hide_state_registries=True)  # doctest: +SKIP
         """
+        require_flags(hide_state_registries=hide_state_registries)
         manager = self.adata_manager if adata is None else self.get_anndata_manager(adata)
         manager.view_registry(hide_state_registries)
 
@@ -186,6 +190,7 @@ class RegistrationAttributes(TrainableModel):
         --------
         >>> TOTALANVI.load("checkpoint/", adata=False).view_registry()  # doctest: +SKIP
         """
+        require_flags(hide_state_registries=hide_state_registries)
         self.adata_manager.view_registry(hide_state_registries)
 
     def view_setup_method_args(self) -> None:
@@ -244,5 +249,5 @@ class RegistrationAttributes(TrainableModel):
 
 
 def _saved_manager(dir_path: str | Path, prefix: str | None) -> DataManager:
-    saved = read_checkpoint(Path(dir_path), prefix)
+    saved = read_checkpoint(as_path("dir_path", dir_path), prefix)
     return DataManager(saved.kind, saved.registry, int(saved.training.get("n_cells", 0)), None, None)

@@ -10,6 +10,7 @@ from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_che
 from totalanvi.training.checkpoints.folder import require_prefix, require_writable, saved_data_file
 from totalanvi.training.checkpoints.legacy_saves import plain_attributes, read_legacy_save
 from totalanvi.training.checkpoints.saved_data import DataBeside
+from totalanvi.training.checks import as_names, as_path, require_flags
 from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.files import read_reference
@@ -57,13 +58,16 @@ class SavableModel(CheckpointedModel):
         CheckpointError
             When the folder may not be written, or something else would be lost.
         ArgumentError
-            When data is to be saved and there is none, or for arguments without a meaning.
+            When data is to be saved and there is none, or it cannot be written so; for arguments without a meaning, and
+            for a ``dir_path`` or a flag that is none.
 
         Examples
         --------
         >>> model.save("checkpoint/", overwrite=True)  # doctest: +SKIP
         """
         _refuse(save_kwargs=save_kwargs, datamodule=datamodule)
+        require_flags(overwrite=overwrite, save_anndata=save_anndata, legacy_mudata_format=legacy_mudata_format)
+        folder = as_path("dir_path", dir_path)
         if save_anndata and self.adata is None:
             raise ArgumentError("save_anndata: expected a model with data, found one without; leave it out.")
         if anndata_write_kwargs and not save_anndata:
@@ -73,8 +77,8 @@ class SavableModel(CheckpointedModel):
             )
         beside = DataBeside(self.adata, anndata_write_kwargs) if save_anndata and self.adata is not None else None
         # Before the sample is drawn: a refusal should not take long.
-        require_writable(Path(dir_path), overwrite, require_prefix(prefix))
-        write_checkpoint(Path(dir_path), self._as_checkpoint(), overwrite, prefix, beside)
+        require_writable(folder, overwrite, require_prefix(prefix))
+        write_checkpoint(folder, self._as_checkpoint(), overwrite, prefix, beside)
 
     @classmethod
     def load(
@@ -121,9 +125,10 @@ class SavableModel(CheckpointedModel):
         >>> model = TOTALANVI.load("checkpoint/", adata=mdata)  # doctest: +SKIP
         """
         _refuse(backup_url=backup_url, datamodule=datamodule)
-        folder, target = Path(dir_path), chosen_device(accelerator, device)
+        folder, target = as_path("dir_path", dir_path), chosen_device(accelerator, device)
+        others = as_names("allowed_classes_names_list", allowed_classes_names_list or [], "names of classes")
         checkpoint = read_checkpoint(folder, prefix)
-        if checkpoint.kind not in (cls.__name__, *(allowed_classes_names_list or ())):
+        if checkpoint.kind not in (cls.__name__, *others):
             raise CheckpointError(
                 f"Expected a checkpoint of {cls.__name__} at {dir_path}, found one of {checkpoint.kind}; load it with "
                 f"{checkpoint.kind}.load(...)."
@@ -164,8 +169,9 @@ class SavableModel(CheckpointedModel):
         --------
         >>> TOTALANVI.convert_legacy_save("saved_in_parts/", "checkpoint/")  # doctest: +SKIP
         """
-        saved = read_legacy_save(Path(dir_path), require_prefix(prefix))
-        write_checkpoint(Path(output_dir_path), saved, overwrite, prefix)
+        require_flags(overwrite=overwrite)
+        folder, output = as_path("dir_path", dir_path), as_path("output_dir_path", output_dir_path)
+        write_checkpoint(output, read_legacy_save(folder, require_prefix(prefix)), overwrite, prefix)
 
     def _get_user_attributes(self) -> list[tuple[str, Any]]:
         """Names and plain values of what a save in parts holds beside the weights."""

@@ -55,7 +55,8 @@ class SemisupervisedTraining(TrainableModel):
         Parameters
         ----------
         max_epochs
-            Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400.
+            Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400; 0 trains
+            nothing, and the model counts as trained.
         n_samples_per_label
             Most cells of a label that the classification loss of an epoch counts, drawn anew each epoch, so that common
             types do not outvote rare ones. The ELBO sees all cells, and uses all labels. By default, all count.

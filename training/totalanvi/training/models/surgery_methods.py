@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.training.checks import as_path, require_flags
 from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.models.saving import SavableModel
@@ -55,6 +56,8 @@ class QueryMethods(SavableModel):
             When the query has no gene of the reference.
         CheckpointError
             When the folder holds no model.
+        ArgumentError
+            For a reference that is neither model nor folder.
 
         Examples
         --------
@@ -62,6 +65,7 @@ class QueryMethods(SavableModel):
         >>> model = TOTALANVI.load_query_data(query, "checkpoint/")  # doctest: +SKIP
         >>> model.train(max_epochs=100)  # doctest: +SKIP
         """
+        require_flags(return_reference_var_names=return_reference_var_names, inplace=inplace)
         genes = pd.Index(cls._as_model(reference_model).registry.genes)
         if return_reference_var_names:
             return genes
@@ -95,13 +99,14 @@ class QueryMethods(SavableModel):
 
         Raises
         ------
-        RegistrationError, CheckpointError
+        RegistrationError, CheckpointError, ArgumentError
             As `prepare_query_anndata`; also when the reference was an AnnData.
 
         Examples
         --------
         >>> TOTALANVI.prepare_query_mudata(query, "checkpoint/")  # doctest: +SKIP
         """
+        require_flags(return_reference_var_names=return_reference_var_names, inplace=inplace)
         model = cls._as_model(reference_model)
         setup, registry = model._setup, model.registry
         if setup.rna is None or setup.proteins is None:
@@ -193,7 +198,8 @@ class QueryMethods(SavableModel):
             raise ArgumentError(f"Expected a query and a reference's model, found no {missing}; give both.")
         if registry is not None:
             raise ArgumentError("registry: expected a query with its cells, found a registry; give `adata` alone.")
-        reference = cls._as_model(reference_model)
+        require_flags(inplace_subset_query_vars=inplace_subset_query_vars, transfer_batch=transfer_batch)
+        reference, target = cls._as_model(reference_model), chosen_device(accelerator, device)
         if type(reference).__name__ != cls.__name__:
             kind = type(reference).__name__
             raise ArgumentError(
@@ -201,6 +207,15 @@ class QueryMethods(SavableModel):
             )
         if not reference.is_trained:
             raise ArgumentError("Expected a trained reference model, found one that is not; call its train() first.")
+        freezing = Freezing(
+            unfrozen,
+            freeze_dropout,
+            freeze_expression,
+            freeze_decoder_first_layer,
+            freeze_batchnorm_encoder,
+            freeze_batchnorm_decoder,
+            freeze_classifier,
+        )
         if inplace_subset_query_vars:
             cls._subset(adata, reference)
         model = cls.__new__(cls)
@@ -211,22 +226,15 @@ class QueryMethods(SavableModel):
                 f"transfer_batch=False: expected batches of the reference ({listed(reference.registry.batches)}), "
                 f"found {listed(new)}; rename them, or allow new ones."
             )
-        freezing = Freezing(
-            unfrozen,
-            freeze_dropout,
-            freeze_expression,
-            freeze_decoder_first_layer,
-            freeze_batchnorm_encoder,
-            freeze_batchnorm_decoder,
-            freeze_classifier,
-        )
         freeze(model.module, reference.module.dims, freezing)
-        model.to_device(chosen_device(accelerator, device))
+        model.to_device(target)
         return model
 
     @classmethod
     def _as_model(cls, reference: str | Path | SavableModel) -> SavableModel:
-        return cls.load(reference, adata=False) if isinstance(reference, str | Path) else reference
+        if isinstance(reference, SavableModel):
+            return reference
+        return cls.load(as_path("reference_model", reference, "a model, or the folder of one"), adata=False)
 
     @staticmethod
     def _subset(data: Data, reference: SavableModel) -> None:

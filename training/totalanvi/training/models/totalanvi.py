@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+from totalanvi.training.checks import require_type
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.models.attributes import LabelAttributes
@@ -14,6 +15,7 @@ from totalanvi.training.models.semisupervised_training import SemisupervisedTrai
 from totalanvi.training.models.totalvi import TOTALVI
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.dispersion import of_labels, per_label
+from totalanvi.training.network.model_options import OPTIONS
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.codes import as_values
 from totalanvi.training.registration.setup import LabelledSetUp
@@ -37,6 +39,9 @@ _OF_LABELS = (
 
 _SHARED = ("genes", "proteins", "batches", "panels", "categorical_covariates", "continuous_covariates")
 """Names that TotalANVI has to share with the totalVI model it starts from: weights go by their codes."""
+
+_OF_CONSTRUCTION = frozenset(("empirical_protein_background_prior", "override_missing_proteins", "seed"))
+"""Options of the constructor that are none of the network."""
 
 _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch_efficiency")
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
@@ -112,7 +117,7 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
         Raises
         ------
         ArgumentError
-            When the model is not trained, has no data, or no ``labels_key`` is given.
+            When the model is not trained, has no data, or no ``labels_key`` is given; for unknown options.
         RegistrationError
             When the data has no such column or other features; what was noted on it before is there again.
 
@@ -120,6 +125,12 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
         --------
         >>> model = TOTALANVI.from_totalvi_model(totalvi_model, "unknown", "cell_type")  # doctest: +SKIP
         """
+        require_type("totalvi_model", totalvi_model, TOTALVI, "give a trained TOTALVI model")
+        if unknown := sorted(totalanvi_kwargs.keys() - OPTIONS - _OF_CONSTRUCTION):
+            raise ArgumentError(
+                f"Expected options out of {', '.join(sorted(OPTIONS | _OF_CONSTRUCTION))}, found {', '.join(unknown)}; "
+                "leave these out."
+            )
         if not totalvi_model.is_trained:
             raise ArgumentError("Expected a trained totalVI model, found one that is not; call its train() first.")
         if labels_key is None:

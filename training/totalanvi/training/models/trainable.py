@@ -67,7 +67,8 @@ class TrainableModel(BaseModel):
         Parameters
         ----------
         max_epochs
-            Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400.
+            Most passes over the training cells; by default as many as make 4,000 mini-batches, from 20 to 400; 0 trains
+            nothing, and the model counts as trained.
         lr
             Learning rate, 0.004 by default.
         accelerator, devices

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from totalanvi.training.checks import as_names, as_number
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.layers import NormKind
-from totalanvi.training.ranges import require_range
+from totalanvi.training.ranges import require_choice, require_flag, require_range, require_whole
 
 __all__ = ["Dispersion", "ModelConfig"]
 
@@ -17,8 +18,8 @@ Dispersion = Literal["gene", "gene-batch", "gene-label", "protein", "protein-bat
 
 def _probabilities(name: str, values: Iterable[float]) -> tuple[float, ...]:
     """Probabilities that sum to 1; JSON and NumPy bring them as lists and arrays."""
-    probabilities = tuple(float(value) for value in values)
-    if not probabilities or min(probabilities) <= 0 or abs(sum(probabilities) - 1) > 1e-4:
+    probabilities = tuple(as_number(name, value, above=0, most=1) for value in as_names(name, values, "probabilities"))
+    if abs(sum(probabilities) - 1) > 1e-4:
         raise ArgumentError(
             f"{name}: expected a probability above 0 for each label, 1 in all, found {probabilities}; scale them."
         )
@@ -103,12 +104,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         sizes = ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels")
-        require_range(self, (*sizes, "classifier_n_hidden"), 1)
-        require_range(self, ("classifier_n_layers",), 0)
+        require_whole(self, (*sizes, "classifier_n_hidden"), 1)
+        require_whole(self, ("classifier_n_layers",), 0)
         require_range(self, ("dropout_rate_encoder", "dropout_rate_decoder", "classifier_dropout_rate"), 0, 1)
         if not isinstance(self.label_prior, str):
             object.__setattr__(self, "label_prior", _probabilities("label_prior", self.label_prior))
-        allowed: dict[str, tuple[object, ...]] = {
+        allowed: dict[str, tuple[str, ...]] = {
             "gene_likelihood": ("nb", "zinb"),
             "gene_dispersion": ("gene", "gene-batch", "gene-label"),
             "protein_dispersion": ("protein", "protein-batch", "protein-label"),
@@ -121,11 +122,9 @@ class ModelConfig:
         if isinstance(self.label_prior, str):
             allowed["label_prior"] = ("uniform", "learned")
         for name, values in allowed.items():
-            value = getattr(self, name)
-            if value not in values:
-                raise ArgumentError(
-                    f"{name}: expected one of {', '.join(map(str, values))}, found {value!r}; choose one of them."
-                )
+            require_choice(self, name, values)
+        flags = ("encode_covariates", "log_variational", "scale_inputs", "use_observed_lib_size", "linear_classifier")
+        require_flag(self, flags)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as plain JSON values."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from totalanvi.training.checks import as_choice, require_type
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.layers import NormKind
 
-__all__ = ["model_config"]
+__all__ = ["OPTIONS", "model_config"]
 
 _PLACES = ("encoder", "decoder", "none", "both")
 _CLASSIFIER = {
@@ -20,6 +21,16 @@ _CLASSIFIER = {
     "n_hidden": "classifier_n_hidden",
     "dropout_rate": "classifier_dropout_rate",
 }
+_OWN = {field.name for field in fields(ModelConfig)}
+OPTIONS = frozenset(_OWN) | {
+    "classifier_parameters",
+    "extra_decoder_kwargs",
+    "extra_encoder_kwargs",
+    "use_batch_norm",
+    "use_layer_norm",
+    "y_prior",
+}
+"""Names of all options that `model_config` knows."""
 
 
 def model_config(**options: Any) -> ModelConfig:
@@ -48,11 +59,10 @@ def model_config(**options: Any) -> ModelConfig:
     plain |= _renamed("extra_encoder_kwargs", plain.pop("extra_encoder_kwargs", None), {}, {})
     prior = plain.pop("y_prior", None)
     if prior is not None:
-        plain["label_prior"] = tuple(np.asarray(prior, dtype=float).ravel())
-    known = {field.name for field in fields(ModelConfig)}
-    if unknown := plain.keys() - known:
+        plain["label_prior"] = prior if isinstance(prior, str) else np.asarray(prior).ravel().tolist()
+    if unknown := plain.keys() - _OWN:
         raise ArgumentError(
-            f"Expected model options out of {', '.join(sorted(known))}, found {', '.join(sorted(unknown))}; "
+            f"Expected model options out of {', '.join(sorted(_OWN))}, found {', '.join(sorted(unknown))}; "
             "leave these out."
         )
     return ModelConfig(**plain)
@@ -67,8 +77,8 @@ def _norms(batch: str | None, layer: str | None) -> dict[str, NormKind]:
     if batch is None and layer is None:
         return {}
     for name, place in (("use_batch_norm", batch), ("use_layer_norm", layer)):
-        if place is not None and place not in _PLACES:
-            raise ArgumentError(f"{name}: expected one of {', '.join(_PLACES)}, found {place!r}; choose one of them.")
+        if place is not None:
+            as_choice(name, place, _PLACES)
 
     def kind(part: str) -> NormKind:
         with_batch, with_layer = batch in (part, "both"), layer in (part, "both")
@@ -83,8 +93,10 @@ def _renamed(
     argument: str, given: Mapping[str, Any] | None, names: Mapping[str, str], fixed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Options inside a dictionary under their own names; those that are fixed may be repeated, not changed."""
+    given = {} if given is None else given
+    require_type(argument, given, Mapping, "give options by name")
     result = {}
-    for name, value in (given or {}).items():
+    for name, value in given.items():
         if name in fixed and value == fixed[name]:
             continue
         if name not in names:

@@ -12,7 +12,7 @@ scArches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.ranges import require_flag
 
 __all__ = ["Freezing", "extend", "freeze", "learn_library_prior", "mask_gradients"]
 
@@ -58,6 +59,9 @@ class Freezing:
     freeze_batchnorm_encoder: bool = True
     freeze_batchnorm_decoder: bool = True
     freeze_classifier: bool = True
+
+    def __post_init__(self) -> None:
+        require_flag(self, tuple(field.name for field in fields(self)))
 
 
 def extend(trained: TotalVAE, dims: Dimensions) -> TotalVAE:

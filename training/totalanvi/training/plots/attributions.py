@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from totalanvi.training.checks import as_whole, require_type
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.plots.canvas import COLOURS, axes_or_new, without_box
-from totalanvi.training.results.arguments import at_least_one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +49,17 @@ def plot_attributions(frame: pd.DataFrame, n: int = 20, ax: Axes | None = None) 
     >>> labels, attributions = model.predict(ig_interpretability=True)  # doctest: +SKIP
     >>> plot_attributions(attributions, n=10)  # doctest: +SKIP
     """
-    n = at_least_one("n", n)
+    n = as_whole("n", n, 1)
+    require_type("frame", frame, pd.DataFrame, "give the frame that predict(ig_interpretability=True) returns")
     absent = [column for column in _COLUMNS if column not in frame]
     if absent:
         raise ArgumentError(
             f"Expected attributions with the columns {', '.join(_COLUMNS)}, found none of the name "
             f"{', '.join(absent)}; give the frame that predict(ig_interpretability=True) returns."
         )
+    if not pd.api.types.is_numeric_dtype(frame["attribution_mean"]):
+        found = frame["attribution_mean"].dtype
+        raise ArgumentError(f"Expected numbers in 'attribution_mean', found values of type {found}; convert them.")
     if frame.empty:
         raise ArgumentError("Expected attributions of features, found no row; look at what filtered them.")
     top = frame.sort_values("attribution_mean", ascending=False, kind="stable").head(n)

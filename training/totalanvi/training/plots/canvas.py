@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from totalanvi.training.checks import require_type
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -19,17 +21,21 @@ def axes_or_new(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axe
 
     Raises
     ------
+    ArgumentError
+        When ``ax`` are no axes.
     ImportError
         When matplotlib is not installed.
     """
-    if ax is not None:
-        return ax
     try:
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
     except ImportError as error:
         raise ImportError(
             "Expected matplotlib to draw with, found that it is not installed; pip install 'totalanvi[plots]'."
         ) from error
+    if ax is not None:
+        require_type("ax", ax, Axes, "give those of a figure (fig.gca()), or leave it out")
+        return ax
     # Through pyplot, so that notebooks show the figure by themselves.
     axes: Axes = plt.subplots(figsize=(width, height), layout="constrained")[1]
     return axes

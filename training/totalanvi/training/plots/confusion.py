@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from totalanvi.training.checks import require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.plots.canvas import axes_or_new
 
@@ -53,6 +54,7 @@ def plot_confusion(true: _Labels, predicted: _Labels, normalize: bool = True, ax
     >>> truth = adata.obs["cell_type"].iloc[held_out]  # doctest: +SKIP
     >>> plot_confusion(truth, model.predict(indices=held_out))  # doctest: +SKIP
     """
+    require_flags(normalize=normalize)
     rows, columns = _as_text(true, "true"), _as_text(predicted, "predicted")
     if len(rows) != len(columns):
         raise ArgumentError(
@@ -85,7 +87,12 @@ def plot_confusion(true: _Labels, predicted: _Labels, normalize: bool = True, ax
 
 
 def _as_text(labels: _Labels, which: str) -> npt.NDArray[np.str_]:
-    series = pd.Series(np.asarray(labels, dtype=object))
+    values = np.asarray(labels, dtype=object)
+    if values.ndim != 1:
+        raise ArgumentError(
+            f"{which}: expected a list of labels, one a cell, found an array of shape {values.shape}; give such a list."
+        )
+    series = pd.Series(values)
     missing = int(series.isna().sum())
     if missing:
         raise ArgumentError(

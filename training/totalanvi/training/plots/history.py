@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from totalanvi.training.checks import as_names, require_type
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.models.trainable import TrainableModel
 from totalanvi.training.plots.canvas import COLOURS, axes_or_new, without_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from totalanvi.training.models.trainable import TrainableModel
 
 __all__ = ["plot_history"]
 
@@ -62,10 +62,13 @@ def plot_history(
     --------
     >>> plot_history(model, ["reconstruction_loss", "classification_loss"])  # doctest: +SKIP
     """
+    require_type("model", model, (TrainableModel, Mapping), "give a trained model, or its history")
     history = model if isinstance(model, Mapping) else model.history
+    for metric, frame in history.items():
+        require_type(f"history[{metric!r}]", frame, pd.DataFrame, "give the history as the model has it")
     if not history:
         raise ArgumentError("Expected the history of a trained model, found an empty one; call its train() first.")
-    wanted = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
+    wanted = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(as_names("metrics", metrics, "metrics")))
     if not wanted:
         raise ArgumentError("metrics: expected names of metrics, found none; name one, 'elbo' for example.")
     curves = {metric: list(_curves(metric, history)) for metric in wanted}

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import require_type
 from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.plots.canvas import COLOURS, DARK_GREY, GREY, axes_or_new, without_box
+from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import DEFAULT_BATCH_SIZE
 from totalanvi.training.results.posterior import posteriors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from totalanvi.training.base import BaseModel
-from totalanvi.training.registration.setup_note import Data
 
 __all__ = ["plot_protein"]
 
@@ -88,6 +88,7 @@ def plot_protein(
     Gayoso, Steier et al.: Joint probabilistic modeling of single-cell multi-omic data with totalVI. Nature Methods 18
     (2021), methods: "The totalVI model".
     """
+    require_type("model", model, BaseModel, "give a trained model")
     if protein not in model.registry.proteins:
         raise ArgumentError(
             f"protein: expected one of the model's ({listed(model.registry.proteins)}), found {protein!r}; choose "

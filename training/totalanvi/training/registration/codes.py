@@ -30,9 +30,22 @@ def as_values(category: object) -> tuple[str, ...]:
 
 
 def texts(column: pd.Series) -> npt.NDArray[np.object_]:
-    """Values of a column as strings, (cells,), `None` where one is missing."""
+    """Values of a column as strings, (cells,), `None` where one is missing.
+
+    Raises
+    ------
+    RegistrationError
+        When two values are the same string, as 1 and "1" are: nobody can say whether they are one.
+    """
     codes, values = pd.factorize(column)
     names: npt.NDArray[np.object_] = np.array([*(_as_text(value) for value in values), None], dtype=object)
+    twice = np.flatnonzero(pd.Index(names).duplicated())
+    if len(twice):
+        alike = [repr(value) for value, name in zip(values, names, strict=False) if name == names[twice[0]]]
+        raise RegistrationError(
+            f"Expected values of one type in obs[{column.name!r}], found {' and '.join(alike)}, which are one when "
+            f"written out; rename one of them if they differ, or convert all (obs[{column.name!r}].astype(str))."
+        )
     return names[codes]  # a missing value has code -1, the last
 
 
@@ -101,10 +114,10 @@ def codes_of_batches(known: Sequence[str], wanted: Iterable[str | int] | str | i
         For a batch that the model does not know, and for none at all.
     """
     codes = []
-    for batch in [wanted] if isinstance(wanted, str | int | np.integer) else wanted:
+    for batch in [wanted] if isinstance(wanted, str) or not isinstance(wanted, Iterable) else wanted:
         if _as_text(batch) in known:
             codes.append(known.index(_as_text(batch)))
-        elif isinstance(batch, int | np.integer) and 0 <= batch < len(known):
+        elif isinstance(batch, int | np.integer) and not isinstance(batch, bool) and 0 <= batch < len(known):
             codes.append(int(batch))
         else:
             raise ArgumentError(

@@ -131,7 +131,7 @@ class DataManager:
         view_setup_arguments(self.registry)
 
     def _require(self, registry_key: str) -> None:
-        if registry_key not in self.data_registry:
+        if registry_key not in list(self.data_registry):
             raise ArgumentError(
                 f"Expected one of {', '.join(self.data_registry)}, found {registry_key!r}; ask for one of them."
             )

@@ -42,6 +42,8 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
         matrix = matrix.to_memory()
     if sp.issparse(matrix):
         return _rows(matrix, where)
+    if isinstance(matrix, pd.DataFrame):
+        _require_no_texts(matrix, where)
     try:
         # Columns that are not all of one type come out of a DataFrame as objects.
         values = matrix.to_numpy(dtype=np.float64, na_value=np.nan) if isinstance(matrix, pd.DataFrame) else matrix[...]
@@ -52,6 +54,18 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
     _require_numbers(values.dtype, where)
     # Sparse matrices of half precision do not exist.
     return values.astype(np.float32) if values.dtype == np.float16 else np.asarray(values)
+
+
+def _require_no_texts(table: pd.DataFrame, where: str) -> None:
+    """Refuse columns of texts, even of digits: whatever wrote them did not know them to be counts."""
+    others = [position for position, dtype in enumerate(table.dtypes) if not pd.api.types.is_numeric_dtype(dtype)]
+    for position in others:
+        text = next((value for value in table.iloc[:, position] if isinstance(value, str | bytes)), None)
+        if text is not None:
+            raise CountsError(
+                f"Expected numbers in {where}, found the text {text!r} in its column {table.columns[position]!r}; keep "
+                "columns with counts only, and convert those that are counts (astype(float))."
+            )
 
 
 def _rows(matrix: Any, where: str) -> sp.csr_matrix:

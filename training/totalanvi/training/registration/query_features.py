@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.training.checks import require_type
 from totalanvi.training.errors import RegistrationError
 
 __all__ = ["with_features", "with_features_of_modalities"]
@@ -46,6 +47,7 @@ def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnDat
     RegistrationError
         When not one feature is there, or names are repeated.
     """
+    require_type("adata", adata, AnnData, "call prepare_query_mudata for a MuData", RegistrationError)
     if not adata.var_names.is_unique:
         raise RegistrationError(
             f"Expected unique {what} names, found repeated ones; make them unique, for example with "
@@ -96,6 +98,7 @@ def with_features_of_modalities(mdata: MuData, names: Mapping[str, pd.Index]) ->
     RegistrationError
         When no modality is there; otherwise as `with_features`.
     """
+    require_type("mdata", mdata, MuData, "call prepare_query_anndata for an AnnData", RegistrationError)
     modalities = {
         modality: with_features(mdata.mod[modality], index, f"{modality} feature")
         for modality, index in names.items()

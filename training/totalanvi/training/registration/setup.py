@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.errors import ArgumentError, MissingKeyError, RegistrationError, listed
+from totalanvi.training.checks import as_names, require_texts, require_type
+from totalanvi.training.errors import MissingKeyError, RegistrationError, listed
 from totalanvi.training.registration.codes import as_values
 from totalanvi.training.registration.columns import COLUMN_ARGUMENTS, Columns
 from totalanvi.training.registration.setup_note import COUNT_ARGUMENTS, Setup, write_setup
@@ -78,16 +79,15 @@ class SetUp:
         RegistrationError
             For another kind of object.
         ArgumentError
-            For covariates that are given as one string.
+            For names that are no text, and covariates that are given as one.
 
         Examples
         --------
         >>> TOTALVI.setup_anndata(adata, "protein_expression", batch_key="batch")  # doctest: +SKIP
         """
-        if not isinstance(adata, AnnData):
-            raise RegistrationError(
-                f"Expected an AnnData, found {type(adata).__name__}; call setup_mudata for a MuData."
-            )
+        require_type("adata", adata, AnnData, "call setup_mudata for a MuData", RegistrationError)
+        require_type("protein_expression_obsm_key", protein_expression_obsm_key, str, "name the counts in obsm")
+        require_texts(protein_names_uns_key=protein_names_uns_key, layer=layer)
         setup = Setup(
             kind="anndata",
             proteins=protein_expression_obsm_key,
@@ -154,7 +154,7 @@ class SetUp:
         RegistrationError
             When the two modalities are not named, or others than these arguments are; for another kind of object.
         ArgumentError
-            For covariates that are given as one string.
+            For names that are no text, and covariates that are given as one.
 
         Examples
         --------
@@ -162,10 +162,8 @@ class SetUp:
         >>> mdata = simulate(n_cells=50, seed=0)
         >>> TOTALVI.setup_mudata(mdata, batch_key="batch", modalities={"rna_layer": "rna", "protein_layer": "prot"})
         """
-        if not isinstance(mdata, MuData):
-            raise RegistrationError(
-                f"Expected a MuData, found {type(mdata).__name__}; call setup_anndata for an AnnData."
-            )
+        require_type("mdata", mdata, MuData, "call setup_anndata for an AnnData", RegistrationError)
+        require_texts(rna_layer=rna_layer, protein_layer=protein_layer)
         named = _modalities(mdata, modalities)
         setup = Setup(
             kind="mudata",
@@ -245,14 +243,18 @@ class LabelledSetUp(SetUp):
 
 
 def _keys(argument: str, keys: Sequence[str] | None) -> tuple[str, ...]:
-    if isinstance(keys, str):
-        raise ArgumentError(f"{argument}: expected a list of columns, found {keys!r}; give [{keys!r}].")
-    return tuple(keys or ())
+    columns = [] if keys is None else as_names(argument, keys, "columns")
+    for column in columns:
+        require_type(argument, column, str, "give the names of columns")
+    return tuple(columns)
 
 
 def _modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str, str]:
     """Modalities by argument; those that are `None` are not named."""
-    named = {argument: name for argument, name in (modalities or {}).items() if name is not None}
+    modalities = {} if modalities is None else modalities
+    require_type("modalities", modalities, Mapping, "say which modality holds what, by argument")
+    named = {argument: name for argument, name in modalities.items() if name is not None}
+    require_texts(**{f"modalities[{argument!r}]": name for argument, name in named.items()})
     if not set(COUNT_ARGUMENTS) <= named.keys():
         raise RegistrationError(
             f"Expected modalities={{'rna_layer': ..., 'protein_layer': ...}}, found {modalities}; say which of "
@@ -269,6 +271,11 @@ def _modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str
             raise MissingKeyError(
                 f"Expected a modality {name!r}, found {listed(mdata.mod)}; name one of them in `modalities`."
             )
+    if named["rna_layer"] == named["protein_layer"]:
+        raise RegistrationError(
+            f"modalities: expected one modality for RNA and another for proteins, found {named['rna_layer']!r} for "
+            f"both; name two of {listed(mdata.mod)}."
+        )
     return named
 
 

@@ -6,7 +6,7 @@ It is plain JSON in ``uns``, so that it survives copying, subsetting and writing
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.training.checks import require_texts, require_type
 from totalanvi.training.errors import RegistrationError
 
 __all__ = [
@@ -61,6 +62,10 @@ class Setup:
     modalities: Mapping[str, str] = field(default_factory=dict)
     """Modality whose ``obs`` holds the columns of an argument, by the argument's name (MuData)."""
 
+    def __post_init__(self) -> None:
+        keys = ("batch_key", "panel_key", "labels_key", "size_factor_key")
+        require_texts(**{key: getattr(self, key) for key in keys})
+
 
 def write_setup(data: AnnData | MuData, setup: Setup) -> None:
     """Note on ``data`` how it is registered."""
@@ -84,7 +89,7 @@ def noted(data: AnnData | MuData, setup: Setup) -> Iterator[None]:
 
 def is_set_up(data: AnnData | MuData) -> bool:
     """Whether `write_setup` has noted anything on ``data``."""
-    return _NOTE in data.uns
+    return _NOTE in _notes(data)
 
 
 def read_setup(data: AnnData | MuData) -> Setup:
@@ -95,7 +100,7 @@ def read_setup(data: AnnData | MuData) -> Setup:
     RegistrationError
         When ``data`` was not set up.
     """
-    note = data.uns.get(_NOTE)
+    note = _notes(data).get(_NOTE)
     if note is None:
         raise RegistrationError(
             "Expected data that was set up, found none of it noted; call setup_anndata(adata, ...) or "
@@ -103,6 +108,12 @@ def read_setup(data: AnnData | MuData) -> Setup:
         )
     fields: dict[str, Any] = json.loads(note)
     return Setup(**fields | {name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
+
+
+def _notes(data: AnnData | MuData) -> MutableMapping[str, Any]:
+    require_type("adata", data, (AnnData, MuData), "give the object with the cells", RegistrationError)
+    uns: MutableMapping[str, Any] = data.uns
+    return uns
 
 
 def require_kind(data: AnnData | MuData, kind: str) -> None:
@@ -113,6 +124,7 @@ def require_kind(data: AnnData | MuData, kind: str) -> None:
     RegistrationError
         Naming both.
     """
+    _notes(data)
     expected = MuData if kind == "mudata" else AnnData
     if not isinstance(data, expected):
         raise RegistrationError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -11,13 +10,14 @@ import torch
 from torch.distributions import MixtureSameFamily
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_number, as_whole, require_texts
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError, MissingKeyError, listed
 from totalanvi.training.network.losses import Normal
 from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.abundance import Aggregated
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.latent import latent_distribution
 
 __all__ = ["AbundanceMethods"]
@@ -122,8 +122,9 @@ class AbundanceMethods(BaseModel):
         ----------
         Boyeau et al., Nature Methods (2025), MrVI, Methods: differential abundance.
         """
+        require_texts(sample_key=sample_key)
         size, dof = cells_in_batch(batch_size), _freedom(dof)
-        most = None if num_cells_posterior is None else at_least_one("num_cells_posterior", num_cells_posterior)
+        most = None if num_cells_posterior is None else as_whole("num_cells_posterior", num_cells_posterior, 1)
         cells, names = self._cells_of(adata, None)
         cells_asked, names = (cells, names) if adata_sub is None else self._cells_of(adata_sub, None)
         source = self.adata if adata is None else adata
@@ -168,6 +169,4 @@ class AbundanceMethods(BaseModel):
 
 
 def _freedom(dof: float | None) -> float | None:
-    if dof is not None and not (isinstance(dof, Real) and dof > 0):
-        raise ArgumentError(f"dof: expected a number above 0, or None for normals, found {dof!r}; give such a number.")
-    return dof
+    return None if dof is None else as_number("dof", dof, above=0, cure="give such a number, or None for normals")

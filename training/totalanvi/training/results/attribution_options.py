@@ -9,9 +9,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.training.checks import as_choice, as_whole, require_type
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.registration.registry import Registry
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 
 __all__ = ["N_STEPS", "AttributionOptions", "Baseline"]
 
@@ -21,6 +22,7 @@ Baseline: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 N_STEPS = 20
 
 _CAPTUM = ("n_steps", "baselines", "internal_batch_size", "method")
+_METHODS = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,22 @@ class AttributionOptions:
         ArgumentError
             For less than one step or cell, and for a baseline that is not counts of the model's features.
         """
-        return cls(_counts(registry, baseline), at_least_one("n_steps", n_steps), cells_in_batch(batch_size))
+        return cls(_counts(registry, baseline), as_whole("n_steps", n_steps, 1), cells_in_batch(batch_size))
 
     @classmethod
     def of_captum(cls, registry: Registry, ig_args: Mapping[str, Any], batch_size: int | None) -> Self:
-        """Check arguments under the names that captum has for them; ``method`` has no meaning here.
+        """Check arguments under the names that captum has for them; ``method`` changes nothing here.
 
         Raises
         ------
         ArgumentError
-            For other names; otherwise as `of`.
+            For other names, or another method than captum's; otherwise as `of`.
         """
+        require_type("ig_args", ig_args, Mapping, "give arguments by name")
         unknown = [name for name in ig_args if name not in _CAPTUM]
         if unknown:
             raise ArgumentError(f"ig_args: expected {', '.join(_CAPTUM)}, found {unknown[0]!r}; leave it out.")
+        as_choice("ig_args['method']", ig_args.get("method", _METHODS[0]), _METHODS)
         return cls.of(
             registry,
             ig_args.get("n_steps", N_STEPS),

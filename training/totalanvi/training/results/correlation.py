@@ -21,6 +21,7 @@ from torch import Tensor
 
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.ranges import require_flag
 from totalanvi.training.results.draw import draw, draw_rates
 from totalanvi.training.results.drawn_array import with_rows
 from totalanvi.training.results.moments import Matrix, Moments, spearman
@@ -55,6 +56,9 @@ class CorrelationOptions:
     decode_as: Sequence[int | None]
     by_rank: bool
     log_transform: bool
+
+    def __post_init__(self) -> None:
+        require_flag(self, ("log_transform",))
 
 
 @torch.inference_mode()

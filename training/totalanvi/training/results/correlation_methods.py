@@ -8,9 +8,10 @@ from typing import Literal
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_choice, as_number, as_whole, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.correlation import CorrelationOptions, feature_correlation
 
 __all__ = ["CorrelationMethods"]
@@ -77,15 +78,16 @@ class CorrelationMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods: correlations of denoised features.
         """
+        require_flags(silent=silent)
         cells, _ = self._cells_of(adata, indices)
         options = CorrelationOptions(
-            n_samples=at_least_one("n_samples", n_samples),
-            rna_size_factor=_above_zero(rna_size_factor),
+            n_samples=as_whole("n_samples", n_samples, 1),
+            rna_size_factor=as_number("rna_size_factor", rna_size_factor, above=0, cure="1000 is the usual one"),
             decode_as=self._batch_codes(transform_batch),
-            by_rank=_by_rank(correlation_type),
+            by_rank=as_choice("correlation_type", correlation_type, ("spearman", "pearson")) == "spearman",
             log_transform=log_transform,
         )
-        if len(cells) * n_samples < 2:
+        if len(cells) * options.n_samples < 2:
             raise ArgumentError(
                 "n_samples: expected two draws or more to correlate, found one of a single cell; draw more often, or "
                 "take more cells."
@@ -93,19 +95,3 @@ class CorrelationMethods(BaseModel):
         correlation = feature_correlation(self.module, cells, options, cells_in_batch(batch_size))
         names = [*self.registry.genes, *self.registry.proteins]
         return pd.DataFrame(correlation, index=names, columns=names)
-
-
-def _above_zero(rna_size_factor: float) -> float:
-    if not 0 < rna_size_factor < float("inf"):
-        raise ArgumentError(
-            f"rna_size_factor: expected a number above 0, found {rna_size_factor}; 1000 is the usual one."
-        )
-    return rna_size_factor
-
-
-def _by_rank(correlation_type: str) -> bool:
-    if correlation_type not in ("spearman", "pearson"):
-        raise ArgumentError(
-            f"correlation_type: expected 'spearman' or 'pearson', found {correlation_type!r}; choose one of them."
-        )
-    return correlation_type == "spearman"

@@ -16,6 +16,7 @@ from totalanvi.training.data import Cells
 from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.decoders import ProteinParameters
 from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.ranges import require_flag
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import CellPosterior, posteriors
 
@@ -44,6 +45,11 @@ class ExpressionOptions:
         Make a cell's proteins sum to 1.
     include_protein_background
         Add the background.
+
+    Raises
+    ------
+    ArgumentError
+        For flags that are neither true nor false.
     """
 
     genes: npt.NDArray[np.intp]
@@ -55,6 +61,9 @@ class ExpressionOptions:
     sample_protein_mixing: bool = False
     scale_protein: bool = False
     include_protein_background: bool = False
+
+    def __post_init__(self) -> None:
+        require_flag(self, ("return_mean", "sample_protein_mixing", "scale_protein", "include_protein_background"))
 
 
 Array = npt.NDArray[np.float32]

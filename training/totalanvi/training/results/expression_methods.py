@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 
 from totalanvi.training.base import BaseModel
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.checks import as_number, as_whole, require_flags
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch, chosen_features
+from totalanvi.training.results.arguments import cells_in_batch, chosen_features
 from totalanvi.training.results.expression import ExpressionOptions, foreground_probability, normalized_expression
 
 __all__ = ["ExpressionMethods"]
@@ -82,7 +82,8 @@ class ExpressionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For batches or features that the model does not know; for cells as `get_latent_representation`.
+            For batches or features that the model does not know, numbers and flags that are none; for cells as
+            `get_latent_representation`.
 
         Examples
         --------
@@ -92,11 +93,13 @@ class ExpressionMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods, "Denoised protein expression".
         """
+        require_flags(silent=silent)
         cells, names = self._cells_of(adata, indices)
         if n_samples_overall is not None:
-            n_drawn = at_least_one("n_samples_overall", n_samples_overall)
+            n_drawn = as_whole("n_samples_overall", n_samples_overall, 1)
             drawn = torch.randint(len(cells), (n_drawn,)).numpy()
             cells, names = cells[drawn], names[drawn]
+        n_samples = as_whole("n_samples", n_samples, 1)
         keeps_draws = _keeps_draws(n_samples, return_mean, return_numpy)
         options = ExpressionOptions(
             genes=chosen_features(gene_list, self.registry.genes, "gene"),
@@ -144,7 +147,9 @@ class ExpressionMethods(BaseModel):
         --------
         >>> model.get_protein_foreground_probability(protein_list=["CD3", "CD4"])  # doctest: +SKIP
         """
+        require_flags(silent=silent)
         cells, names = self._cells_of(adata, indices)
+        n_samples = as_whole("n_samples", n_samples, 1)
         keeps_draws = _keeps_draws(n_samples, return_mean, return_numpy)
         options = ExpressionOptions(
             genes=np.empty(0, np.intp),
@@ -161,7 +166,8 @@ class ExpressionMethods(BaseModel):
 
 
 def _keeps_draws(n_samples: int, return_mean: bool, return_numpy: bool | None) -> bool:
-    keeps = at_least_one("n_samples", n_samples) > 1 and not return_mean
+    require_flags(return_mean=return_mean, return_numpy=return_numpy is not None and return_numpy)
+    keeps = n_samples > 1 and not return_mean
     if keeps and return_numpy is False:
         warnings.warn(
             "Draws that are not averaged have three axes and come as arrays, although return_numpy is False.",
@@ -174,10 +180,7 @@ def _keeps_draws(n_samples: int, return_mean: bool, return_numpy: bool | None) -
 def _library_size(value: float | str | None) -> float | Literal["latent"]:
     if value is None:
         return 1.0
-    if value == "latent":
+    if isinstance(value, str) and value == "latent":
         return "latent"
-    if isinstance(value, str) or not 0 < value < float("inf"):
-        raise ArgumentError(
-            f"library_size: expected a number above 0 or 'latent', found {value!r}; 1 gives shares, 1e4 counts per 10k."
-        )
-    return float(value)
+    cure = "1 gives shares, 1e4 counts per 10k, 'latent' those of each cell's own library"
+    return as_number("library_size", value, above=0, cure=cure)

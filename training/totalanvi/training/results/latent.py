@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.network.losses import Normal
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.posterior import posteriors
 
 __all__ = ["LatentMethods", "latent_distribution", "latent_representation"]
@@ -65,7 +66,7 @@ class LatentMethods(BaseModel):
         CountsError
             When its values are not raw counts.
         ArgumentError
-            When there is no such cell, or no data at all.
+            When there is no such cell, or no data at all; for numbers and flags that are none.
 
         Examples
         --------
@@ -75,11 +76,13 @@ class LatentMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods, "Posterior inference": the q(z | x, y) of the model.
         """
+        require_flags(give_mean=give_mean, return_dist=return_dist)
+        n_draws = as_whole("mc_samples", mc_samples, 1)
         cells, _ = self._cells_of(adata, indices)
         size = cells_in_batch(batch_size)
         if return_dist:
             return latent_distribution(self.module, cells, size)
-        return latent_representation(self.module, cells, give_mean, size, at_least_one("mc_samples", mc_samples))
+        return latent_representation(self.module, cells, give_mean, size, n_draws)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
@@ -62,6 +63,7 @@ class LibraryMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods.
         """
+        require_flags(give_mean=give_mean)
         cells, _ = self._cells_of(adata, indices)
         return latent_library_size(self.module, cells, give_mean, cells_in_batch(batch_size))
 

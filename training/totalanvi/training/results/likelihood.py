@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import CellBatch, Cells
 from totalanvi.training.loaders import cell_loader
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.marginal import marginal_log_likelihood
 
 __all__ = ["LikelihoodMethods", "elbo", "reconstruction_error"]
@@ -60,6 +61,7 @@ class LikelihoodMethods(BaseModel):
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods; for TotalANVI's labels, Xu et al., Molecular Systems
         Biology 17 (2021), Methods.
         """
+        require_flags(return_mean=return_mean)
         cells, _ = self._cells_of(adata, indices)
         return _mean_or_each(elbo(self.module, cells, cells_in_batch(batch_size)), return_mean)
 
@@ -89,6 +91,7 @@ class LikelihoodMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods, eqs. 3-6.
         """
+        require_flags(return_mean=return_mean)
         cells, _ = self._cells_of(adata, indices)
         errors = reconstruction_error(self.module, cells, cells_in_batch(batch_size))
         return {name: _mean_or_each(error, return_mean) for name, error in errors.items()}
@@ -135,8 +138,9 @@ class LikelihoodMethods(BaseModel):
         ----------
         Burda, Grosse, Salakhutdinov: Importance weighted autoencoders. ICLR 2016, eq. 8.
         """
+        require_flags(return_mean=return_mean)
         cells, _ = self._cells_of(adata, indices)
-        n_samples = at_least_one("n_mc_samples", n_mc_samples)
+        n_samples = as_whole("n_mc_samples", n_mc_samples, 1)
         each = marginal_log_likelihood(self.module, cells, n_samples, cells_in_batch(batch_size))
         return float(each.mean()) if return_mean else each
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.draw import draw
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import CellPosterior, posteriors
@@ -77,8 +78,9 @@ class ParameterMethods(BaseModel):
         ----------
         Gayoso, Steier et al., Nature Methods 18 (2021), Methods, eqs. 3-6.
         """
+        require_flags(give_mean=give_mean)
         cells, _ = self._cells_of(adata, indices)
-        n_samples = at_least_one("n_samples", n_samples)
+        n_samples = as_whole("n_samples", n_samples, 1)
         return likelihood_parameters(self.module, cells, n_samples, give_mean, cells_in_batch(batch_size))
 
     def get_protein_background_mean(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import require_flags
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
@@ -64,7 +65,7 @@ class PredictionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For ``ig_args`` that are unknown or make no sense.
+            For ``ig_args`` that are unknown or make no sense, and flags that are none.
         TrainingError
             For cells as `get_latent_representation`.
 
@@ -78,9 +79,10 @@ class PredictionMethods(BaseModel):
         ----------
         Xu et al., Molecular Systems Biology 17 (2021), scANVI: the classifier q(c | z).
         """
+        require_flags(soft=soft, use_posterior_mean=use_posterior_mean, ig_interpretability=ig_interpretability)
         options = None
         if ig_interpretability:
-            options = AttributionOptions.of_captum(self.registry, ig_args or {}, batch_size)
+            options = AttributionOptions.of_captum(self.registry, {} if ig_args is None else ig_args, batch_size)
         cells, names = self._cells_of(adata, indices)
         probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
         codes = probabilities.argmax(axis=1)

@@ -11,10 +11,11 @@ from mudata import MuData
 from torch import Tensor
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_whole
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch, chosen_features
+from totalanvi.training.results.arguments import cells_in_batch, chosen_features
 from totalanvi.training.results.draw import Draw, draw, draw_rates
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import posteriors
@@ -81,7 +82,7 @@ class PredictiveMethods(BaseModel):
             cells,
             genes=chosen_features(gene_list, self.registry.genes, "gene"),
             proteins=chosen_features(protein_list, self.registry.proteins, "protein"),
-            n_samples=at_least_one("n_samples", n_samples),
+            n_samples=as_whole("n_samples", n_samples, 1),
             batch_size=cells_in_batch(batch_size),
         )
         if isinstance(self.adata if adata is None else adata, MuData):

@@ -13,6 +13,7 @@ from mudata import MuData
 
 from totalanvi.training.checkpoints.checkpoint import Checkpoint, package_versions, write_checkpoint
 from totalanvi.training.checkpoints.reference_sample import sample_reference
+from totalanvi.training.checks import as_path
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.models.totalanvi import TOTALANVI
@@ -65,8 +66,9 @@ def import_scvi(folder: str | Path, data: AnnData | MuData | None = None, prefix
     >>> model = import_scvi("saved_by_scvi/", data=adata)  # doctest: +SKIP
     >>> model.save("checkpoint/")  # doctest: +SKIP
     """
-    data = data_beside(Path(folder), prefix) if data is None else data
-    checkpoint = scvi_checkpoint(Path(folder), data, prefix)
+    folder = as_path("folder", folder)
+    data = data_beside(folder, prefix) if data is None else data
+    checkpoint = scvi_checkpoint(folder, data, prefix)
     model_class = TOTALANVI if checkpoint.kind == TOTALANVI.__name__ else TOTALVI
     with tempfile.TemporaryDirectory() as temporary:
         # By way of the disk: there is one way to make a model of a checkpoint.

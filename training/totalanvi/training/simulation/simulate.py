@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from totalanvi.training.errors import ArgumentError
-from totalanvi.training.simulation.tissue import STATES, Tissue, check_minimum, draw_tissue, membership
+from totalanvi.training.checks import as_number, as_seed, as_whole
+from totalanvi.training.simulation.tissue import STATES, Tissue, draw_tissue, membership
 
 __all__ = ["simulate", "simulate_query"]
 
@@ -34,6 +34,7 @@ COUNTS_PER_GENE = 0.25
 """Median library size per gene; chosen for about 90 % zeros whatever the number of genes."""
 BLOCK = 2048
 """Cells drawn at once, so that memory does not grow with the number of cells times genes."""
+_LEAST = {"n_cells": 1, "n_genes": 20, "n_proteins": 1, "n_labels": 2, "n_batches": 1}
 
 
 def simulate(
@@ -70,9 +71,12 @@ def simulate(
     >>> reference["rna"].shape, reference["prot"].shape
     ((500, 200), (500, 10))
     """
+    n_cells, n_genes, n_proteins, n_labels, n_batches = _sizes(
+        n_cells=n_cells, n_genes=n_genes, n_proteins=n_proteins, n_labels=n_labels, n_batches=n_batches
+    )
+    seed = as_seed(seed)
     tissue = draw_tissue(_generator(seed, "tissue"), n_genes, n_proteins, n_labels, n_batches)
     rng = _generator(seed, "reference cells")
-    check_minimum("n_cells", n_cells, 1)
     # A gamma of shape 4 leaves rare and common types, the rarest at about a tenth of the commonest.
     label = _draw_labels(rng, rng.gamma(4.0, size=n_labels), n_cells)
     batch = rng.permutation(np.arange(n_cells) % n_batches)
@@ -130,12 +134,14 @@ def simulate_query(
     >>> query["rna"].n_obs, query["prot"].n_obs
     (200, 100)
     """
+    n_cells, n_genes, n_proteins, n_labels, n_batches = _sizes(
+        n_cells=n_cells, n_genes=n_genes, n_proteins=n_proteins, n_labels=n_labels, n_batches=n_batches
+    )
+    seed = as_seed(seed)
+    unseen = as_number("unseen", unseen, 0, 1)
+    without_proteins = as_number("without_proteins", without_proteins, 0, 1)
     tissue = draw_tissue(_generator(seed, "tissue"), n_genes, n_proteins, n_labels, n_batches)
     rng = _generator(seed, "query cells")
-    check_minimum("n_cells", n_cells, 1)
-    for name, share in {"unseen": unseen, "without_proteins": without_proteins}.items():
-        if not 0 <= share <= 1:
-            raise ArgumentError(f"{name}: expected a share of cells from 0 to 1, found {share}; give such a number.")
     known = rng.gamma(4.0, size=n_labels)
     n_unseen = round(unseen * n_cells)
     label = np.concatenate([_draw_labels(rng, known, n_cells - n_unseen), np.full(n_unseen, n_labels)])
@@ -145,10 +151,13 @@ def simulate_query(
     return mdata
 
 
+def _sizes(**sizes: int) -> tuple[int, ...]:
+    return tuple(as_whole(name, size, _LEAST[name]) for name, size in sizes.items())
+
+
 def _generator(seed: int, purpose: str) -> np.random.Generator:
     """Return an independent stream per purpose: the tissue stays the same whatever cells are drawn from it."""
     purposes = ("tissue", "reference cells", "query cells")
-    check_minimum("seed", seed, 0)
     return np.random.default_rng([purposes.index(purpose), seed])
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.simulation.names import gene_names, label_names, protein_names
 
-__all__ = ["STATES", "Tissue", "check_minimum", "draw_tissue", "membership"]
+__all__ = ["STATES", "Tissue", "draw_tissue", "membership"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -46,12 +46,6 @@ class Tissue:
     depth: Floats  # (batches,) log, of the library
 
 
-def check_minimum(name: str, value: int, minimum: int) -> None:
-    """Raise `ArgumentError` if an argument is below its minimum."""
-    if value < minimum:
-        raise ArgumentError(f"{name}: expected at least {minimum}, found {value}; give such a number.")
-
-
 def _directions(rng: np.random.Generator, n: int, dimensions: int) -> Floats:
     """Return (n, dimensions) unit vectors, orthogonal in groups, so that siblings lie equally far apart."""
     groups = [np.linalg.qr(rng.normal(size=(dimensions, dimensions)))[0].T for _ in range(-(-n // dimensions))]
@@ -64,12 +58,8 @@ def draw_tissue(rng: np.random.Generator, n_genes: int, n_proteins: int, n_label
     Raises
     ------
     ArgumentError
-        A size below its minimum, or more proteins than genes.
+        For more proteins than genes.
     """
-    check_minimum("n_genes", n_genes, 20)
-    check_minimum("n_proteins", n_proteins, 1)
-    check_minimum("n_labels", n_labels, 2)
-    check_minimum("n_batches", n_batches, 1)
     if n_proteins > n_genes:
         raise ArgumentError(
             f"n_proteins: expected at most one for each of {n_genes} genes, found {n_proteins}; ask for fewer."

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.positions import positions_of
 
@@ -48,13 +49,16 @@ def selected(chosen: Selection, obs: pd.DataFrame, argument: str) -> Mask:
 
 def _queried(query: str, obs: pd.DataFrame, argument: str) -> Mask:
     try:
-        found = obs.query(query).index
+        # Not obs.query, which gives names of cells, that may be repeated.
+        found = pd.Series(obs.eval(query))
+        if len(found) != len(obs) or not pd.api.types.is_bool_dtype(found):
+            raise TypeError("it is not true or false of each cell")
     except (AttributeError, KeyError, NameError, SyntaxError, TypeError, ValueError) as error:
         raise ArgumentError(
             f"{argument}: expected a condition on columns of obs, as pandas.DataFrame.query takes it, found {query!r} "
             f"({error}); mend it, or give a mask."
         ) from error
-    return np.asarray(obs.index.isin(found))
+    return found.fillna(False).to_numpy(dtype=bool)
 
 
 def compare_selections(
@@ -120,6 +124,7 @@ class _Groups:
     """The groups of a column that have cells, and their cells."""
 
     def __init__(self, obs: pd.DataFrame, groupby: str, within: Mask | None):
+        require_texts(groupby=groupby)
         if groupby not in obs:
             raise ArgumentError(
                 f"groupby: expected a column of obs ({listed(obs.columns)}), found {groupby!r}; name one of them."
@@ -134,7 +139,7 @@ class _Groups:
 
     def mask(self, name: Any, argument: str) -> Mask:
         """Cells of a group, (cells,)."""
-        code = self.categories.get_indexer(pd.Index([name]))[0]
+        code = self.categories.get_indexer(pd.Index([name]))[0] if pd.api.types.is_scalar(name) else -1
         mask = self.within & (self.codes == code)
         if code < 0 or not mask.any():
             raise ArgumentError(

@@ -17,13 +17,14 @@ single cells. MLCB (2019): change, and the false discovery rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.training.checks import as_choice, as_names, as_number, require_function
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.results.differential.thresholds import learned_delta
 
@@ -65,27 +66,26 @@ class ChangeTest:
     cred_interval_lvls: Sequence[float] | Array | None = None
 
     def __post_init__(self) -> None:
-        if self.delta is not None and not 0 <= self.delta < float("inf"):
-            raise ArgumentError(f"delta: expected a number of 0 or more, or None, found {self.delta}; give such a one.")
-        if self.test_mode not in ("two", "three"):
-            raise ArgumentError(f"test_mode: expected 'two' or 'three', found {self.test_mode!r}; choose one of them.")
-        if not (self.change_fn in (None, "log-fold") or callable(self.change_fn)):
-            raise ArgumentError(
-                f"change_fn: expected a function of two expressions and a pseudocount, or 'log-fold', found "
-                f"{self.change_fn!r}; give one of these."
-            )
-        if not (self.m1_domain_fn is None or callable(self.m1_domain_fn)):
-            raise ArgumentError(f"m1_domain_fn: expected a function of changes, found {self.m1_domain_fn!r}; give one.")
+        if self.delta is not None:
+            as_number("delta", self.delta, 0, cure="give such a number, or None to learn it")
+        as_choice("test_mode", self.test_mode, ("two", "three"))
+        if self._given_change is not None:
+            require_function("change_fn", self._given_change, 3, "two expressions and a pseudocount, or 'log-fold'")
+        if self.m1_domain_fn is not None:
+            require_function("m1_domain_fn", self.m1_domain_fn, 1, "changes")
         for level in self.levels:
-            if not 0 < level < 1:
-                raise ArgumentError(
-                    f"cred_interval_lvls: expected levels between 0 and 1, found {level}; give 0.95, for example."
-                )
+            as_number("cred_interval_lvls", level, above=0, below=1, cure="give 0.95, for example")
 
     @property
     def levels(self) -> list[float]:
         """Levels of the credible intervals."""
-        return [] if self.cred_interval_lvls is None else [float(level) for level in self.cred_interval_lvls]
+        given = self.cred_interval_lvls
+        return [] if given is None else as_names("cred_interval_lvls", given, "levels")
+
+    @property
+    def _given_change(self) -> Callable[[Array, Array, float], Array] | str | None:
+        """The change of the user's; `None` for the log fold change."""
+        return None if isinstance(self.change_fn, str) and self.change_fn == "log-fold" else self.change_fn
 
     def decide(
         self, first: Array, second: Array, pseudocount: float, delta: float | None = None
@@ -132,9 +132,10 @@ class ChangeTest:
 
     def change(self, first: Array, second: Array, pseudocount: float) -> Array:
         """Change of each feature in each pair, (pairs, features)."""
-        if self.change_fn is None or isinstance(self.change_fn, str):
+        if self._given_change is None:
             return log_fold_change(first, second, pseudocount)
-        change = np.asarray(self.change_fn(first, second, pseudocount))
+        assert callable(self._given_change)
+        change = np.asarray(self._given_change(first, second, pseudocount))
         if change.shape != first.shape:
             raise ArgumentError(
                 f"change_fn: expected a change for each pair and feature, {first.shape}, found {change.shape}; return "
@@ -145,12 +146,13 @@ class ChangeTest:
     def _domain(self, change: Array) -> tuple[Array, Array]:
         assert self.m1_domain_fn is not None
         domain = self.m1_domain_fn(change)
-        if len(domain) != 2 or any(np.shape(part) != change.shape for part in domain):
+        parts = list(domain) if isinstance(domain, Iterable) else [domain]
+        if len(parts) != 2 or any(np.shape(part) != change.shape for part in parts):
             raise ArgumentError(
                 f"m1_domain_fn: expected two arrays of {change.shape}, which changes are up and which are down, found "
-                f"{[np.shape(part) for part in domain]}; return these."
+                f"{[np.shape(part) for part in parts]}; return these."
             )
-        return domain
+        return parts[0], parts[1]
 
 
 def log_fold_change(first: Array, second: Array, pseudocount: float) -> Array:

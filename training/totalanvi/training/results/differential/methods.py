@@ -11,10 +11,11 @@ import pandas as pd
 from rich.progress import track
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import as_choice, as_names, as_whole, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.setup_note import Data
-from totalanvi.training.results.arguments import at_least_one, cells_in_batch
+from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.differential.batches import BatchNames, batch_policy, warn_of_unmeasured
 from totalanvi.training.results.differential.compare import Comparer
 from totalanvi.training.results.differential.groups import (
@@ -181,6 +182,7 @@ class DifferentialMethods(BaseModel):
         Gayoso, Jordan, Yosef: Deep generative models for detecting differential expression in single cells. MLCB
         (2019). Lopez, Regier, Cole, Jordan, Yosef, Nature Methods 15 (2018): the mode ``"vanilla"``.
         """
+        require_flags(batch_correction=batch_correction, use_permutation=use_permutation, silent=silent)
         cells, _ = self._cells_of(adata, None)
         source = self.adata if adata is None else adata
         assert source is not None
@@ -199,8 +201,8 @@ class DifferentialMethods(BaseModel):
                 include_protein_background=include_protein_background,
             ),
             policy=batch_policy(self.registry, batch_correction, batchid1, batchid2),
-            n_draws=at_least_one("n_samples_overall", 5000 if n_samples_overall is None else n_samples_overall),
-            n_pairs=at_least_one("m_permutation", m_permutation) if use_permutation else None,
+            n_draws=as_whole("n_samples_overall", 5000 if n_samples_overall is None else n_samples_overall, 1),
+            n_pairs=as_whole("m_permutation", m_permutation, 1) if use_permutation else None,
             batch_size=cells_in_batch(batch_size),
         )
         criteria = Criteria(
@@ -227,6 +229,12 @@ def _comparisons(
 ) -> list[Comparison]:
     within = None if subset_idx is None else selected(subset_idx, obs, "subset_idx")
     if idx1 is not None:
+        named = {"groupby": groupby, "group1": group1, "group2": group2}
+        if given := [argument for argument, value in named.items() if value is not None]:
+            raise ArgumentError(
+                f"{', '.join(given)}: expected none beside idx1, which chooses the groups, found both; leave one "
+                "of them out."
+            )
         return compare_selections(obs, idx1, idx2, within)
     if idx2 is not None:
         raise ArgumentError("idx1: expected the first group with idx2, found none; give it.")
@@ -246,7 +254,7 @@ def _compared(comparisons: list[Comparison]) -> npt.NDArray[np.bool_]:
 def _fields(use_field: Sequence[str] | None) -> Sequence[str]:
     if use_field is None:
         return _FIELDS
-    wanted = [use_field] if isinstance(use_field, str) else list(use_field)
-    if not wanted or not set(wanted) <= set(_FIELDS):
-        raise ArgumentError(f"use_field: expected 'rna', 'protein' or both, found {use_field!r}; name these.")
-    return wanted
+    wanted = [use_field] if isinstance(use_field, str) else as_names("use_field", use_field, "rna, protein or both")
+    if not wanted:
+        raise ArgumentError("use_field: expected 'rna', 'protein' or both, found an empty list; name one.")
+    return [as_choice("use_field", field, _FIELDS) for field in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.checks import as_choice, as_number, require_flags
 from totalanvi.training.results.differential.hypotheses import ChangeTest
 
 __all__ = ["Criteria", "Mode", "Pseudocounts"]
@@ -42,8 +42,8 @@ class Pseudocounts:
             ("protein_prior_count", self.proteins),
             ("threshold_counts", self.threshold),
         ):
-            if value is not None and not 0 <= value < float("inf"):
-                raise ArgumentError(f"{argument}: expected a number of 0 or more, found {value}; give such a number.")
+            if value is not None:
+                as_number(argument, value, 0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Criteria:
     Raises
     ------
     ArgumentError
-        For another mode, or a share that is not between 0 and 1.
+        For another mode, a share that is not between 0 and 1, or a flag that is none.
     """
 
     mode: Mode
@@ -74,9 +74,6 @@ class Criteria:
     all_stats: bool
 
     def __post_init__(self) -> None:
-        if self.mode not in ("vanilla", "change"):
-            raise ArgumentError(f"mode: expected 'vanilla' or 'change', found {self.mode!r}; choose one of them.")
-        if not 0 < self.fdr_target < 1:
-            raise ArgumentError(
-                f"fdr_target: expected a share between 0 and 1, found {self.fdr_target}; give 0.05, for example."
-            )
+        as_choice("mode", self.mode, ("vanilla", "change"))
+        as_number("fdr_target", self.fdr_target, above=0, below=1, cure="give 0.05, for example")
+        require_flags(all_stats=self.all_stats)

@@ -1,0 +1,411 @@
+"""What makes no sense is refused by name, in one error of ours, wherever users give it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from tests.support.reference_cells import FAST, MODALITIES, PROTEINS, draw_adata, draw_mudata
+
+from totalanvi.training import (
+    TOTALANVI,
+    TOTALVI,
+    ArgumentError,
+    RegistrationError,
+    TrainingError,
+    import_scvi,
+    simulate,
+)
+from totalanvi.training.plots import plot_attributions, plot_confusion, plot_history, plot_protein
+
+Bad = list[tuple[dict[str, Any], str]]
+
+
+@pytest.fixture(scope="module")
+def adata() -> ad.AnnData:
+    """20 cells, set up. Not to be changed."""
+    adata = draw_adata()
+    TOTALANVI.setup_anndata(adata, PROTEINS, batch_key="donor", labels_key="kind", unlabeled_category="unknown")
+    return adata
+
+
+@pytest.fixture(scope="module")
+def model(adata: ad.AnnData) -> TOTALANVI:
+    """A model of these cells, trained for a moment. Not to be changed."""
+    model = TOTALANVI(adata, n_latent=3, n_hidden=8)
+    model.train(max_epochs=1, **FAST)
+    return model
+
+
+def refused(call: Callable[[], object], message: str, error: type[Exception] = ArgumentError) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def named(bad: Bad) -> pytest.MarkDecorator:
+    ids = [", ".join(f"{name}={value!r:.40}" for name, value in arguments.items()) for arguments, _ in bad]
+    return pytest.mark.parametrize(("arguments", "message"), bad, ids=ids)
+
+
+# Set-up
+
+KEYS = ("batch_key", "panel_key", "labels_key", "size_factor_key", "layer", "protein_names_uns_key")
+
+
+@named(
+    [
+        *(({key: value}, rf"{key}: expected a name, found .*") for key in KEYS for value in (5, ["donor"])),
+        ({"protein_expression_obsm_key": None}, "protein_expression_obsm_key: expected str, found NoneType; name the"),
+        ({"protein_expression_obsm_key": ["a"]}, "protein_expression_obsm_key: expected str, found list"),
+        ({"categorical_covariate_keys": 5}, "categorical_covariate_keys: expected a list of columns, found 5"),
+        ({"categorical_covariate_keys": [["donor"]]}, "categorical_covariate_keys: expected str, found list"),
+        ({"continuous_covariate_keys": [None]}, "continuous_covariate_keys: expected str, found NoneType"),
+    ]
+)
+def test_setting_up_an_anndata(arguments: dict[str, Any], message: str) -> None:
+    adata = draw_adata()
+    refused(
+        lambda: TOTALANVI.setup_anndata(adata, **{"protein_expression_obsm_key": PROTEINS, **arguments}), f"^{message}"
+    )
+    assert not adata.uns
+
+
+@named(
+    [
+        *(({"modalities": value}, "modalities: expected Mapping, found") for value in (5, "rna", ["rna", "prot"])),
+        (
+            {"modalities": {"rna_layer": ["rna"], "protein_layer": "prot"}},
+            r"modalities\['rna_layer'\]: expected a name",
+        ),
+        ({"rna_layer": 5}, "rna_layer: expected a name, found 5"),
+        ({"batch_key": ["donor"]}, r"batch_key: expected a name, found \['donor'\]"),
+    ]
+)
+def test_setting_up_a_mudata(arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: TOTALANVI.setup_mudata(draw_mudata(), **{"modalities": MODALITIES, **arguments}), f"^{message}")
+
+
+def test_one_modality_cannot_be_both() -> None:
+    both = {"rna_layer": "rna", "protein_layer": "rna"}
+    message = (
+        "modalities: expected one modality for RNA and another for proteins, found 'rna' for both; name two of rna"
+    )
+    refused(lambda: TOTALVI.setup_mudata(draw_mudata(), modalities=both), message, RegistrationError)
+
+
+@pytest.mark.parametrize("data", [None, 5, "cells.h5ad", pd.DataFrame()], ids=repr)
+def test_what_is_no_data(data: Any, model: TOTALANVI, trained: TOTALANVI) -> None:
+    found = f"found {type(data).__name__}; "
+    for call in (
+        lambda: TOTALVI(data),
+        lambda: TOTALVI.setup_anndata(data, PROTEINS),
+        lambda: TOTALVI.setup_mudata(data, modalities=MODALITIES),
+        lambda: TOTALANVI.prepare_query_anndata(data, model),
+        lambda: TOTALANVI.prepare_query_mudata(data, trained),
+        lambda: model.view_anndata_setup(5 if data is None else data),
+        lambda: model.get_latent_representation(5 if data is None else data),
+        lambda: TOTALANVI.load_query_data(5 if data is None else data, model, inplace_subset_query_vars=True),
+    ):
+        refused(call, f"data: expected .*, {found}|data: expected .*, found int; ", RegistrationError)
+
+
+# Making a model
+
+
+@named(
+    [
+        *(
+            ({name: value}, f"{name}: expected a whole number of at least 1, found")
+            for name in ("n_latent", "n_hidden", "n_layers_encoder", "n_layers_decoder", "n_enumerated_labels")
+            for value in (1.5, "x", None, True)
+        ),
+        ({"classifier_parameters": {"n_layers": 1.5}}, "classifier_n_layers: expected a whole number of at least 0"),
+        ({"classifier_parameters": 5}, "classifier_parameters: expected Mapping, found int"),
+        ({"extra_decoder_kwargs": [1]}, "extra_decoder_kwargs: expected Mapping, found list"),
+        ({"dropout_rate_encoder": "x"}, "dropout_rate_encoder: expected a number of at least 0 and at most 1"),
+        *(
+            ({name: "no"}, f"{name}: expected True or False, found 'no'")
+            for name in (
+                "encode_covariates",
+                "linear_classifier",
+                "use_observed_lib_size",
+                "log_variational",
+                "scale_inputs",
+                "empirical_protein_background_prior",
+                "override_missing_proteins",
+            )
+        ),
+        ({"gene_dispersion": ["gene"]}, "gene_dispersion: expected one of gene, gene-batch"),
+        ({"use_batch_norm": ["both"]}, "use_batch_norm: expected one of encoder, decoder, none, both"),
+        ({"label_prior": 5}, "label_prior: expected a list of probabilities, found 5"),
+        ({"label_prior": ["a", "b"]}, "label_prior: expected a number above 0 and at most 1, found 'a'"),
+        ({"y_prior": "x"}, "label_prior: expected one of uniform, learned, found 'x'"),
+        *(({"seed": value}, "seed: expected a whole number of at least 0") for value in ("x", 1.5, -1, None, 2**70)),
+    ]
+)
+def test_making_a_model(adata: ad.AnnData, arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: TOTALANVI(adata, **arguments), f"^{message}")
+
+
+def test_from_totalvi(trained_totalvi: TOTALVI) -> None:
+    make = TOTALANVI.from_totalvi_model
+    refused(lambda: make(5, "unknown", "kind"), "totalvi_model: expected TOTALVI, found int")  # type: ignore[arg-type]
+    refused(lambda: make(trained_totalvi, "unknown", 5), "labels_key: expected a name, found 5")  # type: ignore[arg-type]
+    refused(
+        lambda: make(trained_totalvi, "unknown", "cell_type", n_layers=2, zzz=1),
+        "Expected options out of .*use_batch_norm.*, found n_layers, zzz; leave these out",
+    )
+    with pytest.warns(
+        UserWarning, match="seed, use_batch_norm: left aside, since the trained totalVI model has chosen"
+    ):
+        make(trained_totalvi, "unknown", "cell_type", use_batch_norm="both", seed=7)
+
+
+# Training
+
+
+@named(
+    [
+        *(
+            ({name: value}, f"Expected training options .* {name}={value!r}.*; mend that one, or leave it out")
+            for name, value in (
+                ("accelerator", "bogus"),
+                ("devices", 0),
+                ("devices", "x"),
+                ("devices", 1.5),
+                ("limit_val_batches", "x"),
+                ("max_time", 5),
+                ("profiler", "zz"),
+                ("strategy", "zz"),
+                ("fast_dev_run", "x"),
+                ("plugins", "x"),
+            )
+        ),
+        *(({"callbacks": value}, "callbacks: expected a list of callbacks, found") for value in ("x", 5)),
+        ({"callbacks": ["x"]}, "callbacks: expected Callback, found str"),
+        ({"logger": "x"}, "logger: expected bool or Logger, found str"),
+        *(({"max_steps": value}, "max_steps: expected a whole number of at least 1") for value in (0, -7, "x")),
+        *(({"max_epochs": value}, "max_epochs: expected a whole number of at least 0") for value in (-1, "x", True)),
+        ({"datasplitter_kwargs": {"num_workers": -1}}, "num_workers: expected a whole number of at least 0, found -1"),
+        ({"datasplitter_kwargs": 5}, "Expected options in a dictionary, found"),
+        ({"resume_folder": 5}, "resume_folder: expected a path, found 5"),
+        ({"resume_folder": __file__}, "resume_folder: expected a folder, .*found .*; choose another"),
+        ({"resume_folder": Path(__file__) / "x"}, "resume_folder: expected a folder, .*found .*; choose another"),
+        *(
+            ({"train_size": value}, "train_size: expected a number above 0 and at most 1")
+            for value in ("x", True, float("nan"))
+        ),
+        ({"validation_size": "x"}, "validation_size: expected a number of at least 0"),
+        ({"shuffle_set_split": "no"}, "shuffle_set_split: expected True or False"),
+        ({"external_indexing": 5}, "external_indexing: expected a list of lists of cells, found 5"),
+        ({"external_indexing": [5]}, r"external_indexing: expected one list of cells, found an array of shape \(\)"),
+        ({"external_indexing": [[[0, 1], [2, 3]]]}, "external_indexing: expected one list of cells"),
+        ({"progress_bar_refresh_rate": "x"}, "progress_bar_refresh_rate: expected a whole number of at least 0"),
+        ({"augmentation": "x"}, "augmentation: expected Augmentation, found str"),
+        ({"plan_kwargs": {"optimizer": "Custom", "optimizer_creator": 5}}, "optimizer_creator: expected a function of"),
+        ({"plan_kwargs": {"early_stopping_monitor": ["x"]}}, "early_stopping_monitor: expected one of elbo_train"),
+    ]
+)
+def test_training(model: TOTALANVI, arguments: dict[str, Any], message: str) -> None:
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    refused(lambda: model.train(**{"max_epochs": 1, **FAST, **arguments}), f"^{message}")
+    assert all(value.equal(before[name]) for name, value in model.module.state_dict().items())
+
+
+# Results
+
+
+@named(
+    [
+        *(({"transform_batch": value}, "transform_batch: expected one of the model's") for value in (1.5, True, [[0]])),
+        *(({"gene_list": value}, "gene_list: expected a list of genes, found") for value in (5, "GENE0")),
+        *(({"protein_list": value}, "protein_list: expected proteins of the model, found") for value in ([5], [["a"]])),
+        *(
+            ({"library_size": value}, "library_size: expected a number above 0, found")
+            for value in ([1, 2], np.ones(2), "x", True, float("inf"))
+        ),
+        ({"n_samples": 2.5}, "n_samples: expected a whole number of at least 1"),
+        ({"n_samples_overall": "x"}, "n_samples_overall: expected a whole number"),
+        ({"indices": [[0, 1], [2, 3]]}, r"indices: expected one list of cells, found an array of shape \(2, 2\)"),
+        (
+            {"indices": np.where(np.eye(20)[0])},
+            r"indices: expected one list of cells, found an array of shape \(1, 1\)",
+        ),
+        (
+            {"indices": np.ones((20, 1), bool)},
+            r"indices: expected one list of cells, found an array of shape \(20, 1\)",
+        ),
+        ({"indices": [[0, 1], [2]]}, "indices: expected positions of cells, .* found values of type object"),
+        ({"indices": 5}, r"indices: expected one list of cells, found an array of shape \(\)"),
+        ({"indices": [-1]}, "indices: expected 0 to 19, found -1"),
+    ]
+)
+def test_expression(model: TOTALANVI, arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: model.get_normalized_expression(**arguments), f"^{message}")
+
+
+@named(
+    [
+        *(({"delta": value}, "delta: expected a number of at least 0, found") for value in ("x", [0.1], float("nan"))),
+        *(({"fdr_target": value}, "fdr_target: expected a number above 0 and below 1") for value in (2, "x", None)),
+        *(({"cred_interval_lvls": value}, "cred_interval_lvls: expected a list of levels") for value in (0.5, "x")),
+        ({"cred_interval_lvls": ["x"]}, "cred_interval_lvls: expected a number above 0 and below 1, found 'x'"),
+        ({"group1": [["B"]]}, r"group1: expected a group with cells .*, found \['B'\]"),
+        ({"group2": ["T"]}, r"group2: expected a group with cells .*, found \['T'\]"),
+        ({"groupby": ["kind"]}, r"groupby: expected a name, found \['kind'\]"),
+        (
+            {"change_fn": lambda first, second: first - second},
+            "change_fn: expected a function of two expressions and a",
+        ),
+        ({"m1_domain_fn": lambda: 1}, "m1_domain_fn: expected a function of changes"),
+        ({"m1_domain_fn": lambda change: 5}, "m1_domain_fn: expected two arrays of"),
+        ({"mode": ["vanilla"]}, "mode: expected one of vanilla, change"),
+        ({"pseudocounts": "x"}, "pseudocounts: expected a number of at least 0"),
+        ({"protein_prior_count": [1]}, "protein_prior_count: expected a number of at least 0"),
+        ({"use_field": 5}, "use_field: expected a list of rna, protein or both, found 5"),
+        ({"use_field": [["rna"]]}, r"use_field: expected one of rna, protein, found \['rna'\]"),
+        ({"batch_correction": True, "batchid1": 1.5}, "batchid1: expected one of the model's batches"),
+        ({"idx1": [0, 1]}, "groupby, group1: expected none beside idx1, which chooses the groups, found both; leave"),
+        ({"groupby": None, "idx1": [0]}, "group1: expected none beside idx1"),
+        ({"groupby": None, "group1": None, "idx1": "kind"}, "idx1: expected a condition .*true or false of each cell"),
+        ({"groupby": None, "group1": None, "idx1": "a = 3"}, "idx1: expected a condition on columns of obs"),
+    ]
+)
+def test_differential_expression(model: TOTALANVI, arguments: dict[str, Any], message: str) -> None:
+    given = {"groupby": "kind", "group1": "B", "n_samples_overall": 20, "silent": True, **arguments}
+    refused(lambda: model.differential_expression(**given), f"^{message}")
+
+
+@named(
+    [
+        ({"ig_args": 5}, "ig_args: expected Mapping, found int"),
+        ({"ig_args": {"method": "zz"}}, r"ig_args\['method'\]: expected one of gausslegendre, .*, found 'zz'"),
+    ]
+)
+def test_attributions(model: TOTALANVI, arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: model.predict(ig_interpretability=True, **arguments), f"^{message}")
+
+
+@pytest.mark.parametrize("size", ["x", [1], 0, float("inf"), None])
+def test_correlation(model: TOTALANVI, size: Any) -> None:
+    refused(
+        lambda: model.get_feature_correlation_matrix(rna_size_factor=size), "rna_size_factor: expected a number above"
+    )
+
+
+# On disk, and on a device
+
+
+@pytest.mark.parametrize("place", [None, 5, ["here"]])
+def test_what_is_no_folder(model: TOTALANVI, place: Any, tmp_path: Path) -> None:
+    for call in (
+        lambda: model.save(place),
+        lambda: TOTALANVI.load(place),
+        lambda: TOTALANVI.load_registry(place),
+        lambda: TOTALANVI.convert_legacy_save(place, tmp_path),
+        lambda: TOTALANVI.convert_legacy_save(tmp_path, place),
+    ):
+        refused(call, "dir_path: expected a path, found .*; give one")
+    refused(lambda: import_scvi(place), "folder: expected a path, found")
+    refused(
+        lambda: TOTALANVI.prepare_query_anndata(draw_adata(), place),
+        "reference_model: expected a model, or the folder of one, found",
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a place that root may not write either")
+def test_a_place_that_cannot_be_written(model: TOTALANVI) -> None:
+    refused(lambda: model.save("/proc/nowhere/saved"), "Expected a place where .* can be written", TrainingError)
+
+
+@named(
+    [
+        ({"prefix": 5}, "prefix: expected a name, found 5"),
+        ({"save_anndata": True, "compression": "zz"}, r"Expected data and options that write_h5ad\(\) takes, .*\"zz\""),
+    ]
+)
+def test_saving(model: TOTALANVI, tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: model.save(tmp_path / "saved", **arguments), f"^{message}")
+    assert not list(tmp_path.iterdir())
+
+
+@named(
+    [
+        ({"accelerator": ["cpu"]}, "accelerator: expected one of auto, cpu"),
+        *(({"device": value}, "device: expected 'auto', a number, or a name") for value in (1.5, [0], None, -3)),
+        ({"prefix": 5}, "prefix: expected a name, found 5"),
+        ({"allowed_classes_names_list": "TOTALVI"}, "allowed_classes_names_list: expected a list of names of classes"),
+    ]
+)
+def test_loading(saved: Path, arguments: dict[str, Any], message: str) -> None:
+    refused(lambda: TOTALANVI.load(saved, **arguments), f"^{message}")
+
+
+@pytest.mark.parametrize("device", ["bogus", None, 1.5, -3, 999, "cuda:999"])
+def test_moving(model: TOTALANVI, device: Any) -> None:
+    refused(lambda: model.to_device(device), "^device: expected")
+
+
+# Plots, simulation
+
+
+def test_plots(model: TOTALANVI) -> None:
+    anything: Any = 5
+    refused(lambda: plot_history(anything), "model: expected TrainableModel or Mapping, found int")
+    refused(lambda: plot_history({"elbo_train": anything}), r"history\['elbo_train'\]: expected DataFrame, found int")
+    refused(lambda: plot_history(model, anything), "metrics: expected a list of metrics, found 5")
+    refused(lambda: plot_confusion(anything, ["B"]), r"true: expected a list of labels, .* an array of shape \(\)")
+    refused(lambda: plot_confusion([["B"]], [["B"]]), r"true: expected a list of labels, .* an array of shape \(1, 1\)")  # type: ignore[list-item]
+    refused(lambda: plot_confusion(["B"], ["B"], normalize=anything), "normalize: expected True or False, found 5")
+    refused(lambda: plot_confusion(["B"], ["B"], ax=anything), "ax: expected Axes, found int")
+    refused(lambda: plot_protein(anything, "CD3"), "model: expected BaseModel, found int")
+    refused(lambda: plot_protein(model, "CD3", ax=anything), "ax: expected Axes, found int")
+    refused(lambda: plot_attributions(anything), "frame: expected DataFrame, found int")
+    texts = pd.DataFrame({"feature": ["a"], "modality": ["rna"], "attribution_mean": ["x"]})
+    refused(lambda: plot_attributions(texts), "Expected numbers in 'attribution_mean', found values of type")
+
+
+@pytest.mark.parametrize("name", ["n_cells", "n_genes", "n_proteins", "n_labels", "n_batches", "seed"])
+@pytest.mark.parametrize("value", ["x", 30.5, None])
+def test_simulation(name: str, value: Any) -> None:
+    refused(lambda: simulate(**{name: value}), f"{name}: expected a whole number of at least")
+
+
+# Flags
+
+NEEDED: dict[str, Callable[[md.MuData, TOTALANVI], dict[str, Any]]] = {
+    "get_anndata_manager": lambda mdata, model: {"adata": mdata},
+    "prepare_query_anndata": lambda mdata, model: {"adata": mdata["rna"], "reference_model": model},
+    "prepare_query_mudata": lambda mdata, model: {"mdata": mdata, "reference_model": model},
+    "load_query_data": lambda mdata, model: {"adata": mdata, "reference_model": model},
+    "save": lambda mdata, model: {"dir_path": "never written"},
+    "differential_expression": lambda mdata, model: {"groupby": "cell_type"},
+    "convert_legacy_save": lambda mdata, model: {"dir_path": "never", "output_dir_path": "written"},
+}
+FLAGS = [
+    (method, parameter.name)
+    for method, function in inspect.getmembers(TOTALANVI, callable)
+    if not method.startswith("_")
+    for parameter in inspect.signature(function).parameters.values()
+    if "bool" in str(parameter.annotation).split(" | ")
+]
+
+
+@pytest.mark.parametrize(("method", "flag"), FLAGS)
+def test_a_text_is_no_flag(trained: TOTALANVI, reference_mdata: md.MuData, method: str, flag: str) -> None:
+    given = NEEDED.get(method, lambda mdata, model: {})(reference_mdata, trained) | {flag: "no"}
+    refused(
+        lambda: getattr(trained, method)(**given), f"{flag}: expected True or False, found 'no'; choose one of them"
+    )
+
+
+def test_the_flags_are_found() -> None:
+    assert {("train", "progress"), ("predict", "soft"), ("save", "overwrite")} < set(FLAGS)
