@@ -128,7 +128,6 @@ def with_table(adata: ad.AnnData, table: Any) -> ad.AnnData:
         ),
         (lambda a: with_names(a, var="GENE0"), "Expected unique gene names, found repeated ones"),
         (lambda a: with_columns(a, ["CD3", "CD3", "CD8"]), "Expected unique protein names, found repeated ones"),
-        (lambda a: with_names(a, obs="cell0"), "Expected unique cell names, found repeated ones"),
     ],
 )
 def test_other_cells_that_do_not_fit(change: Callable[[ad.AnnData], ad.AnnData], message: str) -> None:

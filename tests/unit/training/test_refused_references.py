@@ -133,11 +133,6 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
             r"a batch for every cell .* found 10 cells without; fill them",
         ),
         (
-            lambda a: with_names(a, obs="cell0"),
-            {},
-            r"unique cell names, found repeated ones \('cell0'\); make them unique",
-        ),
-        (
             lambda a: with_names(a, var="GENE0"),
             {},
             r"unique gene names, found repeated ones \('GENE0'\); make them unique",

@@ -69,7 +69,7 @@ def read_tables(data: AnnData | MuData, setup: Setup, may_lack_proteins: bool = 
     MissingKeyError
         For a table, a layer or a modality that is not there.
     RegistrationError
-        For another kind of object, or repeated names.
+        For another kind of object, or repeated names; of cells, in a MuData alone.
     CountsError
         For values that are not raw counts.
     """
@@ -107,7 +107,15 @@ def generated_names(n_proteins: int) -> list[str]:
 
 
 def _of_anndata(adata: AnnData, setup: Setup, may_lack_proteins: bool) -> Tables:
-    require_unique(adata.obs_names, "cell")
+    if not adata.obs_names.is_unique:
+        # Nothing here is looked up by the name of a cell; a MuData aligns its modalities by them.
+        repeated = listed(adata.obs_names[adata.obs_names.duplicated()].unique(), 3)
+        warnings.warn(
+            f"Cell names are repeated ({repeated}), and so they are in results; call obs_names_make_unique() to tell "
+            "these cells apart.",
+            UserWarning,
+            stacklevel=2,
+        )
     where, counts = counts_of(adata, setup.rna_layer)
     rna = as_count_rows(counts, where, adata.obs_names, adata.var_names)
     columns = Columns.of(adata, setup)
