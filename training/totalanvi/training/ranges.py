@@ -15,25 +15,49 @@ __all__ = ["require_choice", "require_flag", "require_range", "require_whole"]
 
 
 def require_range(options: object, names: tuple[str, ...], least: float, most: float | None = None) -> None:
-    """Refuse options outside ``[least, most]``; infinity is one of them where there is no ``most``."""
+    """Refuse options outside ``[least, most]``; infinity is one of them where there is no ``most``.
+
+    Raises
+    ------
+    ArgumentError
+        When one is no number, or outside.
+    """
     for name, value in _given(options, names):
         if not (most is None and isinstance(value, float) and value == math.inf):
             as_number(name, value, least, most)
 
 
 def require_whole(options: object, names: tuple[str, ...], least: int) -> None:
-    """Refuse what is no whole number, ``least`` at the least; 10.0 is one, and becomes 10 in a frozen dataclass too."""
+    """Refuse what is no whole number, ``least`` at the least; 10.0 is one, and becomes 10 in a frozen dataclass too.
+
+    Raises
+    ------
+    ArgumentError
+        When one is no whole number, or less.
+    """
     for name, value in _given(options, names):
         object.__setattr__(options, name, as_whole(name, value, least))
 
 
 def require_choice(options: object, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse an option that is not one of ``choices``."""
+    """Refuse an option that is not one of ``choices``.
+
+    Raises
+    ------
+    ArgumentError
+        Naming them.
+    """
     as_choice(name, getattr(options, name), choices)
 
 
 def require_flag(options: object, names: tuple[str, ...]) -> None:
-    """Refuse options that are neither true nor false."""
+    """Refuse options that are neither true nor false.
+
+    Raises
+    ------
+    ArgumentError
+        Naming the first of them.
+    """
     require_flags(**{name: getattr(options, name) for name in names})
 
 
