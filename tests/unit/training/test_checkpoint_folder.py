@@ -65,7 +65,7 @@ def test_what_fails_leaves_nothing_behind(reference_mdata: md.MuData, tmp_path: 
 def test_nothing_is_overwritten_unasked(trained: TOTALANVI, copied: Path) -> None:
     before = content(copied)
     with pytest.raises(
-        CheckpointError, match=r"does not exist yet, found .*; choose another, or overwrite it \(--overwrite\)"
+        CheckpointError, match=r"does not exist yet, found .*; choose another, or overwrite it \(overwrite=True;"
     ):
         trained.save(copied)
     assert content(copied) == before

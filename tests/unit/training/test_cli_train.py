@@ -74,6 +74,31 @@ def test_simulate_overwrites_only_when_told_to(run: Run, tmp_path: Path) -> None
     assert md.read_h5mu(target).n_obs == 30
 
 
+def test_simulate_writes_a_query_of_the_same_tissue(run: Run, tmp_path: Path) -> None:
+    code, said = run("simulate", tmp_path / "reference.h5mu", "--query", tmp_path / "query.h5mu", *SIZES)
+    assert code == 0, said
+    with md.set_options(pull_on_update=False):
+        reference, query = (md.read_h5mu(tmp_path / f"{name}.h5mu") for name in ("reference", "query"))
+    assert list(query["rna"].var_names) == list(reference["rna"].var_names)
+    assert list(query["prot"].var_names) == list(reference["prot"].var_names)
+    assert set(query.obs["batch"]).isdisjoint(reference.obs["batch"])
+    (unseen,) = set(query.obs["cell_type"]) - set(reference.obs["cell_type"])
+    assert f"Simulated 1000 cells to map, some of the unseen type {unseen}: {tmp_path / 'query.h5mu'}" in said
+    assert query["prot"].n_obs == 700
+
+
+def test_simulate_refuses_a_query_that_would_replace_something(run: Run, tmp_path: Path) -> None:
+    code, said = run("simulate", tmp_path / "cells.h5mu", "--query", tmp_path / "cells.h5mu", *SIZES)
+    assert code == 2
+    assert said == (
+        f"Error: Expected another file for the query than for the reference, found {tmp_path / 'cells.h5mu'} for both; "
+        "name another.\n"
+    )
+    (tmp_path / "query.h5mu").write_text("mine")
+    assert run("simulate", tmp_path / "cells.h5mu", "--query", tmp_path / "query.h5mu", *SIZES)[0] == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["query.h5mu"]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -111,6 +136,14 @@ def test_train_from_h5ad(run: Run, h5ad: Path, tmp_path: Path) -> None:
     assert checkpoint.training["options"]["seed"] == 3
     assert checkpoint.training["n_epochs"] == 2
     assert len(TOTALANVI.load(output, adata=ad.read_h5ad(h5ad)).predict()) == 20
+
+
+def test_a_run_that_ends_early_says_so(run: Run, h5ad: Path, tmp_path: Path) -> None:
+    code, said = run("train", h5ad, "--labels", "kind", "--device", "cpu", "-o", tmp_path / "checkpoint")
+    assert code == 0, said
+    done = read_checkpoint(tmp_path / "checkpoint").training["n_epochs"]
+    assert done < 400
+    assert f" s, ended early after {done} of 400 epochs (" in said
 
 
 def test_train_from_h5mu(run: Run, tmp_path: Path) -> None:
@@ -182,7 +215,7 @@ def test_train_overwrites_only_when_told_to(run: Run, h5ad: Path, tmp_path: Path
     assert (code, said) == (
         2,
         f"Error: Expected a folder that does not exist yet, found {output}; choose another, or overwrite it "
-        "(--overwrite).\n",
+        "(overwrite=True; on the command line --overwrite).\n",
     )
     assert (output / "model.safetensors").read_bytes() == before
     assert run(*arguments, "--seed", 1, "--overwrite")[0] == 0

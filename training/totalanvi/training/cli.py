@@ -38,24 +38,42 @@ class _Device(StrEnum):
 
 def simulate(
     output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to write.")],
+    query: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="QUERY.h5mu",
+            help="Write a query for it, too: 1,000 cells of one further batch, some of an unseen type, a third without "
+            "proteins.",
+            show_default=False,
+        ),
+    ] = None,
     cells: Annotated[int, typer.Option(help="Cells.")] = 3000,
     genes: Annotated[int, typer.Option(help="Genes.")] = 1000,
     proteins: Annotated[int, typer.Option(help="Proteins.")] = 30,
     labels: Annotated[int, typer.Option(help="Cell types.")] = 8,
     batches: Annotated[int, typer.Option(help="Batches.")] = 2,
     seed: Annotated[int, typer.Option(help="The same seed gives the same cells.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
-    """Simulate a CITE-seq reference with known cell types."""
-    from totalanvi.training.files import require_new, write_mudata
+    """Simulate a CITE-seq reference with known cell types, and a query for it."""
+    from totalanvi.training.files import require_apart, require_new, write_mudata
     from totalanvi.training.simulation.simulate import simulate as simulate_reference
+    from totalanvi.training.simulation.simulate import simulate_query
 
     require_new(output, ".h5mu", overwrite)
+    if query is not None:
+        require_new(query, ".h5mu", overwrite)
+        require_apart(output, query)
     mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
     write_mudata(mdata, output)
     typer.echo(
         f"Simulated {cells} cells × {genes} genes × {proteins} proteins, {labels} cell types: {output}", err=True
     )
+    if query is not None:
+        cells_to_map = simulate_query(n_genes=genes, n_proteins=proteins, n_labels=labels, n_batches=batches, seed=seed)
+        write_mudata(cells_to_map, query)
+        unseen = cells_to_map.uns["simulation"]["unseen_label"]
+        typer.echo(f"Simulated {cells_to_map.n_obs} cells to map, some of the unseen type {unseen}: {query}", err=True)
 
 
 def train(
@@ -83,12 +101,24 @@ def train(
         list[str] | None, typer.Option(metavar="KEY", help="The same for a column of numbers; may be repeated.")
     ] = None,
     proteins: Annotated[
-        str | None, typer.Option(metavar="OBSM_KEY|MODALITY", help="Where the protein counts are.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="OBSM_KEY|MODALITY",
+            help="Where the protein counts are; when left out, protein_expression, or prot, protein, adt or ab.",
+            show_default=False,
+        ),
     ] = None,
     layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Layer of the raw RNA counts; X by default.")
     ] = None,
-    max_epochs: Annotated[int | None, typer.Option(metavar="N", help="Most passes over the cells.", min=1)] = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Most passes over the cells; by default as many as make 4,000 mini-batches, 20 to 400.",
+            min=1,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model (on CPU).")] = 0,
     device: Annotated[_Device, typer.Option(help="Where to train.")] = _Device.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
@@ -168,4 +198,7 @@ def _summary(model: TOTALANVI, output: Path, seconds: float) -> str:
         for name, text in (("elbo_validation", "validation ELBO loss"), ("validation_accuracy", "validation accuracy"))
         if name in last
     ]
-    return f"Trained in {seconds:.0f} s ({'; '.join(scores) or 'nothing held out'}): {output}"
+    # The bar of such a run stops half-way: say that this is no accident.
+    done, most = model._training["n_epochs"], model._training["options"]["max_epochs"]
+    early = f", ended early after {done} of {most} epochs" if done < most else ""
+    return f"Trained in {seconds:.0f} s{early} ({'; '.join(scores) or 'nothing held out'}): {output}"

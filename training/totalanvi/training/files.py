@@ -15,7 +15,7 @@ from mudata import MuData
 from totalanvi.training.errors import OutputError, RegistrationError
 from totalanvi.training.hdf5_safety import require_self_contained
 
-__all__ = ["read_reference", "require_new", "require_room", "write_mudata"]
+__all__ = ["read_reference", "require_apart", "require_new", "require_room", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
@@ -65,6 +65,20 @@ def require_new(path: Path, suffix: str, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise OutputError(
             f"Expected an output that does not exist yet, found {path}; choose another, or overwrite it (--overwrite)."
+        )
+
+
+def require_apart(output: Path, query: Path) -> None:
+    """Refuse two outputs in one file, of which the second would replace the first.
+
+    Raises
+    ------
+    OutputError
+        Saying so.
+    """
+    if output.resolve() == query.resolve():
+        raise OutputError(
+            f"Expected another file for the query than for the reference, found {query} for both; name another."
         )
 
 

@@ -118,7 +118,8 @@ def require_writable(folder: Path, overwrite: bool, prefix: str = "", others: It
         return
     if not overwrite:
         raise CheckpointError(
-            f"Expected a folder that does not exist yet, found {folder}; choose another, or overwrite it (--overwrite)."
+            f"Expected a folder that does not exist yet, found {folder}; choose another, or overwrite it "
+            "(overwrite=True; on the command line --overwrite)."
         )
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: expected a folder, found a file, which would be lost; choose another name.")
