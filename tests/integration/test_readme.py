@@ -45,7 +45,7 @@ def test_a_model_is_trained_asked_saved_and_adapted(tmp_path: Path, monkeypatch:
     assert len(names["labels"]) == 10
     assert (tmp_path / "checkpoint" / "model.safetensors").is_file()
     exec(_brief(surgery), names)
-    assert set(names["query"].obs["predicted"]) <= set(names["mdata"].obs["cell_type"])
+    assert set(names["query"].obs["cell_type"]) <= set(names["mdata"].obs["cell_type"])
 
 
 def _brief(block: str) -> str:

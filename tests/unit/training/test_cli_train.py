@@ -82,7 +82,8 @@ def test_simulate_writes_a_query_of_the_same_tissue(run: Run, tmp_path: Path) ->
     assert list(query["rna"].var_names) == list(reference["rna"].var_names)
     assert list(query["prot"].var_names) == list(reference["prot"].var_names)
     assert set(query.obs["batch"]).isdisjoint(reference.obs["batch"])
-    (unseen,) = set(query.obs["cell_type"]) - set(reference.obs["cell_type"])
+    assert all("cell_type" not in part.obs for part in (query, query["rna"], query["prot"]))
+    (unseen,) = set(query.obs["true_type"]) - set(reference.obs["cell_type"])
     assert f"Simulated 1000 cells to map, some of the unseen type {unseen}: {tmp_path / 'query.h5mu'}" in said
     assert query["prot"].n_obs == 700
 

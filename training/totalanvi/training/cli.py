@@ -71,6 +71,9 @@ def simulate(
     )
     if query is not None:
         cells_to_map = simulate_query(n_genes=genes, n_proteins=proteins, n_labels=labels, n_batches=batches, seed=seed)
+        # Under the reference's name, adapting a model to the query would take the truth for labels that are known.
+        for part in (cells_to_map, *cells_to_map.mod.values()):
+            part.obs = part.obs.rename(columns={"cell_type": "true_type"})
         write_mudata(cells_to_map, query)
         unseen = cells_to_map.uns["simulation"]["unseen_label"]
         typer.echo(f"Simulated {cells_to_map.n_obs} cells to map, some of the unseen type {unseen}: {query}", err=True)
