@@ -113,6 +113,10 @@ class Client:
         impute: bool = True,
         samples: int = 25,
         background: Background = "exclude",
+        impute_as: str | None = None,
+        coverage: float = 0.9,
+        false_positive_rate: float = 0.01,
+        keep_unknown_labels: bool = False,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> anndata.AnnData | mudata.MuData:
@@ -122,7 +126,8 @@ class Client:
         ----------
         data
             AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
-        proteins, layer, impute, samples, background, progress
+        proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
+        progress
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
             Cells in a chunk; None takes the client's `chunk_cells`.
@@ -148,7 +153,15 @@ class Client:
         from totalanvi.serving.mapping import map_object
 
         self._refresh()
-        options = MapOptions(impute=impute, samples=samples, background=background)
+        options = MapOptions(
+            impute=impute,
+            samples=samples,
+            background=background,
+            impute_as=impute_as,
+            coverage=coverage,
+            false_positive_rate=false_positive_rate,
+            keep_unknown_labels=keep_unknown_labels,
+        )
         size = self._chunk_cells if batch_size is None else batch_size
         return map_object(self, data, proteins, layer, options, size, progress)
 

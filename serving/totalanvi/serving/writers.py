@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from totalanvi.serving.annotate import CONFIDENCE, LABEL, NOVELTY, OBSM_KEYS, UNS_KEY, Annotations
+from totalanvi.serving.annotate import (
+    CONFIDENCE,
+    GUESS,
+    LABEL,
+    LABEL_SET,
+    NOVELTY,
+    OBSM_KEYS,
+    UNS_KEY,
+    Annotations,
+    label_names,
+    label_set_names,
+)
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.mapped import MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.tables import stored_names
 
@@ -154,20 +165,34 @@ def _table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures,
     def numbers(values: Any) -> pa.Array:
         return pa.array(np.ascontiguousarray(values), type=pa.float32(), from_pandas=True)
 
-    codes = pa.array(mapped.label, type=pa.int32(), mask=mapped.label < 0)
+    def names(codes: Any, of: list[str]) -> pa.Array:
+        indices = pa.array(codes, type=pa.int32(), mask=codes < 0)
+        return pa.DictionaryArray.from_arrays(indices, pa.array(of, type=pa.string()))
+
+    labels = list(features.labels)
     columns: dict[str, pa.Array] = {
         "cell_id": pa.array(cell_ids.astype(str), type=pa.string()),
-        LABEL: pa.DictionaryArray.from_arrays(codes, pa.array(features.labels, type=pa.string())),
+        LABEL: names(mapped.label, label_names(features)),
+        GUESS: names(mapped.guess, labels),
         CONFIDENCE: numbers(mapped.confidence),
         NOVELTY: numbers(mapped.novelty),
+        LABEL_SET: pa.array(label_set_names(mapped, features), type=pa.string()),
     }
-    for place, label in enumerate(features.labels):
+    for place, label in enumerate(labels):
         columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
-    if mapped.protein is not None:
-        for place, protein in enumerate(features.proteins):
-            columns[f"protein:{protein}"] = numbers(mapped.protein[:, place])
-    metadata = {UNS_KEY: json.dumps(uns, default=lambda array: array.tolist())}
+    for place, label in enumerate(labels):
+        columns[f"set:{label}"] = pa.array(mapped.label_set[:, place], mask=mapped.guess < 0)
+    for name in PROTEIN_ARRAYS:
+        if (values := getattr(mapped, name)) is not None:
+            for place, protein in enumerate(features.proteins):
+                columns[f"{name}:{protein}"] = numbers(values[:, place])
+    metadata = {UNS_KEY: json.dumps(uns, default=_as_json, allow_nan=False)}
     return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def _as_json(array: Any) -> list[Any]:
+    """Return an array as a list; JSON has no NaN."""
+    return [None if value != value else value for value in array.tolist()]
 
 
 class _AnnotatedCopy:

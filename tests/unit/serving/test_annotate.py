@@ -14,7 +14,7 @@ from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.mapped import MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapper import LocalReference
 
 
@@ -134,18 +134,22 @@ def test_reorder_takes_rows_and_leaves_gaps(protein: bool) -> None:
     n_cells = 4
     mapped = MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
+        guess=np.arange(n_cells, dtype=np.int32),
         confidence=np.arange(n_cells, dtype=np.float32),
         novelty=np.arange(n_cells, dtype=np.float32),
         probabilities=np.ones((n_cells, 2), dtype=np.float32),
+        label_set=np.ones((n_cells, 2), dtype=bool),
         latent=np.ones((n_cells, 3), dtype=np.float32),
         coordinates=np.ones((n_cells, 2), dtype=np.float32),
-        protein=np.ones((n_cells, 5), dtype=np.float32) if protein else None,
+        **{name: np.ones((n_cells, 5), dtype=np.float32) for name in PROTEIN_ARRAYS if protein},
     )
     placed = reorder(mapped, np.array([2, -1, 0]))
     assert placed.label.tolist() == [2, -1, 0]
     np.testing.assert_array_equal(placed.confidence, [2, np.nan, 0])
     np.testing.assert_array_equal(placed.latent[:, 0], [1, np.nan, 1])
     assert (placed.protein is not None) == protein
+    assert placed.guess.tolist() == [2, -1, 0]
+    assert placed.label_set.tolist() == [[True, True], [False, False], [True, True]]
     assert {name: array.dtype for name, array in placed.arrays().items()} == {
         name: array.dtype for name, array in mapped.arrays().items()
     }

@@ -17,7 +17,7 @@ from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
 from totalanvi.serving.bundle import Bundle, write_manifest
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.manifest import MANIFEST_FILE, REFERENCE_FILE, Manifest
+from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, Manifest
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
     (folder / MANIFEST_FILE).write_text(json.dumps(values))
 
 
-def replace_arrays(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:
+def replace_arrays(folder: Path, file: str, **arrays: np.ndarray[Any, Any]) -> None:
     """Write other arrays, and sign for them."""
-    save_file({**load_file(folder / REFERENCE_FILE), **arrays}, folder / REFERENCE_FILE)
+    save_file({**load_file(folder / file), **arrays}, folder / file)
     sign(folder)
 
 
@@ -209,13 +209,31 @@ def test_folder_itself_may_be_reached_by_a_link(pristine: Path, tmp_path: Path) 
         ({"label": np.zeros(150, np.int64)}, "label: expected int32"),
         ({"coordinates": np.full((150, 2), np.nan, np.float32)}, "coordinates: expected finite values"),
         ({"gene_share": np.full(60, 1.0, np.float32)}, "gene_share: expected shares .* found a sum of 60"),
-        ({"novelty_rna": np.zeros(0, np.float32)}, "novelty_rna: expected ascending"),
-        ({"novelty_protein": np.array([2, 1], np.float32)}, "novelty_protein: expected ascending"),
         ({"unknown": np.zeros(1, np.float32)}, "expected reference.safetensors to hold"),
     ],
 )
 def test_arrays_that_do_not_fit_the_manifest(folder: Path, arrays: dict[str, Any], message: str) -> None:
-    replace_arrays(folder, **arrays)
+    replace_arrays(folder, REFERENCE_FILE, **arrays)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"novelty_rna": np.zeros(0, np.float32)}, "novelty_rna: expected ascending"),
+        ({"novelty_part": np.array([2, 1], np.float32)}, "novelty_part: expected ascending"),
+        ({"conformal_rna": np.array([2, 1], np.float32)}, "conformal_rna: expected ascending"),
+        ({"conformal_part": np.array([np.nan], np.float32)}, "conformal_part: expected finite"),
+        ({"interval_knots": np.zeros((2, 5, 2), np.float32)}, r"interval_knots: expected float32 of shape \(2, 6, 2\)"),
+        ({"interval_knots": np.tile(np.float32([2, 1]), (2, 6, 1))}, "interval_knots: expected ascending"),
+        ({"interval_residuals": np.full((2, 6, 2, 36), np.nan, np.float32)}, "interval_residuals: expected ascending"),
+        ({"interval_residuals": np.zeros((2, 6, 2, 3), np.float32)}, "interval_residuals: expected float32 of shape"),
+        ({"unknown": np.zeros(1, np.float32)}, "expected calibration.safetensors to hold"),
+    ],
+)
+def test_calibration_that_does_not_fit_the_manifest(folder: Path, arrays: dict[str, Any], message: str) -> None:
+    replace_arrays(folder, CALIBRATION_FILE, **arrays)
     with pytest.raises(BundleError, match=message):
         Bundle.open(folder)
 

@@ -11,7 +11,7 @@ from tests.support.toy_bundle import toy_cells
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 
 
 def parts(cells: AlignedCells) -> dict[str, Any]:
@@ -90,12 +90,14 @@ def mapped(n_cells: int, protein: bool = True) -> MappedCells:
     row = np.arange(n_cells, dtype=np.float32)
     return MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
+        guess=np.arange(n_cells, dtype=np.int32),
         confidence=row,
         novelty=row,
         probabilities=np.stack([row, row], axis=1),
+        label_set=np.stack([row > 1, row > 2], axis=1),
         latent=np.stack([row, row], axis=1),
         coordinates=np.stack([row, row], axis=1),
-        protein=np.stack([row, row], axis=1) if protein else None,
+        **{name: np.stack([row, row], axis=1) for name in PROTEIN_ARRAYS if protein},
     )
 
 
