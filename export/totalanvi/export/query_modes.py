@@ -16,7 +16,7 @@ from totalanvi.training.data import Cells
 __all__ = ["in_mode"]
 
 _HIDDEN_SHARES = (0.25, 0.5, 0.75)
-"""Of a cell's panel, in turn: real queries lack anything from a few proteins to most."""
+"""Of a cell's panel, at random: real queries lack anything from a few proteins to most."""
 
 
 def in_mode(
@@ -29,7 +29,7 @@ def in_mode(
     cells
         Of the reference.
     mode
-        For "part", a random part of each cell's proteins is hidden: a quarter, half, three quarters, in turn.
+        For "part", a random part of each cell's proteins is hidden: a quarter, half or three quarters.
     protein_batches
         Which batch measured which protein, (batches, proteins).
     seed
@@ -52,7 +52,7 @@ def in_mode(
 def _hidden(measured: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
     """Choose what to hide of each cell's proteins, (cells, proteins): one at least, and never all."""
     sizes = measured.sum(axis=1)
-    shares = np.resize(_HIDDEN_SHARES, len(measured))
+    shares = rng.choice(_HIDDEN_SHARES, size=len(measured))
     n_hidden = np.maximum(np.minimum(np.rint(shares * sizes).astype(int), sizes - 1), sizes > 1)
     place = np.where(measured, rng.random(measured.shape), np.inf).argsort(axis=1).argsort(axis=1)
     hidden: npt.NDArray[np.bool_] = place < n_hidden[:, None]

@@ -39,7 +39,7 @@ def batch_weights(manifest: Manifest, impute_as: str | None) -> npt.NDArray[np.f
     able = [name for name, panel in zip(manifest.batches, measured, strict=True) if panel.any()]
     if impute_as not in able:
         raise QueryError(
-            f"impute_as: expected a batch of {manifest.name!r} that measured proteins, {_listing(able)}; found "
+            f"Expected to impute as a batch of {manifest.name!r} that measured proteins, {_listing(able)}; found "
             f"{impute_as!r}. Name one of these, or none to average over those that measured a protein (--impute-as)."
         )
     batch = manifest.batches.index(impute_as)

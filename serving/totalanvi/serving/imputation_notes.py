@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from totalanvi.serving.align import FeatureMatch
 from totalanvi.serving.confidence_figures import UNRELIABLE_BELOW
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapped import MapOptions
@@ -29,16 +30,26 @@ def reliability_table(info: ReferenceInfo) -> dict[str, Any]:
     }
 
 
-def imputation_messages(info: ReferenceInfo, options: MapOptions) -> list[str]:
-    """Say which imputed proteins not to read, and which are not imputed as the batch that was named."""
+def imputation_messages(info: ReferenceInfo, options: MapOptions, proteins: FeatureMatch) -> list[str]:
+    """Say which imputed proteins not to read, and which are not imputed as the batch that was named.
+
+    Parameters
+    ----------
+    info, options
+        What was mapped to, and how.
+    proteins
+        Which of the reference's proteins the query has: those are not imputed from RNA alone.
+    """
     if not options.impute:
         return []
     messages = []
     rows = zip(info.proteins, info.protein_reliability, strict=True)
-    if doubtful := [name for name, row in rows if not row.reliable]:
+    # Reports list the first of what is missing; where there is more, any protein may be among it.
+    lacks = proteins.missing_names if proteins.missing <= len(proteins.missing_names) else info.proteins
+    if doubtful := [name for name, row in rows if not row.reliable and name in lacks]:
         messages.append(
-            f"RNA cannot predict {_listing(doubtful)}: where not measured, do not rely on imputed values (correlation "
-            f"with held-out counts below {UNRELIABLE_BELOW:g})."
+            f"RNA cannot predict {_listing(doubtful)}: do not rely on the imputed values (correlation with held-out "
+            f"counts below {UNRELIABLE_BELOW:g})."
         )
     if options.impute_as in info.batches:
         panel = info.protein_batches[info.batches.index(options.impute_as)]

@@ -3,7 +3,8 @@
 The bundle holds, for each protein and a few expected levels ("knots"), quantiles of the residuals
 ``log1p(measured) − log1p(expected)`` of held-out reference cells that were imputed from RNA alone. A cell's interval is
 read between the knots that its own expected count lies between, so that its width follows the level. Bounds rise with
-the expected count, and are continuous in it.
+the expected count, and are continuous in it. Either tail is left out alike; but where so many counts are zero that the
+lower bound is zero, no count lies below it, and the upper tail alone is left out.
 
 References
 ----------
@@ -69,15 +70,22 @@ class Intervals:
             0 ≤ low ≤ high; NaN for a protein without knots.
         """
         level = np.log1p(np.asarray(expected, dtype=np.float64))
-        return tuple(self._bound(level, share) for share in ((1 - coverage) / 2, (1 + coverage) / 2))  # type: ignore[return-value]
+        low = self._at_knots((1 - coverage) / 2)
+        high = np.where(low > 0, self._at_knots((1 + coverage) / 2), self._at_knots(coverage))
+        return self._between(level, low), self._between(level, high)
 
-    def _bound(self, level: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.float32]:
-        knots = np.asarray(self.knots, dtype=np.float64)
+    def _at_knots(self, share: float) -> npt.NDArray[np.float64]:
+        """Return the log1p of what this share of counts lies below at each knot, (proteins, knots)."""
         place = float(np.interp(share, LEVELS, np.arange(len(LEVELS))))
         left = min(int(place), len(LEVELS) - 2)
         weight = place - left
         residual = (1 - weight) * self.residuals[..., left] + weight * self.residuals[..., left + 1]
-        at_knots = np.maximum.accumulate(knots + residual, axis=1)
+        return np.asarray(self.knots + residual, dtype=np.float64)
+
+    def _between(self, level: npt.NDArray[np.float64], at_knots: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Read a bound at the level of each count, (cells, proteins)."""
+        knots = np.asarray(self.knots, dtype=np.float64)
+        at_knots = np.maximum.accumulate(at_knots, axis=1)
         bound = np.empty(level.shape, dtype=np.float32)
         for j in range(level.shape[1]):
             # Beyond the outer knots the residual stays what it is there.

@@ -132,11 +132,11 @@ def test_the_layout_of_a_manifest_does_not_matter(folder: Path) -> None:
 
 def test_newer_schema_names_both_versions(folder: Path) -> None:
     def newer(values: dict[str, Any]) -> None:
-        values.update(schema_version=2, something_new=True)
+        values.update(schema_version=3, something_new=True)
         values["provenance"]["versions"]["totalanvi"] = "9.1"
 
     edit_manifest(folder, newer)
-    with pytest.raises(BundleError, match=r"found schema 2 \(written by totalanvi 9\.1\).*reads.*up to 1; upgrade"):
+    with pytest.raises(BundleError, match=r"found schema 3 \(written by totalanvi 9\.1\).*reads.*up to 2; upgrade"):
         Bundle.open(folder)
 
 
@@ -147,8 +147,8 @@ def test_newer_schema_names_both_versions(folder: Path) -> None:
         (b"[" * 100_000, "expected JSON"),
         (b"[]", "with a schema_version, found none"),
         (b'{"schema_version": "1"}', "with a schema_version, found none"),
-        (b'{"schema_version": 0}', "expected schema 1, found 0"),
-        (b'{"schema_version": 1}', "does not follow schema 1 at 'name': Field required"),
+        (b'{"schema_version": 0}', "expected schema 2, found 0"),
+        (b'{"schema_version": 2}', "does not follow schema 2 at 'name': Field required"),
     ],
 )
 def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> None:

@@ -184,7 +184,7 @@ def test_each_mode_has_its_own_calibration(engine: Engine, panel: int) -> None:
     query = replace(cells, protein=np.where(measured, cells.protein, np.float32(0)), measured=measured)
     for coverage in (0.6, 0.9):
         mapped = engine.run(query, MapOptions(impute=False, coverage=coverage))
-        assert mapped.label_set[np.arange(2000), truth].mean() == pytest.approx(coverage, abs=0.1)
+        assert mapped.label_set[np.arange(2000), truth].mean() == pytest.approx(coverage, abs=0.12)
     assert (mapped.novelty > 0.9).mean() == pytest.approx(0.1, abs=0.07)
 
 
@@ -197,7 +197,7 @@ def test_imputing_as_one_batch(folder: Path, engine: Engine) -> None:
         expected = toy.decode(z_mean, batch, background=True)
         expected[:, -1] = toy.decode(z_mean, 1, background=True)[:, -1]  # the first batch did not measure it
         np.testing.assert_allclose(mapped.protein, expected, rtol=2e-5)
-    with pytest.raises(QueryError, match="that measured proteins, 'run1', 'run2'; found 'run3'. Name one of these"):
+    with pytest.raises(QueryError, match="that measured proteins, 'run1', 'run2'; found 'run3'"):
         engine.run(cells, MapOptions(impute_as="run3"))
 
 
