@@ -129,7 +129,7 @@ def test_a_chunk_is_mapped_as_in_process(web: httpx.Client, local: LocalReferenc
     )
 
     assert answer.headers["content-type"] == MEDIA_TYPE
-    received = decode_response(answer.content, n_cells=8, n_labels=4, n_latent=5, n_proteins=6)
+    received = decode_response(answer.content, n_cells=8, n_labels=4, n_names=6, n_latent=5, n_proteins=6)
     assert received.reference.digest == local.bundle.digest
     expected_arrays = local.score(cells, MapOptions()).arrays()
     assert received.mapped.arrays().keys() == expected_arrays.keys()
@@ -232,7 +232,7 @@ def test_metrics_count_requests_and_cells(web: httpx.Client, local: LocalReferen
 
 
 def assert_same(found: AnnData, expected: AnnData) -> None:
-    for key in ("totalanvi_label", "totalanvi_guess", "totalanvi_set"):
+    for key in ("totalanvi_label", "totalanvi_guess", "totalanvi_certain", "totalanvi_set"):
         assert list(found.obs[key]) == list(expected.obs[key])
     for key in ("totalanvi_confidence", "totalanvi_novelty"):
         np.testing.assert_allclose(found.obs[key], expected.obs[key], atol=1e-5)
@@ -251,7 +251,7 @@ def assert_same(found: AnnData, expected: AnnData) -> None:
     "options",
     [
         {},
-        {"proteins": "none", "impute_as": "run1", "coverage": 0.7},
+        {"proteins": "none", "impute_as": "run1", "coverage": 0.7, "certainty": 0.99},
         {"impute": False, "false_positive_rate": 0.3},
         {"false_positive_rate": 0.3, "keep_unknown_labels": True},
         {"samples": 1, "background": "include", "batch_size": 7},

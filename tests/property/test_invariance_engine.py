@@ -30,6 +30,7 @@ options = st.builds(
     coverage=st.sampled_from([0.5, 0.9, 0.99]),
     false_positive_rate=st.sampled_from([0.01, 0.3]),
     keep_unknown_labels=st.booleans(),
+    certainty=st.sampled_from([0.5, 0.99]),
 )
 few = settings(max_examples=15, deadline=None)
 

@@ -39,6 +39,7 @@ OPTIONS = st.builds(
     coverage=st.floats(0.5, 0.99),
     false_positive_rate=st.floats(0, 0.5),
     keep_unknown_labels=st.booleans(),
+    certainty=st.floats(0.5, 1),
 )
 
 

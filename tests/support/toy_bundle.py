@@ -63,6 +63,11 @@ class Toy:
     batches: list[str] = field(default_factory=lambda: ["run1", "run2"])
 
     @property
+    def parents(self) -> dict[str, str]:
+        """T cells, and lymphocytes, which all of them are."""
+        return {"CD4 T": "T cell", "CD8 T": "T cell", "T cell": "lymphocyte", "B cell": "lymphocyte"}
+
+    @property
     def ensembl_ids(self) -> list[str | None]:
         """One id per gene, none for the last."""
         return [*(f"ENSG{i:011d}" for i in range(len(self.genes) - 1)), None]
@@ -130,6 +135,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         genes=Genes(names=TOY.genes, ensembl_ids=TOY.ensembl_ids),
         proteins=TOY.proteins,
         labels=TOY.labels,
+        parents=TOY.parents,
         batches=TOY.batches,
         protein_batches=TOY.protein_batches,
         n_latent=TOY.n_latent,

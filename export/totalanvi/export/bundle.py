@@ -18,6 +18,7 @@ from totalanvi.export.errors import ExportError, TargetError
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
+from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
@@ -65,6 +66,7 @@ def export_bundle(
     version: str | None = None,
     overwrite: bool = False,
     *,
+    parents: str | Path | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
@@ -81,6 +83,8 @@ def export_bundle(
         Version of the reference; by default the first digits of a digest of what is in it.
     overwrite
         Replace a bundle that is there.
+    parents
+        CSV table of the labels' parents; see `totalanvi.export.parents`.
     report
         Called with a line about each step.
 
@@ -91,8 +95,8 @@ def export_bundle(
     Raises
     ------
     ExportError
-        When the checkpoint cannot be served, the output may not be written, or a graph does not compute what torch
-        computes.
+        When the checkpoint cannot be served, the output may not be written, the parents do not fit the labels, or a
+        graph does not compute what torch computes.
     CheckpointError
         When the checkpoint is not whole.
 
@@ -108,6 +112,7 @@ def export_bundle(
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
+    hierarchy = {} if parents is None else read_parents(Path(parents), source.registry.labels)
     _make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
@@ -126,8 +131,9 @@ def export_bundle(
         files = hash_files(folder, REQUIRED_FILES)
         manifest = draft.manifest.model_copy(
             update={
-                "version": version or _content_version(files),
+                "version": version or _content_version(files, hierarchy),
                 "calibration": evaluation.calibration,
+                "parents": hierarchy,
                 "confidence": evaluation.confidence,
                 "protein_reliability": evaluation.reliability,
                 "parity": parity,
@@ -266,8 +272,9 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _PACKAGES} | {"onnxruntime": onnxruntime.__version__}
 
 
-def _content_version(files: Mapping[str, FileRecord]) -> str:
+def _content_version(files: Mapping[str, FileRecord], parents: Mapping[str, str]) -> str:
     digests = "".join(files[name].sha256 for name in sorted(files))
+    digests += "".join(f"{name}\n{parent}\n" for name, parent in sorted(parents.items()))
     return hashlib.sha256(digests.encode()).hexdigest()[:12]
 
 

@@ -30,6 +30,14 @@ def export(
         str | None,
         typer.Option(metavar="NAME", help="Name of the reference; the output folder's by default.", show_default=False),
     ] = None,
+    parents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV (label,parent): what to call a cell whose label is not certain.",
+            show_default=False,
+        ),
+    ] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
@@ -43,7 +51,7 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, report=say))
+    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say))
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)
     if store:

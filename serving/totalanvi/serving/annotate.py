@@ -12,6 +12,7 @@ import pandas as pd
 
 from totalanvi.serving.align import AlignmentReport, FeatureMatch
 from totalanvi.serving.features import ReferenceFeatures
+from totalanvi.serving.hierarchy import Hierarchy
 from totalanvi.serving.imputation_notes import reliability_table
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.manifest import UNKNOWN
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import mudata
 
 __all__ = [
+    "CERTAIN",
     "CONFIDENCE",
     "GUESS",
     "LABEL",
@@ -33,6 +35,7 @@ __all__ = [
     "UNS_KEY",
     "Annotations",
     "annotate",
+    "certain_names",
     "label_names",
     "label_set_names",
     "provenance",
@@ -41,11 +44,13 @@ __all__ = [
 
 LABEL = "totalanvi_label"
 GUESS = "totalanvi_guess"
+CERTAIN = "totalanvi_certain"
+"""The label, or its nearest ancestor, that is certain; only where the reference's labels have parents."""
 CONFIDENCE = "totalanvi_confidence"
 NOVELTY = "totalanvi_novelty"
 LABEL_SET = "totalanvi_set"
 """A column of names joined by "|", and an entry of ``obsm`` with a boolean for each label."""
-OBS_COLUMNS = (LABEL, GUESS, CONFIDENCE, NOVELTY, LABEL_SET)
+OBS_COLUMNS = (LABEL, GUESS, CERTAIN, CONFIDENCE, NOVELTY, LABEL_SET)
 OBSM_KEYS = (
     "X_totalanvi",
     "X_totalanvi_map",
@@ -100,13 +105,15 @@ class Annotations:
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
         labels = list(features.labels)
-        obs = {
+        obs: dict[str, Any] = {
             LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(label_names(features))),
             GUESS: pd.Categorical.from_codes(placed.guess, categories=pd.Index(labels)),
             CONFIDENCE: placed.confidence,
             NOVELTY: placed.novelty,
             LABEL_SET: pd.Categorical(label_set_names(placed, features)),
         }
+        if features.parents:
+            obs[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
         obsm: dict[str, Any] = {
             "X_totalanvi": placed.latent,
             "X_totalanvi_map": placed.coordinates,
@@ -123,6 +130,11 @@ class Annotations:
 def label_names(features: ReferenceFeatures) -> list[str]:
     """Return what `MappedCells.label` counts: the reference's labels, and what a novel cell is called."""
     return [*features.labels, UNKNOWN]
+
+
+def certain_names(features: ReferenceFeatures) -> list[str]:
+    """Return what `MappedCells.certain` counts: the labels, their ancestors, and what a cell without any is called."""
+    return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
 
 
 def label_set_names(mapped: MappedCells, features: ReferenceFeatures) -> list[str | None]:
@@ -198,7 +210,10 @@ def provenance(
 def annotate(data: anndata.AnnData | mudata.MuData, annotations: Annotations) -> None:
     """Add annotations to an AnnData or a MuData in place; those of an earlier run are replaced, or removed."""
     for column in OBS_COLUMNS:
-        data.obs[column] = annotations.obs[column]
+        if column in annotations.obs:
+            data.obs[column] = annotations.obs[column]
+        elif column in data.obs:
+            del data.obs[column]
     for key in OBSM_KEYS:
         if key in annotations.obsm:
             data.obsm[key] = annotations.obsm[key]

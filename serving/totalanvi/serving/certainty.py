@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.conformal import label_scores, score_threshold
+from totalanvi.serving.hierarchy import Hierarchy
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.modes import MODES
 from totalanvi.serving.neighbours import NoveltyScale
@@ -22,6 +23,7 @@ class Labelling:
 
     label: npt.NDArray[np.int32]
     guess: npt.NDArray[np.int32]
+    certain: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
     novelty: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32]
@@ -39,6 +41,7 @@ class Certainty:
 
     def __init__(self, bundle: Bundle) -> None:
         self._temperature = np.array([bundle.manifest.calibration[mode].temperature for mode in MODES])
+        self._hierarchy = Hierarchy(bundle.manifest.labels, bundle.manifest.parents)
         self._conformal = [bundle.calibration.conformal_scores(mode) for mode in MODES]
         self._novelty = [NoveltyScale(bundle.calibration.novelty_scores(mode)) for mode in MODES]
 
@@ -72,9 +75,11 @@ class Certainty:
         unknown = shares > options.novelty_threshold
         if options.keep_unknown_labels:
             unknown[:] = False
+        certain = self._hierarchy.certain(probabilities, guess, options.certainty)
         return Labelling(
             label=np.where(unknown, np.int32(logits.shape[1]), guess),
             guess=guess,
+            certain=np.where(unknown, np.int32(len(self._hierarchy.names)), certain),
             confidence=np.take_along_axis(probabilities, guess[:, None], axis=1)[:, 0],
             novelty=shares,
             probabilities=probabilities,

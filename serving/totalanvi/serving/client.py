@@ -117,6 +117,7 @@ class Client:
         coverage: float = 0.9,
         false_positive_rate: float = 0.01,
         keep_unknown_labels: bool = False,
+        certainty: float = 0.9,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> anndata.AnnData | mudata.MuData:
@@ -127,7 +128,7 @@ class Client:
         data
             AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
         proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
-        progress
+        certainty, progress
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
             Cells in a chunk; None takes the client's `chunk_cells`.
@@ -161,6 +162,7 @@ class Client:
             coverage=coverage,
             false_positive_rate=false_positive_rate,
             keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
         )
         size = self._chunk_cells if batch_size is None else batch_size
         return map_object(self, data, proteins, layer, options, size, progress)
@@ -206,6 +208,7 @@ class Client:
 
     def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
         from totalanvi.serving.arrow_stream import compress
+        from totalanvi.serving.hierarchy import Hierarchy
         from totalanvi.serving.wire import MEDIA_TYPE, decode_response
 
         headers = {"Content-Type": MEDIA_TYPE}
@@ -217,6 +220,7 @@ class Client:
             self._transport.post("/v1/map", body, headers),
             n_cells=n_cells,
             n_labels=len(info.labels),
+            n_names=len(Hierarchy(info.labels, info.parents).names),
             n_latent=info.n_latent,
             n_proteins=len(info.proteins) if options.impute and info.proteins else None,
         )

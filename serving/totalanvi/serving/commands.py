@@ -82,6 +82,10 @@ def map_query(
     keep_unknown_labels: Annotated[
         bool, typer.Option("--keep-unknown-labels", help="Give novel cells their likeliest label, not 'unknown'.")
     ] = False,
+    certainty: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Below it, a label gives way to its parent (where the reference has any)."),
+    ] = 0.9,
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cells that are read and mapped together.")
     ] = 4096,
@@ -106,6 +110,7 @@ def map_query(
             coverage=coverage,
             false_positive_rate=false_positive_rate,
             keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
         ),
         batch_size=batch_size,
         overwrite=overwrite,
@@ -174,6 +179,11 @@ def _info_lines(found: ReferenceInfo) -> list[str]:
         f"Trained on: {found.provenance.n_cells:,} cells, {found.provenance.n_labelled:,} of them labelled",
         f"Genes:      {found.n_genes:,}",
         f"Labels:     {len(found.labels):,}: {', '.join(found.labels)}",
+        *(
+            [f"Parents:    {', '.join(f'{name} → {up}' for name, up in found.parents.items())}"]
+            if found.parents
+            else []
+        ),
         f"Proteins:   {len(found.proteins):,}: {', '.join(found.proteins)}",
         f"Batches:    {len(found.batches):,}: {', '.join(found.batches)}",
         f"Refuses:    queries whose genes carry less than {found.thresholds.gene_coverage_refuse:.0%} of its counts; "

@@ -127,6 +127,7 @@ class Engine:
         mapped = MappedCells(
             label=labelling.label,
             guess=labelling.guess,
+            certain=labelling.certain,
             confidence=labelling.confidence,
             novelty=labelling.novelty,
             probabilities=labelling.probabilities,

@@ -34,6 +34,7 @@ class ReferenceInfo(BaseModel):
     schema_version: int
     n_genes: int
     labels: list[str]
+    parents: dict[str, str]
     proteins: list[str]
     batches: list[str]
     n_latent: int
@@ -71,6 +72,7 @@ class ReferenceInfo(BaseModel):
             schema_version=manifest.schema_version,
             n_genes=len(manifest.genes.names),
             labels=manifest.labels,
+            parents=manifest.parents,
             proteins=manifest.proteins,
             batches=manifest.batches,
             n_latent=manifest.n_latent,

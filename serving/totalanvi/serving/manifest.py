@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.hierarchy import hierarchy_problem
 from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.schema import Schema
 
@@ -165,6 +166,8 @@ class Manifest(Schema):
     calibration: dict[Mode, Calibration]
     confidence: dict[Mode, ModeConfidence]
     protein_reliability: list[ProteinReliability]
+    parents: dict[str, str] = Field(default_factory=dict)
+    """The parent of each label or ancestor that has one (see `totalanvi.serving.hierarchy`); empty without any."""
     thresholds: Thresholds = Thresholds()
     noise_seed: int = 0
     provenance: Provenance
@@ -192,6 +195,8 @@ class Manifest(Schema):
         _length("protein_reliability", len(self.protein_reliability), "proteins", len(self.proteins))
         if UNKNOWN in self.labels:
             raise ValueError(f"labels: expected none called {UNKNOWN!r}, which is what novel cells are called")
+        if problem := hierarchy_problem(self.labels, self.parents):
+            raise ValueError(f"parents: {problem}")
         for name, modes in (("calibration", self.calibration), ("confidence", self.confidence)):
             for mode in MODES:
                 if mode not in modes:

@@ -12,7 +12,15 @@ import numpy.typing as npt
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.intervals import MAX_COVERAGE, MIN_COVERAGE
 
-__all__ = ["MAX_FALSE_POSITIVE_RATE", "MAX_SAMPLES", "PROTEIN_ARRAYS", "Background", "MapOptions", "MappedCells"]
+__all__ = [
+    "MAX_FALSE_POSITIVE_RATE",
+    "MAX_SAMPLES",
+    "MIN_CERTAINTY",
+    "PROTEIN_ARRAYS",
+    "Background",
+    "MapOptions",
+    "MappedCells",
+]
 
 Background = Literal["exclude", "include"]
 
@@ -22,6 +30,9 @@ noticeably."""
 
 MAX_FALSE_POSITIVE_RATE = 0.5
 """Beyond it, most cells that are just like the reference's could be called unknown."""
+
+MIN_CERTAINTY = 0.5
+"""What is less likely than its opposite is not certain."""
 
 PROTEIN_ARRAYS = ("protein", "protein_low", "protein_high", "protein_foreground")
 """Arrays of `MappedCells` that there are only when proteins were asked for."""
@@ -49,6 +60,9 @@ class MapOptions:
         Share of cells like the reference's own that may be called unknown.
     keep_unknown_labels
         Whether cells beyond that keep their likeliest label.
+    certainty
+        How probable a label, or all labels under an ancestor together, must be to be named with certainty. As often as
+        that at least, such a name is right; the default promises as much as that of label sets.
 
     Raises
     ------
@@ -59,7 +73,7 @@ class MapOptions:
     --------
     >>> MapOptions(samples=1).as_dict()
     {'impute': True, 'samples': 1, 'background': 'exclude', 'impute_as': None, 'coverage': 0.9,
-     'false_positive_rate': 0.01, 'keep_unknown_labels': False}
+     'false_positive_rate': 0.01, 'keep_unknown_labels': False, 'certainty': 0.9}
     """
 
     impute: bool = True
@@ -69,6 +83,7 @@ class MapOptions:
     coverage: float = 0.9
     false_positive_rate: float = 0.01
     keep_unknown_labels: bool = False
+    certainty: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("impute", "keep_unknown_labels"):
@@ -81,6 +96,7 @@ class MapOptions:
         if self.impute_as is not None and not isinstance(self.impute_as, str):
             raise QueryError(f"impute_as: expected the name of a batch or none, found {self.impute_as!r}.")
         _require_share("coverage", self.coverage, MIN_COVERAGE, MAX_COVERAGE)
+        _require_share("certainty", self.certainty, MIN_CERTAINTY, 1)
         _require_share("false_positive_rate", self.false_positive_rate, 0, MAX_FALSE_POSITIVE_RATE)
 
     @property
@@ -119,8 +135,11 @@ class MappedCells:
         Index of the most probable label, or the number of labels where the cell is unknown, (cells,), int32.
     guess
         Index of the most probable label, (cells,), int32.
+    certain
+        Index of the label or of the ancestor that is certain (see `totalanvi.serving.hierarchy`), one past the last
+        where none is or the cell is unknown, (cells,), int32.
     confidence
-        Calibrated probability of that label, (cells,), float32.
+        Calibrated probability of the most probable label, (cells,), float32.
     novelty
         In [0, 1]: the share of held-out reference cells that are less novel than this cell, (cells,), float32.
     probabilities
@@ -147,6 +166,7 @@ class MappedCells:
 
     label: npt.NDArray[np.int32]
     guess: npt.NDArray[np.int32]
+    certain: npt.NDArray[np.int32]
     confidence: npt.NDArray[np.float32]
     novelty: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float32]

@@ -83,6 +83,7 @@ class LocalReference:
         coverage: float = 0.9,
         false_positive_rate: float = 0.01,
         keep_unknown_labels: bool = False,
+        certainty: float = 0.9,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: bool = False,
     ) -> anndata.AnnData | mudata.MuData:
@@ -97,7 +98,8 @@ class LocalReference:
             ones, ``"none"`` maps from RNA alone.
         layer
             Layer that holds the raw RNA counts; None takes ``X``.
-        impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels
+        impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
+        certainty
             See `totalanvi.serving.mapped.MapOptions`.
         batch_size
             Cells that are aligned and scored together; results do not depend on it.
@@ -128,5 +130,6 @@ class LocalReference:
             coverage=coverage,
             false_positive_rate=false_positive_rate,
             keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
         )
         return map_object(self, data, proteins, layer, options, batch_size, progress)

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.align import Aligner
-from totalanvi.serving.annotate import label_names
+from totalanvi.serving.annotate import certain_names, label_names
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError, TooLargeError
 from totalanvi.serving.features import Reference, ReferenceFeatures
@@ -111,7 +111,7 @@ def _dense(
 
 
 def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeatures) -> list[PredictedCell]:
-    names = label_names(features)
+    names, certain = label_names(features), certain_names(features)
 
     def by_protein(values: npt.NDArray[np.float32] | None, row: int) -> dict[str, float] | None:
         return None if values is None else dict(zip(features.proteins, _numbers(values[row]), strict=True))
@@ -127,6 +127,7 @@ def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeature
             id=ids[row],
             label=names[mapped.label[row]],
             guess=names[mapped.guess[row]],
+            certain=certain[mapped.certain[row]],
             confidence=_number(mapped.confidence[row]),
             novelty=_number(mapped.novelty[row]),
             probabilities=dict(zip(features.labels, _numbers(mapped.probabilities[row]), strict=True)),

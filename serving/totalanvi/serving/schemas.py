@@ -10,7 +10,7 @@ from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.intervals import MAX_COVERAGE, MIN_COVERAGE
 from totalanvi.serving.limits import Limits
-from totalanvi.serving.mapped import MAX_FALSE_POSITIVE_RATE, MAX_SAMPLES, Background
+from totalanvi.serving.mapped import MAX_FALSE_POSITIVE_RATE, MAX_SAMPLES, MIN_CERTAINTY, Background
 
 __all__ = [
     "EndpointInfo",
@@ -51,6 +51,7 @@ class PredictOptions(_Body):
     coverage: float = Field(default=0.9, ge=MIN_COVERAGE, le=MAX_COVERAGE)
     false_positive_rate: float = Field(default=0.01, ge=0, le=MAX_FALSE_POSITIVE_RATE)
     keep_unknown_labels: bool = False
+    certainty: float = Field(default=0.9, ge=MIN_CERTAINTY, le=1)
 
 
 class PredictRequest(_Body):
@@ -85,6 +86,8 @@ class PredictedCell(_Body):
     """``"unknown"`` for a cell that is more novel than cells like the reference's are."""
     guess: str
     """The likeliest label, whatever the novelty."""
+    certain: str
+    """The label, or its nearest ancestor, that is certain; ``"unknown"`` where none is."""
     confidence: float
     novelty: float
     probabilities: dict[str, float]

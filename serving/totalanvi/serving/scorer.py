@@ -93,6 +93,7 @@ def _missing(n_cells: int, reference: Reference, n_latent: int, options: MapOpti
     return MappedCells(
         label=np.full(n_cells, -1, dtype=np.int32),
         guess=np.full(n_cells, -1, dtype=np.int32),
+        certain=np.full(n_cells, -1, dtype=np.int32),
         confidence=absent(),
         novelty=absent(),
         probabilities=absent(len(features.labels)),

@@ -166,7 +166,7 @@ def encode_response(response: ChunkResponse) -> bytes:
 
 
 def decode_response(
-    body: bytes, *, n_cells: int, n_labels: int, n_latent: int, n_proteins: int | None
+    body: bytes, *, n_cells: int, n_labels: int, n_names: int, n_latent: int, n_proteins: int | None
 ) -> ChunkResponse:
     """Read a response's body; the counterpart of `encode_response`.
 
@@ -176,8 +176,8 @@ def decode_response(
         The body.
     n_cells
         How many cells were asked for.
-    n_labels, n_latent, n_proteins
-        Of the reference; `n_proteins` None when no protein was asked for.
+    n_labels, n_names, n_latent, n_proteins
+        Of the reference, `n_names` with the ancestors of its labels; `n_proteins` None when no protein was asked for.
 
     Raises
     ------
@@ -195,9 +195,10 @@ def decode_response(
     mapped = MappedCells(**arrays | {"label_set": arrays["label_set"].astype(bool)})
     if len(mapped) != n_cells:
         raise EndpointError(f"The endpoint answered for {len(mapped)} of {n_cells} cells; nothing of it is kept.")
-    # One more than the labels: cells may be unknown.
-    if min(mapped.label.min(), mapped.guess.min()) < 0 or max(mapped.label.max() - 1, mapped.guess.max()) >= n_labels:
-        raise EndpointError(f"The endpoint answered with a label that is none of the reference's {n_labels}.")
+    # One more than there are: cells may be unknown.
+    for codes, n_known in ((mapped.label, n_labels + 1), (mapped.guess, n_labels), (mapped.certain, n_names + 1)):
+        if codes.min() < 0 or codes.max() >= n_known:
+            raise EndpointError(f"The endpoint answered with a label that is none of the reference's {n_labels}.")
     return ChunkResponse(stamp, mapped)
 
 
@@ -216,6 +217,7 @@ def _response_schema(n_labels: int, n_latent: int, n_proteins: int | None) -> pa
     columns: list[tuple[str, pa.DataType]] = [
         ("label", pa.int32()),
         ("guess", pa.int32()),
+        ("certain", pa.int32()),
         ("confidence", pa.float32()),
         ("novelty", pa.float32()),
         ("probabilities", pa.list_(pa.float32(), n_labels)),

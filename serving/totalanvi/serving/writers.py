@@ -16,14 +16,17 @@ import numpy as np
 import pandas as pd
 
 from totalanvi.serving.annotate import (
+    CERTAIN,
     CONFIDENCE,
     GUESS,
     LABEL,
     LABEL_SET,
     NOVELTY,
+    OBS_COLUMNS,
     OBSM_KEYS,
     UNS_KEY,
     Annotations,
+    certain_names,
     label_names,
     label_set_names,
 )
@@ -174,10 +177,12 @@ def _table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures,
         "cell_id": pa.array(cell_ids.astype(str), type=pa.string()),
         LABEL: names(mapped.label, label_names(features)),
         GUESS: names(mapped.guess, labels),
-        CONFIDENCE: numbers(mapped.confidence),
-        NOVELTY: numbers(mapped.novelty),
-        LABEL_SET: pa.array(label_set_names(mapped, features), type=pa.string()),
     }
+    if features.parents:
+        columns[CERTAIN] = names(mapped.certain, certain_names(features))
+    columns[CONFIDENCE] = numbers(mapped.confidence)
+    columns[NOVELTY] = numbers(mapped.novelty)
+    columns[LABEL_SET] = pa.array(label_set_names(mapped, features), type=pa.string())
     for place, label in enumerate(labels):
         columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
     for place, label in enumerate(labels):
@@ -264,6 +269,7 @@ def _annotate_group(group: h5py.Group, annotations: Annotations) -> None:
         # A label or protein may have a slash in its name, and it has to be the column's name.
         warnings.filterwarnings("ignore", "Forward slashes", FutureWarning)
         obs = read_elem(group["obs"])
+        obs = obs.drop(columns=[column for column in OBS_COLUMNS if column in obs and column not in annotations.obs])
         for column, values in annotations.obs.items():
             obs[column] = values
         write_elem(group, "obs", obs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.queries import as_json, assert_same_annotations, refusal, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, sign, toy_query, write_toy_bundle
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.manifest import MANIFEST_FILE
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapper import LocalReference
 
@@ -74,6 +76,7 @@ def test_provenance_names_the_reference_the_options_and_the_alignment(reference:
         "coverage": 0.9,
         "false_positive_rate": 0.01,
         "keep_unknown_labels": False,
+        "certainty": 0.9,
     }
     assert uns["query"] == {"rna": "layer 'counts'", "proteins": "none"}
     assert uns["alignment"]["genes"]["matched"] == 55
@@ -96,6 +99,18 @@ def test_each_imputed_protein_says_how_reliable_it_is(reference: LocalReference)
         reference.map(query, samples=1)
         without = reference.map(query, proteins="none", impute=False)
     assert "protein_reliability" not in without.uns[UNS_KEY]
+
+
+def test_only_labels_with_parents_have_certain_names(tmp_path: Path) -> None:
+    folder = write_toy_bundle(tmp_path / "toy")
+    query = toy_query(10)
+    first = LocalReference(folder, provider="cpu").map(query, impute=False, certainty=0.99)
+    names = first.obs["totalanvi_certain"]
+    assert list(names.cat.categories) == [*TOY.labels, "T cell", "lymphocyte", "unknown"]
+    values = json.loads((folder / MANIFEST_FILE).read_text())
+    (folder / MANIFEST_FILE).write_text(json.dumps(values | {"parents": {}}))
+    second = LocalReference(sign(folder), provider="cpu").map(first, impute=False)
+    assert "totalanvi_certain" not in second.obs
 
 
 def test_unknown_cells_keep_their_label_when_asked(reference: LocalReference) -> None:
@@ -181,6 +196,7 @@ def test_reorder_takes_rows_and_leaves_gaps(protein: bool) -> None:
     mapped = MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
         guess=np.arange(n_cells, dtype=np.int32),
+        certain=np.arange(n_cells, dtype=np.int32),
         confidence=np.arange(n_cells, dtype=np.float32),
         novelty=np.arange(n_cells, dtype=np.float32),
         probabilities=np.ones((n_cells, 2), dtype=np.float32),

@@ -91,6 +91,7 @@ def mapped(n_cells: int, protein: bool = True) -> MappedCells:
     return MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
         guess=np.arange(n_cells, dtype=np.int32),
+        certain=np.arange(n_cells, dtype=np.int32),
         confidence=row,
         novelty=row,
         probabilities=np.stack([row, row], axis=1),

@@ -209,10 +209,10 @@ def test_every_option_reaches_the_result(run: Run, bundle: Path, tmp_path: Path)
     adata.obsm["adt"] = adata.obsm["protein_expression"] * 2
     query = write_anndata(adata, tmp_path / "query.h5ad")
     options = ["--layer", "counts", "--proteins", "adt", "--samples", "4", "--background", "include"]
-    options += ["--impute-as", "run2", "--coverage", "0.8", "--false-positive-rate", "0.2"]
+    options += ["--impute-as", "run2", "--coverage", "0.8", "--false-positive-rate", "0.2", "--certainty", "0.99"]
     code, printed, errors = run("map", bundle, query, "-o", tmp_path / "out.h5ad", *options)
     assert (code, errors) == (0, "")
-    asked = {"impute_as": "run2", "coverage": 0.8, "false_positive_rate": 0.2}
+    asked = {"impute_as": "run2", "coverage": 0.8, "false_positive_rate": 0.2, "certainty": 0.99}
     expected = LocalReference(bundle).map(adata, "adt", "counts", samples=4, background="include", **asked)
     n_unknown = (expected.obs["totalanvi_label"] == "unknown").sum()
     assert n_unknown > 0

@@ -144,7 +144,7 @@ def test_any_number_of_cells(engine: Engine, n_cells: int) -> None:
     assert mapped.protein is not None
     assert mapped.protein.shape == (n_cells, len(TOY.proteins))
     dtypes = {name: array.dtype for name, array in mapped.arrays().items()}
-    others = {"label": np.int32, "guess": np.int32, "label_set": np.bool_}
+    others = {"label": np.int32, "guess": np.int32, "certain": np.int32, "label_set": np.bool_}
     assert dtypes == {name: others.get(name, np.float32) for name in dtypes}
 
 
@@ -175,6 +175,29 @@ def test_novel_cells_are_unknown_unless_their_label_is_to_be_kept(engine: Engine
     kept = engine.run(cells, MapOptions(impute=False, false_positive_rate=0.2, keep_unknown_labels=True))
     np.testing.assert_array_equal(kept.label, kept.guess)
     np.testing.assert_array_equal(kept.novelty, mapped[0.2].novelty)
+
+
+def test_a_label_that_is_not_certain_gives_way_to_its_parent(engine: Engine) -> None:
+    cells, _ = toy_cells(300)
+    rna = cells.rna.toarray()
+    # The markers of both T cell types, one as much as the other.
+    rna[:, 10:30] = 4
+    query = replace(cells, rna=sparse.csr_matrix(rna), protein=0 * cells.protein, measured=cells.measured & False)
+    names = ["B cell", "CD4 T", "CD8 T", "NK", "T cell", "lymphocyte", "unknown"]
+    options = {"impute": False, "false_positive_rate": 0.0}
+    found = {share: engine.run(query, MapOptions(**options, certainty=share)) for share in (0.5, 0.9, 1)}
+    for share, mapped in found.items():
+        at_least = mapped.confidence >= share
+        np.testing.assert_array_equal(mapped.certain[at_least], mapped.guess[at_least])
+        assert (mapped.certain[~at_least] >= len(TOY.labels)).all()
+    mapped = found[0.9]
+    t_cell = (mapped.confidence < 0.9) & (mapped.probabilities[:, 1:3].sum(axis=1) >= 0.9)
+    assert t_cell.mean() > 0.3
+    np.testing.assert_array_equal(np.array(names)[mapped.certain] == "T cell", t_cell & (mapped.guess % 3 > 0))
+    unknown = engine.run(query, MapOptions(impute=False, false_positive_rate=0.5))
+    novel = unknown.label == len(TOY.labels)
+    assert novel.any()
+    assert {names[code] for code in unknown.certain[novel]} == {"unknown"}
 
 
 @pytest.mark.parametrize("panel", [0, 3, 6])

@@ -41,6 +41,7 @@ def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
     mapped = local.map(query)
     assert [cell.id for cell in answer.cells] == list(query.obs_names)
     assert [cell.label for cell in answer.cells] == list(mapped.obs["totalanvi_label"])
+    assert [cell.certain for cell in answer.cells] == list(mapped.obs["totalanvi_certain"])
     assert [cell.guess for cell in answer.cells] == list(mapped.obs["totalanvi_guess"])
     assert ["|".join(cell.label_set) for cell in answer.cells] == list(mapped.obs["totalanvi_set"])
     for row, cell in enumerate(answer.cells):

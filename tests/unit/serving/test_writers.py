@@ -142,7 +142,7 @@ def test_tables_have_one_row_per_cell(
     assert table.column_names == columns
     frame = table.to_pandas()
     assert frame["cell_id"].tolist() == list(expected.obs_names)
-    for column in ("totalanvi_label", "totalanvi_guess", "totalanvi_set"):
+    for column in ("totalanvi_label", "totalanvi_guess", "totalanvi_certain", "totalanvi_set"):
         assert frame[column].tolist() == expected.obs[column].tolist()
     for column in ("totalanvi_confidence", "totalanvi_novelty"):
         np.testing.assert_array_equal(frame[column], expected.obs[column])
