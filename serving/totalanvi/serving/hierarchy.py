@@ -75,8 +75,8 @@ class Hierarchy:
         depth = max(len(chain) for chain in chains)
         self._chains = np.array([chain + [-1] * (depth - len(chain)) for chain in chains], dtype=np.int32)
         self._under = np.zeros((len(self.names), len(labels)))
-        for code, chain in enumerate(chains):
-            self._under[chain, code] = 1
+        for code, names in enumerate(chains):
+            self._under[names, code] = 1
 
     def certain(
         self, probabilities: npt.NDArray[np.floating], guess: npt.NDArray[np.integer], certainty: float
