@@ -28,7 +28,7 @@ from totalanvi.serving.bundle import hash_files, write_manifest
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
-from totalanvi.serving.intervals import LEVELS
+from totalanvi.serving.intervals import COVERAGES
 from totalanvi.serving.manifest import (
     CALIBRATION_FILE,
     CLASSIFIER,
@@ -237,8 +237,7 @@ def _arrays(folder: Path) -> tuple[ReferenceArrays, CalibrationArrays]:
     # Two knots for each protein but the control: counts lie further from small expectations, on the log scale.
     knots = np.tile(np.float32([1.5, 4.0]), (2, len(TOY.proteins), 1))
     knots[:, TOY.proteins.index("IgG1")] = np.nan
-    tilt = np.array(LEVELS) - 0.5
-    residuals = knots[..., None] * 0 + np.stack([1.6 * tilt, 0.8 * tilt])
+    width = np.stack([0.8 * np.array(COVERAGES), 0.4 * np.array(COVERAGES)])
     angle = 2 * np.pi * truth / len(TOY.labels)
     jitter = np.random.default_rng(3).normal(scale=0.3, size=(N_LANDMARKS, 2))
     reference = ReferenceArrays(
@@ -252,7 +251,8 @@ def _arrays(folder: Path) -> tuple[ReferenceArrays, CalibrationArrays]:
         **{f"novelty_{mode}": novelty(latent) for mode, latent in held_latent.items()},
         **{f"conformal_{mode}": label_scores(held_latent[mode], t) for mode, t in TEMPERATURES.items()},
         interval_knots=knots,
-        interval_residuals=residuals.astype(np.float32),
+        interval_low=(knots[..., None] - width).astype(np.float32),
+        interval_high=(knots[..., None] + width).astype(np.float32),
     )
     return reference, calibration
 

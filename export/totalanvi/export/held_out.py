@@ -104,7 +104,8 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         CalibrationArrays(
             **arrays,
             interval_knots=np.stack([each.knots for each in intervals]).astype(np.float32),
-            interval_residuals=np.stack([each.residuals for each in intervals]).astype(np.float32),
+            interval_low=np.stack([each.low for each in intervals]).astype(np.float32),
+            interval_high=np.stack([each.high for each in intervals]).astype(np.float32),
         ),
     )
 

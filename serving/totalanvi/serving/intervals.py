@@ -1,15 +1,14 @@
 """Intervals for the counts of imputed proteins, from how far held-out cells' counts lay from what was expected.
 
-The bundle holds, for each protein and a few expected levels ("knots"), quantiles of the residuals
-``log1p(measured) − log1p(expected)`` of held-out reference cells that were imputed from RNA alone. A cell's interval is
-read between the knots that its own expected count lies between, so that its width follows the level. Bounds rise with
-the expected count, and are continuous in it. Either tail is left out alike; but where so many counts are zero that the
-lower bound is zero, no count lies below it, and the upper tail alone is left out.
+The bundle holds, for each protein, the bounds of intervals at a few expected levels ("knots") and for a few coverages.
+They were fitted to held-out reference cells that were imputed from RNA alone. A cell's interval is read between the
+knots that its own expected count lies between, so that its width follows the level. Bounds rise with the expected
+count, and are continuous in it.
 
 References
 ----------
-Lei, G'Sell, Rinaldo, Tibshirani, Wasserman: Distribution-free predictive inference for regression. JASA 2018. Boström,
-Johansson: Mondrian conformal regressors. COPA 2020 (residuals by level).
+Romano, Patterson, Candès: Conformalized quantile regression. NeurIPS 2019. Boström, Johansson: Mondrian conformal
+regressors. COPA 2020 (intervals by level).
 """
 
 from __future__ import annotations
@@ -19,38 +18,37 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEVELS", "MAX_COVERAGE", "MIN_COVERAGE", "Intervals"]
+__all__ = ["COVERAGES", "MAX_COVERAGE", "MIN_COVERAGE", "Intervals", "read_bound"]
 
-_TAIL = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25)
+COVERAGES = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)
+"""Those that a bundle holds bounds for; between them, bounds are interpolated."""
 
-LEVELS: tuple[float, ...] = (*_TAIL, *(round(1 - level, 3) for level in reversed(_TAIL)))
-"""Of the quantiles that a bundle holds; those between are interpolated."""
-
-MIN_COVERAGE, MAX_COVERAGE = 0.5, 0.99
-"""What can be asked for: the quantiles reach from half a per cent to a quarter, at either end."""
+MIN_COVERAGE, MAX_COVERAGE = COVERAGES[0], COVERAGES[-1]
 
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """What is known of imputed counts.
+    """What is known of imputed counts; NaN throughout for a protein of which too little is known.
 
     Parameters
     ----------
     knots
-        ``log1p`` of expected counts, ascending, (proteins, knots); NaN for a protein of which too little is known.
-    residuals
-        Quantiles of the residuals there, at `LEVELS`, (proteins, knots, levels).
+        ``log1p`` of expected counts, ascending, (proteins, knots).
+    low, high
+        ``log1p`` of the bounds there, for `COVERAGES`, (proteins, knots, coverages); neither falls from knot to knot.
+        What lies below zero stands for zero.
 
     Examples
     --------
-    >>> intervals = Intervals(np.zeros((1, 1)), np.array([[np.log(2) * np.sign(np.array(LEVELS) - 0.5)]]))
-    >>> low, high = intervals.bounds(np.array([[9.0]]), coverage=0.9)
+    >>> at_knot = np.log1p([[[9.0]]]) + np.log(2) * np.array([-1, 1])[:, None, None, None] * np.ones(len(COVERAGES))
+    >>> low, high = Intervals(np.log1p([[9.0]]), *at_knot).bounds(np.array([[9.0]]), coverage=0.9)
     >>> low.round(3).tolist(), high.round(3).tolist()
     ([[4.0]], [[19.0]])
     """
 
     knots: npt.NDArray[np.floating]
-    residuals: npt.NDArray[np.floating]
+    low: npt.NDArray[np.floating]
+    high: npt.NDArray[np.floating]
 
     def bounds(
         self, expected: npt.NDArray[np.floating], coverage: float
@@ -70,26 +68,36 @@ class Intervals:
             0 ≤ low ≤ high; NaN for a protein without knots.
         """
         level = np.log1p(np.asarray(expected, dtype=np.float64))
-        low = self._at_knots((1 - coverage) / 2)
-        high = np.where(low > 0, self._at_knots((1 + coverage) / 2), self._at_knots(coverage))
-        return self._between(level, low), self._between(level, high)
-
-    def _at_knots(self, share: float) -> npt.NDArray[np.float64]:
-        """Return the log1p of what this share of counts lies below at each knot, (proteins, knots)."""
-        place = float(np.interp(share, LEVELS, np.arange(len(LEVELS))))
-        left = min(int(place), len(LEVELS) - 2)
+        place = float(np.interp(coverage, COVERAGES, np.arange(len(COVERAGES))))
+        left = min(int(place), len(COVERAGES) - 2)
         weight = place - left
-        residual = (1 - weight) * self.residuals[..., left] + weight * self.residuals[..., left + 1]
-        return np.asarray(self.knots + residual, dtype=np.float64)
 
-    def _between(self, level: npt.NDArray[np.float64], at_knots: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Read a bound at the level of each count, (cells, proteins)."""
-        knots = np.asarray(self.knots, dtype=np.float64)
-        at_knots = np.maximum.accumulate(at_knots, axis=1)
-        bound = np.empty(level.shape, dtype=np.float32)
-        for j in range(level.shape[1]):
-            # Beyond the outer knots the residual stays what it is there.
-            beyond = level[:, j] - np.clip(level[:, j], knots[j, 0], knots[j, -1])
+        def bound(stored: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+            at_knots = (1 - weight) * stored[..., left] + weight * stored[..., left + 1]
+            read = np.empty(level.shape)
+            for j in range(level.shape[1]):
+                read[:, j] = read_bound(level[:, j], self.knots[j], at_knots[j])
             with np.errstate(over="ignore"):
-                bound[:, j] = np.expm1(np.interp(level[:, j], knots[j], at_knots[j]) + beyond)
-        return np.clip(bound, np.float32(0), np.finfo(np.float32).max)
+                return np.clip(np.expm1(read), 0, np.finfo(np.float32).max).astype(np.float32)
+
+        return bound(self.low), bound(self.high)
+
+
+def read_bound(
+    level: npt.NDArray[np.floating], knots: npt.NDArray[np.floating], at_knots: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
+    """Read a bound between its values at the knots of one protein, (cells,).
+
+    Parameters
+    ----------
+    level
+        ``log1p`` of expected counts, (cells,).
+    knots
+        Ascending, (knots,).
+    at_knots
+        ``log1p`` of the bound there, (knots,).
+    """
+    exact = np.asarray(level, dtype=np.float64)
+    # Beyond the outer knots the bound keeps its distance to what is expected.
+    beyond = exact - np.clip(exact, knots[0], knots[-1])
+    return np.asarray(np.interp(exact, knots, at_knots) + beyond)

@@ -227,8 +227,9 @@ def test_arrays_that_do_not_fit_the_manifest(folder: Path, arrays: dict[str, Any
         ({"conformal_part": np.array([np.nan], np.float32)}, "conformal_part: expected finite"),
         ({"interval_knots": np.zeros((2, 5, 2), np.float32)}, r"interval_knots: expected float32 of shape \(2, 6, 2\)"),
         ({"interval_knots": np.tile(np.float32([2, 1]), (2, 6, 1))}, "interval_knots: expected ascending"),
-        ({"interval_residuals": np.full((2, 6, 2, 36), np.nan, np.float32)}, "interval_residuals: expected ascending"),
-        ({"interval_residuals": np.zeros((2, 6, 2, 3), np.float32)}, "interval_residuals: expected float32 of shape"),
+        ({"interval_low": np.full((2, 6, 2, 14), np.nan, np.float32)}, "interval_low, interval_high: expected bounds"),
+        ({"interval_high": np.zeros((2, 6, 2, 14), np.float32)}, "interval_low, interval_high: expected bounds"),
+        ({"interval_low": np.zeros((2, 6, 2, 3), np.float32)}, "interval_low: expected float32 of shape"),
         ({"unknown": np.zeros(1, np.float32)}, "expected calibration.safetensors to hold"),
     ],
 )
