@@ -113,7 +113,7 @@ def test_predict_maps_cells_given_as_json(web: httpx.Client) -> None:
 
     assert answer.status_code == 200
     (cell,) = answer.json()["cells"]
-    assert (cell["id"], cell["label"]) == ("mine", "CD8 T")
+    assert (cell["id"], cell["guess"]) == ("mine", "CD8 T")
     assert set(cell["proteins"]) == set(TOY.proteins)
 
 

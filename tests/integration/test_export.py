@@ -160,6 +160,27 @@ def test_fresh_cells_are_covered_as_often_as_asked(bundle: Path, reference_mdata
     assert np.abs(pearson - said[list(counts)]).mean() < 0.1
 
 
+def test_parents_of_labels_and_a_label_that_is_called_as_novel_cells_are(checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+    registry = json.loads((copy / "registry.json").read_text())
+    first, second, third, _ = registry["labels"]
+    registry["labels"] = [first, second, third, "unknown"]
+    (copy / "registry.json").write_text(json.dumps(registry))
+    sign(copy)
+    (tmp_path / "parents.csv").write_text(f"label,parent\n{first},few\n{second},few\nfew,all\nunknown,all\n")
+    said: list[str] = []
+    manifest = Bundle.open(
+        export_bundle(copy, tmp_path / "bundle", parents=tmp_path / "parents.csv", report=said.append)
+    ).manifest
+    assert "Renaming the label 'unknown', which is what novel cells are called" in said
+    assert manifest.labels == [first, second, third, "unknown (reference)"]
+    assert manifest.parents == {first: "few", second: "few", "few": "all", "unknown (reference)": "all"}
+    (tmp_path / "parents.csv").write_text("label,parent\nstranger,few\n")
+    with pytest.raises(ExportError, match="'stranger', which is neither"):
+        export_bundle(copy, tmp_path / "other", parents=tmp_path / "parents.csv")
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_output_that_exists(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = snapshot(copied)
     with pytest.raises(SystemExit) as done:

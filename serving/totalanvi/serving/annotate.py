@@ -105,7 +105,7 @@ class Annotations:
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
         labels = list(features.labels)
-        obs: dict[str, Any] = {
+        found: dict[str, Any] = {
             LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(label_names(features))),
             GUESS: pd.Categorical.from_codes(placed.guess, categories=pd.Index(labels)),
             CONFIDENCE: placed.confidence,
@@ -113,7 +113,8 @@ class Annotations:
             LABEL_SET: pd.Categorical(label_set_names(placed, features)),
         }
         if features.parents:
-            obs[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
+            found[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
+        obs = {column: found[column] for column in OBS_COLUMNS if column in found}
         obsm: dict[str, Any] = {
             "X_totalanvi": placed.latent,
             "X_totalanvi_map": placed.coordinates,

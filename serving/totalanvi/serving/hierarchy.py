@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 __all__ = ["Hierarchy", "hierarchy_problem"]
 
+_ROUNDING = 1e-6
+"""What probabilities in single precision may fail to add up to 1 by."""
+
 
 def hierarchy_problem(labels: Sequence[str], parents: Mapping[str, str]) -> str | None:
     """Return what is wrong with a hierarchy, None when nothing is.
@@ -102,6 +105,6 @@ class Hierarchy:
         codes = np.full(len(guess), len(self.names), dtype=np.int32)
         # From the most distant ancestor to the label, so that the nearest one stands in the end.
         for names in self._chains[guess].T[::-1]:
-            enough = (names >= 0) & (np.take_along_axis(sums, names[:, None], axis=1)[:, 0] >= certainty)
+            enough = (names >= 0) & (np.take_along_axis(sums, names[:, None], axis=1)[:, 0] >= certainty - _ROUNDING)
             codes[enough] = names[enough]
         return codes

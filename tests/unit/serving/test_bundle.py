@@ -170,6 +170,14 @@ def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> No
         (lambda v: v["proteins"].clear(), "at 'proteins'"),
         (lambda v: v["calibration"].pop("rna"), "calibration: expected an entry for mode 'rna'"),
         (lambda v: v["calibration"]["rna"].update(temperature=0), "at 'calibration.rna.temperature'"),
+        (lambda v: v["confidence"].pop("part"), "confidence: expected an entry for mode 'part'"),
+        (
+            lambda v: v["protein_reliability"].pop(),
+            "protein_reliability: expected one entry for each of the 6 proteins",
+        ),
+        (lambda v: v["labels"].__setitem__(3, "unknown"), "labels: expected none called 'unknown'"),
+        (lambda v: v["parents"].update({"T cell": "CD4 T"}), "parents: expected parents that end somewhere"),
+        (lambda v: v["parents"].update({"Monocyte": "x"}), "parents: .* found 'Monocyte', which is neither"),
         (lambda v: v.update(surprise=1), "at 'surprise'"),
     ],
 )

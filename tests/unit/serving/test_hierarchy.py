@@ -35,6 +35,12 @@ def test_without_ancestors_a_label_is_certain_or_nothing_is() -> None:
     assert names([[0.95, 0.05, 0, 0, 0], [0.5, 0.5, 0, 0, 0]], 0.9, parents={}) == ["CD4 naive", "unknown"]
 
 
+def test_probabilities_that_nearly_add_up_are_certain() -> None:
+    thirds = np.full((1, 3), 1 / 3, dtype=np.float32) - np.float32(1e-7)
+    hierarchy = Hierarchy(["a", "b", "c"], dict.fromkeys("abc", "any"))
+    assert hierarchy.names[hierarchy.certain(thirds, np.array([0]), certainty=1)[0]] == "any"
+
+
 def test_ancestors_that_are_labels_are_named_once() -> None:
     assert Hierarchy(LABELS, PARENTS).names == [*LABELS, "CD4", "lymphocyte"]
 
