@@ -173,7 +173,7 @@ def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> No
         (lambda v: v["confidence"].pop("part"), "confidence: expected an entry for mode 'part'"),
         (
             lambda v: v["protein_reliability"].pop(),
-            "protein_reliability: expected one entry for each of the 6 proteins",
+            "protein_reliability: expected one entry for each",
         ),
         (lambda v: v["labels"].__setitem__(3, "unknown"), "labels: expected none called 'unknown'"),
         (lambda v: v["parents"].update({"T cell": "CD4 T"}), "parents: expected parents that end somewhere"),
