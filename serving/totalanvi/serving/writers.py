@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -12,33 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pandas as pd
 
-from totalanvi.serving.annotate import (
-    CERTAIN,
-    CONFIDENCE,
-    GUESS,
-    LABEL,
-    LABEL_SET,
-    NOVELTY,
-    OBS_COLUMNS,
-    OBSM_KEYS,
-    UNS_KEY,
-    Annotations,
-    certain_names,
-    label_names,
-    label_set_names,
-)
+from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, Annotations
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
+from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.serving.result_table import result_table
 from totalanvi.serving.tables import stored_names
 
 if TYPE_CHECKING:
     import h5py
-    import pyarrow as pa
 
 __all__ = ["Writer", "open_writer"]
 
@@ -131,7 +115,7 @@ class _ParquetFile:
     def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
         import pyarrow.parquet as pq
 
-        table = _table(cell_ids, mapped, self._features, self._uns)
+        table = result_table(cell_ids, mapped, self._features, self._uns)
         if self._file is None:
             self._file = pq.ParquetWriter(self._path, table.schema)
         self._file.write_table(table)
@@ -153,51 +137,12 @@ class _ParquetFolder:
     def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
         import pyarrow.parquet as pq
 
-        table = _table(cell_ids, mapped, self._features, self._uns)
+        table = result_table(cell_ids, mapped, self._features, self._uns)
         pq.write_table(table, self._path / f"part-{self._parts:05d}.parquet")
         self._parts += 1
 
     def finish(self) -> None:
         """Each part is complete by itself."""
-
-
-def _table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures, uns: dict[str, Any]) -> pa.Table:
-    """Return one row per cell; the same columns, types and label codes for every block of every query."""
-    import pyarrow as pa
-
-    def numbers(values: Any) -> pa.Array:
-        return pa.array(np.ascontiguousarray(values), type=pa.float32(), from_pandas=True)
-
-    def names(codes: Any, of: list[str]) -> pa.Array:
-        indices = pa.array(codes, type=pa.int32(), mask=codes < 0)
-        return pa.DictionaryArray.from_arrays(indices, pa.array(of, type=pa.string()))
-
-    labels = list(features.labels)
-    columns: dict[str, pa.Array] = {
-        "cell_id": pa.array(cell_ids.astype(str), type=pa.string()),
-        LABEL: names(mapped.label, label_names(features)),
-        GUESS: names(mapped.guess, labels),
-    }
-    if features.parents:
-        columns[CERTAIN] = names(mapped.certain, certain_names(features))
-    columns[CONFIDENCE] = numbers(mapped.confidence)
-    columns[NOVELTY] = numbers(mapped.novelty)
-    columns[LABEL_SET] = pa.array(label_set_names(mapped, features), type=pa.string())
-    for place, label in enumerate(labels):
-        columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
-    for place, label in enumerate(labels):
-        columns[f"set:{label}"] = pa.array(mapped.label_set[:, place], mask=mapped.guess < 0)
-    for name in PROTEIN_ARRAYS:
-        if (values := getattr(mapped, name)) is not None:
-            for place, protein in enumerate(features.proteins):
-                columns[f"{name}:{protein}"] = numbers(values[:, place])
-    metadata = {UNS_KEY: json.dumps(uns, default=_as_json, allow_nan=False)}
-    return pa.table(columns).replace_schema_metadata(metadata)
-
-
-def _as_json(array: Any) -> list[Any]:
-    """Return an array as a list; JSON has no NaN."""
-    return [None if value != value else value for value in array.tolist()]
 
 
 class _AnnotatedCopy:
