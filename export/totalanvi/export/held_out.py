@@ -88,10 +88,11 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         rows, query = in_mode(sample.held_out, mode, bundle.manifest.protein_batches)
         label = sample.held_out.label[rows]
         scores = engine.score(query, _LABELS_ONLY)
-        calibration[mode] = calibrate(scores.logits, label)
+        n_cells = len(np.unique(rows[label >= 0]))
+        calibration[mode] = calibrate(scores.logits, label).model_copy(update={"n_cells": n_cells})
         calibrated = scores.logits / calibration[mode].temperature
         novelty = np.sort(scores.novelty if len(rows) else _stand_in(engine, sample.landmarks, mode))
-        confidence[mode] = judge_confidence(calibrated, label, novelty, _LABELS_ONLY)
+        confidence[mode] = judge_confidence(calibrated, label, rows, novelty, _LABELS_ONLY)
         arrays[f"novelty_{mode}"] = novelty.astype(np.float32)
         arrays[f"conformal_{mode}"] = own_label_scores(calibrated, label)
     average, own_batch = _impute(engine, sample.held_out)

@@ -33,7 +33,9 @@ def own_label_scores(logits: Floats, label: Codes) -> npt.NDArray[np.float32]:
     return np.sort(label_scores(logits)[known, label[known]]).astype(np.float32)
 
 
-def judge_confidence(logits: Floats, label: Codes, novelty: Floats, options: MapOptions) -> ModeConfidence:
+def judge_confidence(
+    logits: Floats, label: Codes, cells: npt.NDArray[np.integer], novelty: Floats, options: MapOptions
+) -> ModeConfidence:
     """Measure label sets and novelty as a query with these options would get them.
 
     Parameters
@@ -42,6 +44,8 @@ def judge_confidence(logits: Floats, label: Codes, novelty: Floats, options: Map
         Calibrated, (cells, labels).
     label
         Codes, (cells,), -1 where there is none.
+    cells
+        Which cell each is, (cells,): those that are seen several times stay in one half.
     novelty
         Novelty scores of held-out cells, or of what stands in for them, (any number,).
     options
@@ -52,7 +56,7 @@ def judge_confidence(logits: Floats, label: Codes, novelty: Floats, options: Map
     holds, sizes = np.empty(len(own), dtype=bool), np.empty(len(own))
     if len(own) >= _FEWEST:
         for half in (0, 1):
-            judged = np.arange(len(own)) % 2 == half
+            judged = cells[known] % 2 == half
             others = own_label_scores(logits[known][~judged], own[~judged])
             within = scores[judged] <= score_threshold(others, options.coverage)
             holds[judged] = within[np.arange(len(within)), own[judged]]
@@ -60,7 +64,7 @@ def judge_confidence(logits: Floats, label: Codes, novelty: Floats, options: Map
     enough = len(own) >= _FEWEST
     return ModeConfidence(
         coverage=options.coverage,
-        n_labelled=len(own),
+        n_labelled=len(np.unique(cells[known])),
         set_coverage=float(holds.mean()) if enough else None,
         set_size=float(sizes.mean()) if enough else None,
         empty_sets=float((sizes == 0).mean()) if enough else None,

@@ -13,7 +13,10 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.modes import MODES, Mode, modes_of
 from totalanvi.training.data import Cells
 
-__all__ = ["in_mode"]
+__all__ = ["N_PARTS", "in_mode"]
+
+N_PARTS = 4
+"""Parts of its panel that each cell is seen with: what is lacking matters more than how much, so several are tried."""
 
 _HIDDEN_SHARES = (0.25, 0.5, 0.75)
 """Of a cell's panel, at random: real queries lack anything from a few proteins to most."""
@@ -29,7 +32,8 @@ def in_mode(
     cells
         Of the reference.
     mode
-        For "part", a random part of each cell's proteins is hidden: a quarter, half or three quarters.
+        For "part", a random part of each cell's proteins is hidden: a quarter, half or three quarters. Each cell is
+        seen `N_PARTS` times, with different parts.
     protein_batches
         Which batch measured which protein, (batches, proteins).
     seed
@@ -38,15 +42,16 @@ def in_mode(
     Returns
     -------
     rows, query
-        Which of the cells can be seen in that mode, and these cells.
+        Which of the cells can be seen in that mode, some of them several times, and these cells.
     """
-    measured = cells.measured
+    seen = np.tile(np.arange(len(cells)), N_PARTS if mode == "part" else 1)
+    measured = cells.measured[seen]
     if mode == "rna":
         measured = np.zeros_like(measured)
     elif mode == "part":
         measured = measured & ~_hidden(measured, np.random.default_rng(seed))
     rows = np.flatnonzero(modes_of(measured, protein_batches) == MODES.index(mode))
-    return rows, aligned(replace(cells, measured=measured)[rows])
+    return seen[rows], aligned(replace(cells[seen[rows]], measured=measured[rows]))
 
 
 def _hidden(measured: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -194,8 +194,8 @@ def _info_lines(found: ReferenceInfo) -> list[str]:
         lines.append(
             f"Held out:   {calibration.n_cells:,} cells {MODE_NAMES[mode]}: accuracy {_figure(calibration.accuracy)}, "
             f"log-loss {_figure(calibration.log_loss)}, calibration error "
-            f"{_figure(calibration.expected_calibration_error)}, {confidence.coverage:.0%} label sets hold "
-            f"{_figure(confidence.set_coverage)} with {_figure(confidence.set_size)} labels"
+            f"{_figure(calibration.expected_calibration_error)}; label sets for {confidence.coverage:.0%}: "
+            f"{_figure(confidence.set_coverage)} hold the label, {_figure(confidence.set_size)} labels on average"
         )
     reliability = zip(found.proteins, found.protein_reliability, strict=True)
     figures = ", ".join(f"{name} {_figure(row.pearson)}" for name, row in reliability)

@@ -29,7 +29,7 @@ class ModeConfidence(Schema):
     empty_sets: float | None
     """Share of sets without a label."""
     n_cells: int = Field(ge=0)
-    """Cells that novelty was calibrated on, unlabelled ones included."""
+    """Novelty scores of held-out cells, unlabelled ones included; a cell has one for each part of its panel."""
     false_positive_rate: float = Field(ge=0, le=1)
     novelty_threshold: float
     """Novelty score beyond which that share of cells like the reference's lies."""

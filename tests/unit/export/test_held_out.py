@@ -46,12 +46,13 @@ def test_calibration_is_of_labelled_held_out_cells(opened: Bundle, source: Sourc
     assert 50 < n_labelled < len(held_out)
     engine = Engine(opened, provider="cpu")
     for mode, figures in opened.manifest.calibration.items():
-        _, cells = in_mode(held_out, mode, opened.manifest.protein_batches)
+        rows, cells = in_mode(held_out, mode, opened.manifest.protein_batches)
         mapped = engine.run(cells, MapOptions(impute=False))
-        known = held_out.label >= 0
+        label = held_out.label[rows]
+        known = label >= 0
         assert figures.n_cells == n_labelled
-        assert figures.accuracy == pytest.approx((mapped.guess == held_out.label)[known].mean())
-        own = mapped.probabilities[np.flatnonzero(known), held_out.label[known]]
+        assert figures.accuracy == pytest.approx((mapped.guess == label)[known].mean())
+        own = mapped.probabilities[np.flatnonzero(known), label[known]]
         assert figures.log_loss == pytest.approx(-np.log(own).mean(), rel=1e-4)
 
 
