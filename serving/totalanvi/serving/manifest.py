@@ -193,8 +193,9 @@ class Manifest(Schema):
             if not any(measured):
                 raise ValueError(f"protein_batches: expected a batch that measured {protein!r}, found none")
         _length("protein_reliability", len(self.protein_reliability), "proteins", len(self.proteins))
-        if UNKNOWN in self.labels:
-            raise ValueError(f"labels: expected none called {UNKNOWN!r}, which is what novel cells are called")
+        for field, names in (("labels", self.labels), ("parents", self.parents.values())):
+            if UNKNOWN in names:
+                raise ValueError(f"{field}: expected none called {UNKNOWN!r}, which is what novel cells are called")
         if problem := hierarchy_problem(self.labels, self.parents):
             raise ValueError(f"parents: {problem}")
         for name, modes in (("calibration", self.calibration), ("confidence", self.confidence)):

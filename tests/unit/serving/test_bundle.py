@@ -176,6 +176,7 @@ def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> No
             "protein_reliability: expected one entry for each",
         ),
         (lambda v: v["labels"].__setitem__(3, "unknown"), "labels: expected none called 'unknown'"),
+        (lambda v: v["parents"].update({"NK": "unknown"}), "parents: expected none called 'unknown'"),
         (lambda v: v["parents"].update({"T cell": "CD4 T"}), "parents: expected parents that end somewhere"),
         (lambda v: v["parents"].update({"Monocyte": "x"}), "parents: .* found 'Monocyte', which is neither"),
         (lambda v: v.update(surprise=1), "at 'surprise'"),
