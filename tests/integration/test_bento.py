@@ -90,7 +90,7 @@ def test_the_bento_maps(endpoint: Client) -> None:
 
     mapped = endpoint.map(query)
 
-    assert list(mapped.obs["totalanvi_label"]) == list(query.obs["truth"])
+    assert list(mapped.obs["totalanvi_guess"]) == list(query.obs["truth"])
 
 
 def test_the_bento_knows_its_version(endpoint: Client) -> None:

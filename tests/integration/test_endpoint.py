@@ -113,7 +113,7 @@ def test_predict_maps_cells_given_as_json(web: httpx.Client) -> None:
 
     assert answer.status_code == 200
     (cell,) = answer.json()["cells"]
-    assert (cell["id"], cell["label"]) == ("mine", "CD8 T")
+    assert (cell["id"], cell["guess"]) == ("mine", "CD8 T")
     assert set(cell["proteins"]) == set(TOY.proteins)
 
 
@@ -129,9 +129,11 @@ def test_a_chunk_is_mapped_as_in_process(web: httpx.Client, local: LocalReferenc
     )
 
     assert answer.headers["content-type"] == MEDIA_TYPE
-    received = decode_response(answer.content, n_cells=8, n_labels=4, n_latent=5, n_proteins=6)
+    received = decode_response(answer.content, n_cells=8, n_labels=4, n_names=6, n_latent=5, n_proteins=6)
     assert received.reference.digest == local.bundle.digest
-    for name, expected in local.score(cells, MapOptions()).arrays().items():
+    expected_arrays = local.score(cells, MapOptions()).arrays()
+    assert received.mapped.arrays().keys() == expected_arrays.keys()
+    for name, expected in expected_arrays.items():
         np.testing.assert_allclose(received.mapped.arrays()[name], expected, atol=1e-5)
 
 
@@ -230,7 +232,8 @@ def test_metrics_count_requests_and_cells(web: httpx.Client, local: LocalReferen
 
 
 def assert_same(found: AnnData, expected: AnnData) -> None:
-    assert list(found.obs["totalanvi_label"]) == list(expected.obs["totalanvi_label"])
+    for key in ("totalanvi_label", "totalanvi_guess", "totalanvi_certain", "totalanvi_set"):
+        assert list(found.obs[key]) == list(expected.obs[key])
     for key in ("totalanvi_confidence", "totalanvi_novelty"):
         np.testing.assert_allclose(found.obs[key], expected.obs[key], atol=1e-5)
     keys = [key for key in expected.obsm if "totalanvi" in key]
@@ -245,7 +248,14 @@ def assert_same(found: AnnData, expected: AnnData) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"proteins": "none"}, {"impute": False}, {"samples": 1, "background": "include", "batch_size": 7}]
+    "options",
+    [
+        {},
+        {"proteins": "none", "impute_as": "run1", "coverage": 0.7, "certainty": 0.99},
+        {"impute": False, "false_positive_rate": 0.3},
+        {"false_positive_rate": 0.3, "keep_unknown_labels": True},
+        {"samples": 1, "background": "include", "batch_size": 7},
+    ],
 )
 def test_the_client_maps_as_in_process(client: Client, local: LocalReference, options: dict[str, Any]) -> None:
     query = toy_query(33)

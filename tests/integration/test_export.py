@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
 from tests.support.altered_checkpoint import sign
 
@@ -21,7 +22,7 @@ from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
 from totalanvi.serving.manifest import MANIFEST_FILE
-from totalanvi.training.simulation.simulate import simulate_query
+from totalanvi.training.simulation.simulate import simulate, simulate_query
 
 
 @pytest.fixture
@@ -56,13 +57,15 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Writing classifier.onnx …",
         r"Writing proteins.onnx …",
         r"Comparing with torch …",
-        r"Mapping the reference's own cells to calibrate …",
         r"Drawing the map …",
+        r"Mapping the reference's own cells to calibrate …",
         r"Opening what was written …",
         r"Reference:   renamed [0-9a-f]{12}: 160 genes, 12 proteins, 4 labels",
         r"Parity:      relative error to torch at most \d\.\de-\d\d \(.*; 0.0001 allowed\)",
         r"Calibration: with proteins, temperature \d\.\d\d; \d+ held-out cells: accuracy 0\.\d+, .*",
-        r"Calibration: RNA alone, temperature .*",
+        r"Calibration: with part of the panel, temperature .*",
+        r"Calibration: from RNA alone, temperature .*, label sets hold \d\d\.\d%",
+        r"Imputation:  from RNA alone, mean correlation 0\.\d+.*",
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
@@ -118,8 +121,8 @@ def test_maps_a_query_with_and_without_proteins(bundle: Path) -> None:
     truth = query["rna"].obs["cell_type"].astype(str)
     both = reference.map(query, samples=5)
     rna_only = reference.map(query["rna"], proteins="none", samples=5)
-    assert (both["rna"].obs["totalanvi_label"].astype(str) == truth).mean() > 0.6
-    assert (rna_only.obs["totalanvi_label"].astype(str) == truth).mean() > 0.6
+    assert (both["rna"].obs["totalanvi_guess"].astype(str) == truth).mean() > 0.6
+    assert (rna_only.obs["totalanvi_guess"].astype(str) == truth).mean() > 0.6
     imputed = rna_only.obsm["totalanvi_protein"]
     assert list(imputed.columns) == reference.info().proteins
     assert (imputed.to_numpy() >= 0).all()
@@ -133,6 +136,49 @@ def test_maps_a_query_with_and_without_proteins(bundle: Path) -> None:
     shared = imputed.loc[measured.index, measured.columns]
     correlation = [np.corrcoef(np.log1p(shared[name]), np.log1p(measured[name]))[0, 1] for name in measured]
     assert np.mean(correlation) > 0.3
+
+
+def test_fresh_cells_are_covered_as_often_as_asked(bundle: Path, reference_mdata: md.MuData) -> None:
+    """Cells drawn like the reference's, which the bundle has not seen; the fixture calibrates on 120 cells."""
+    fresh = simulate(n_cells=1500, n_genes=160, n_proteins=12, n_labels=4, n_batches=2, seed=1)
+    truth = fresh["rna"].obs["cell_type"].astype(str)
+    counts = fresh["prot"].to_df()
+    reference = load_reference(bundle)
+    for proteins in (None, "none"):
+        mapped = reference.map(fresh, proteins=proteins, samples=5, false_positive_rate=0.05)["rna"]
+        holds = [label in of_cell.split("|") for label, of_cell in zip(truth, mapped.obs["totalanvi_set"], strict=True)]
+        assert np.mean(holds) == pytest.approx(0.9, abs=0.07)
+        assert (mapped.obs["totalanvi_label"] == "unknown").mean() == pytest.approx(0.05, abs=0.05)
+    low, high = (mapped.obsm[f"totalanvi_protein_{end}"][list(counts)] for end in ("low", "high"))
+    within = (low <= counts) & (counts <= high)
+    assert within.to_numpy().mean() == pytest.approx(0.9, abs=0.03)
+    assert within.mean().between(0.75, 1).all()
+    # What the bundle says of itself is what fresh cells show.
+    imputed = reference.map(fresh["rna"], proteins="none", background="include").obsm["totalanvi_protein"][list(counts)]
+    pearson = np.log1p(imputed).corrwith(np.log1p(counts))
+    said = pd.DataFrame(mapped.uns["totalanvi"]["protein_reliability"]).set_index("protein")["pearson"]
+    assert np.abs(pearson - said[list(counts)]).mean() < 0.1
+
+
+def test_parents_of_labels_and_a_label_that_is_called_as_novel_cells_are(checkpoint: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+    registry = json.loads((copy / "registry.json").read_text())
+    first, second, third, _ = registry["labels"]
+    registry["labels"] = [first, second, third, "unknown"]
+    (copy / "registry.json").write_text(json.dumps(registry))
+    sign(copy)
+    (tmp_path / "parents.csv").write_text(f"label,parent\n{first},few\n{second},few\nfew,all\nunknown,all\n")
+    said: list[str] = []
+    manifest = Bundle.open(
+        export_bundle(copy, tmp_path / "bundle", parents=tmp_path / "parents.csv", report=said.append)
+    ).manifest
+    assert "Renaming the label 'unknown', which is what novel cells are called" in said
+    assert manifest.labels == [first, second, third, "unknown (reference)"]
+    assert manifest.parents == {first: "few", second: "few", "few": "all", "unknown (reference)": "all"}
+    (tmp_path / "parents.csv").write_text("label,parent\nstranger,few\n")
+    with pytest.raises(ExportError, match="'stranger', which is neither"):
+        export_bundle(copy, tmp_path / "other", parents=tmp_path / "parents.csv")
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_output_that_exists(checkpoint: Path, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -191,8 +237,8 @@ def test_an_altered_byte_is_refused(copied: Path) -> None:
 
 def test_a_newer_schema_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / MANIFEST_FILE).read_text())
-    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": 2}))
-    with pytest.raises(BundleError, match=r"found schema 2 \(written by totalanvi .*\), .* upgrade totalanvi"):
+    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": 3}))
+    with pytest.raises(BundleError, match=r"found schema 3 \(written by totalanvi .*\), .* upgrade totalanvi"):
         Bundle.open(copied)
 
 

@@ -26,6 +26,11 @@ options = st.builds(
     impute=st.booleans(),
     samples=st.sampled_from([1, 2, 5]),
     background=st.sampled_from(["exclude", "include"]),
+    impute_as=st.sampled_from([None, "run1", "run2"]),
+    coverage=st.sampled_from([0.5, 0.9, 0.99]),
+    false_positive_rate=st.sampled_from([0.01, 0.3]),
+    keep_unknown_labels=st.booleans(),
+    certainty=st.sampled_from([0.5, 0.99]),
 )
 few = settings(max_examples=15, deadline=None)
 
@@ -43,7 +48,10 @@ def cells() -> AlignedCells:
     rna[[3, 600]] = 0
     rna[[4, 601]] = np.eye(rna.shape[1], dtype=np.float32)[5]
     rna[[5, 602]] = 1e6
-    return AlignedCells(sparse.csr_matrix(rna), rna.sum(axis=1), cells.protein, cells.measured)
+    # Of the cells with proteins, every other has a part of the panel.
+    measured = cells.measured.copy()
+    measured[: N_CELLS // 2 : 2, ::2] = False
+    return AlignedCells(sparse.csr_matrix(rna), rna.sum(axis=1), np.where(measured, cells.protein, 0), measured)
 
 
 def join(*parts: AlignedCells) -> AlignedCells:
@@ -58,9 +66,12 @@ def join(*parts: AlignedCells) -> AlignedCells:
 def assert_same(found: MappedCells, expected: MappedCells) -> None:
     assert found.arrays().keys() == expected.arrays().keys()
     for name, array in expected.arrays().items():
+        if array.dtype.kind in "ib":
+            np.testing.assert_array_equal(found.arrays()[name], array, err_msg=name)
+            continue
         # The absolute part is for numbers near zero, such as a coordinate that is a difference of larger ones.
         np.testing.assert_allclose(
-            found.arrays()[name], array, rtol=1e-6, atol=1e-6 * np.abs(array).max(), err_msg=name
+            found.arrays()[name], array, rtol=1e-6, atol=1e-6 * np.nanmax(np.abs(array)), err_msg=name
         )
 
 

@@ -31,7 +31,15 @@ def aligned_cells(draw: st.DrawFn) -> AlignedCells:
 
 
 OPTIONS = st.builds(
-    MapOptions, impute=st.booleans(), samples=st.integers(1, 1000), background=st.sampled_from(["exclude", "include"])
+    MapOptions,
+    impute=st.booleans(),
+    samples=st.integers(1, 1000),
+    background=st.sampled_from(["exclude", "include"]),
+    impute_as=st.none() | st.text(),
+    coverage=st.floats(0.5, 0.99),
+    false_positive_rate=st.floats(0, 0.5),
+    keep_unknown_labels=st.booleans(),
+    certainty=st.floats(0.5, 1),
 )
 
 

@@ -25,8 +25,12 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
 from totalanvi.serving.bundle import hash_files, write_manifest
+from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.intervals import COVERAGES
 from totalanvi.serving.manifest import (
+    CALIBRATION_FILE,
     CLASSIFIER,
     ENCODER,
     MANIFEST_FILE,
@@ -39,12 +43,14 @@ from totalanvi.serving.manifest import (
     Parity,
     Provenance,
 )
+from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.reference_arrays import ReferenceArrays
 
 Floats = npt.NDArray[np.float32]
 
 N_LANDMARKS = 150
 N_HELD_OUT = 80
+TEMPERATURES: dict[Mode, float] = {"protein": 0.8, "part": 1.1, "rna": 1.5}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Toy:
     genes: list[str] = field(default_factory=lambda: [f"GENE{i:03d}" for i in range(60)])
     proteins: list[str] = field(default_factory=lambda: ["CD19", "CD4", "CD8a", "CD56", "CD45", "IgG1"])
     batches: list[str] = field(default_factory=lambda: ["run1", "run2"])
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """T cells, and lymphocytes, which all of them are."""
+        return {"CD4 T": "T cell", "CD8 T": "T cell", "T cell": "lymphocyte", "B cell": "lymphocyte"}
 
     @property
     def ensembl_ids(self) -> list[str | None]:
@@ -124,11 +135,14 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         genes=Genes(names=TOY.genes, ensembl_ids=TOY.ensembl_ids),
         proteins=TOY.proteins,
         labels=TOY.labels,
+        parents=TOY.parents,
         batches=TOY.batches,
         protein_batches=TOY.protein_batches,
         n_latent=TOY.n_latent,
         input_transform="log1p_mean_scaled",
-        calibration={mode: _calibration(t) for mode, t in (("protein", 0.8), ("rna", 1.5))},
+        calibration={mode: _calibration(t) for mode, t in TEMPERATURES.items()},
+        confidence=dict.fromkeys(MODES, _CONFIDENCE),
+        protein_reliability=[_reliability(name) for name in TOY.proteins],
         noise_seed=7,
         provenance=Provenance(
             data_digest="0" * 64, n_cells=1000, n_labelled=900, versions={"totalanvi": "0.1.0"}, model={}, training={}
@@ -136,8 +150,10 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         parity=[Parity(graph="encoder", output="latent", relative_error=1e-7, tolerance=1e-4, n_cells=64)],
         files={},
     )
-    _reference_arrays(folder).save(folder / REFERENCE_FILE, manifest)
-    files = hash_files(folder, [ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE])
+    reference, calibration = _arrays(folder)
+    reference.save(folder, manifest)
+    calibration.save(folder, manifest)
+    files = hash_files(folder, [ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE])
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
 
@@ -158,6 +174,24 @@ def _calibration(temperature: float) -> Calibration:
     )
 
 
+_CONFIDENCE = ModeConfidence(
+    coverage=0.9,
+    n_labelled=N_HELD_OUT,
+    set_coverage=0.91,
+    set_size=1.02,
+    empty_sets=0.03,
+    n_cells=N_HELD_OUT,
+    false_positive_rate=0.01,
+    novelty_threshold=0.5,
+)
+
+
+def _reliability(protein: str) -> ProteinReliability:
+    """RNA predicts every protein but the control."""
+    pearson = 0.1 if protein == "IgG1" else 0.85
+    return ProteinReliability(n_cells=N_HELD_OUT, pearson=pearson, spearman=pearson - 0.05)
+
+
 def _simulate(n_cells: int, seed: int) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     truth = rng.integers(len(TOY.labels), size=n_cells)
@@ -169,41 +203,58 @@ def _simulate(n_cells: int, seed: int) -> tuple[Floats, Floats, npt.NDArray[np.i
     return rna.astype(np.float32), rng.poisson(level).astype(np.float32), truth
 
 
-def _reference_arrays(folder: Path) -> ReferenceArrays:
-    """Encode simulated reference cells with the graph just written; distances by brute force."""
+def _arrays(folder: Path) -> tuple[ReferenceArrays, CalibrationArrays]:
+    """Encode simulated reference cells with the graph just written; distances and label scores by brute force."""
     session = onnxruntime.InferenceSession(folder / ENCODER.file, providers=["CPUExecutionProvider"])
 
-    def encode(rna: Floats, protein: Floats, measured: float) -> Floats:
+    def encode(rna: Floats, protein: Floats, panel: npt.NDArray[np.generic]) -> Floats:
         feed = {
             "rna": rna,
             "library": rna.sum(axis=1, keepdims=True),
-            "protein": protein * np.float32(measured),
-            "measured": np.full(protein.shape, measured, dtype=np.float32),
+            "protein": protein * panel.astype(np.float32),
+            "measured": np.broadcast_to(panel.astype(np.float32), protein.shape),
             "batch": np.zeros((len(rna), len(TOY.batches)), dtype=np.float32),
         }
         latent: Floats = session.run(["latent"], feed)[0]
         return latent
 
     rna, protein, truth = _simulate(N_LANDMARKS, seed=100)
-    landmarks = encode(rna, protein, 1)
-    held_rna, held_protein, _ = _simulate(N_HELD_OUT, seed=101)
+    landmarks = encode(rna, protein, np.ones(1))
+    held_rna, held_protein, held_truth = _simulate(N_HELD_OUT, seed=101)
+    panels = {"protein": np.ones(len(TOY.proteins)), "part": np.arange(len(TOY.proteins)) < 3, "rna": np.zeros(1)}
+    held_latent = {mode: encode(held_rna, held_protein, panel) for mode, panel in panels.items()}
 
-    def novelty(measured: float) -> Floats:
-        latent = encode(held_rna, held_protein, measured)
+    def novelty(latent: Floats) -> Floats:
         distances = np.linalg.norm(latent[:, None].astype(np.float64) - landmarks, axis=2)
         return np.sort(np.sort(distances, axis=1)[:, :15].mean(axis=1)).astype(np.float32)
 
+    def label_scores(latent: Floats, temperature: float) -> Floats:
+        logits = 12 * latent[:, : len(TOY.labels)].astype(np.float64) / temperature
+        own = np.eye(len(TOY.labels), dtype=bool)[held_truth]
+        others = np.log(np.where(own, 0, np.exp(logits)).sum(axis=1))
+        return np.sort(others - logits[own]).astype(np.float32)
+
+    # Two knots for each protein but the control: counts lie further from small expectations, on the log scale.
+    knots = np.tile(np.float32([1.5, 4.0]), (2, len(TOY.proteins), 1))
+    knots[:, TOY.proteins.index("IgG1")] = np.nan
+    width = np.stack([0.8 * np.array(COVERAGES), 0.4 * np.array(COVERAGES)])
     angle = 2 * np.pi * truth / len(TOY.labels)
     jitter = np.random.default_rng(3).normal(scale=0.3, size=(N_LANDMARKS, 2))
-    return ReferenceArrays(
+    reference = ReferenceArrays(
         latent=landmarks,
         label=np.where(np.arange(N_LANDMARKS) % 10, truth, -1).astype(np.int32),
         coordinates=(np.stack([5 * np.cos(angle), 5 * np.sin(angle)], axis=1) + jitter).astype(np.float32),
         gene_share=(rna / rna.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
         protein_share=(protein / protein.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
-        novelty_protein=novelty(1),
-        novelty_rna=novelty(0),
     )
+    calibration = CalibrationArrays(
+        **{f"novelty_{mode}": novelty(latent) for mode, latent in held_latent.items()},
+        **{f"conformal_{mode}": label_scores(held_latent[mode], t) for mode, t in TEMPERATURES.items()},
+        interval_knots=knots,
+        interval_low=(knots[..., None] - width).astype(np.float32),
+        interval_high=(knots[..., None] + width).astype(np.float32),
+    )
+    return reference, calibration
 
 
 def _graphs() -> dict[str, onnx.ModelProto]:

@@ -6,29 +6,35 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from totalanvi.export.errors import ExportError, TargetError
 from totalanvi.export.graphs import graphs_of
-from totalanvi.export.held_out import Evaluation, evaluate
+from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
+from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
+from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle, hash_files, write_manifest
+from totalanvi.serving.calibration_arrays import CalibrationArrays
+from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
     MANIFEST_FILE,
     PROTEINS,
-    REFERENCE_FILE,
     SCHEMA_VERSION,
+    UNKNOWN,
     Calibration,
     FileRecord,
     Genes,
@@ -36,6 +42,7 @@ from totalanvi.serving.manifest import (
     Provenance,
 )
 from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.modes import MODES
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.training.registration.registry import Registry
@@ -59,6 +66,7 @@ def export_bundle(
     version: str | None = None,
     overwrite: bool = False,
     *,
+    parents: str | Path | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
@@ -75,6 +83,8 @@ def export_bundle(
         Version of the reference; by default the first digits of a digest of what is in it.
     overwrite
         Replace a bundle that is there.
+    parents
+        CSV table of the labels' parents; see `totalanvi.export.parents`.
     report
         Called with a line about each step.
 
@@ -85,8 +95,8 @@ def export_bundle(
     Raises
     ------
     ExportError
-        When the checkpoint cannot be served, the output may not be written, or a graph does not compute what torch
-        computes.
+        When the checkpoint cannot be served, the output may not be written, the parents do not fit the labels, or a
+        graph does not compute what torch computes.
     CheckpointError
         When the checkpoint is not whole.
 
@@ -100,6 +110,9 @@ def export_bundle(
     name = _checked_name(target, name, version)
     _require_writable(target, overwrite)
     source = read_source(Path(checkpoint))
+    if UNKNOWN in source.registry.labels:
+        say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
+    hierarchy = {} if parents is None else read_parents(Path(parents), source.registry.labels)
     _make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
@@ -109,16 +122,20 @@ def export_bundle(
         draft = _draft(folder, source, name)
         say("Comparing with torch")
         parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out))
-        say("Mapping the reference's own cells to calibrate")
-        evaluation = evaluate(draft, source.sample)
         say("Drawing the map")
-        arrays = _reference_arrays(source, evaluation)
-        arrays.save(folder / REFERENCE_FILE, draft.manifest)
+        placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
+        say("Mapping the reference's own cells to calibrate")
+        evaluation = evaluate(placed, source.sample)
+        placed.reference.save(folder, draft.manifest)
+        evaluation.arrays.save(folder, draft.manifest)
         files = hash_files(folder, REQUIRED_FILES)
         manifest = draft.manifest.model_copy(
             update={
-                "version": version or _content_version(files),
+                "version": version or _content_version(files, hierarchy),
                 "calibration": evaluation.calibration,
+                "parents": hierarchy,
+                "confidence": evaluation.confidence,
+                "protein_reliability": evaluation.reliability,
                 "parity": parity,
                 "files": files,
             }
@@ -177,6 +194,17 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
     """Describe a bundle whose graphs are there, but not yet its calibration and map: enough to run its engine."""
     registry, training = source.registry, source.training
     uncalibrated = Calibration(temperature=1, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
+    unjudged = ModeConfidence(
+        coverage=1,
+        n_labelled=0,
+        set_coverage=None,
+        set_size=None,
+        empty_sets=None,
+        n_cells=0,
+        false_positive_rate=0,
+        novelty_threshold=0,
+    )
+    unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name,
@@ -184,12 +212,14 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         genes=Genes(names=list(registry.genes), ensembl_ids=_ensembl_ids(registry)),
         proteins=list(registry.proteins),
-        labels=list(registry.labels),
+        labels=served_labels(registry.labels),
         batches=list(registry.batches),
         protein_batches=[list(row) for row in registry.batch_proteins],
         n_latent=source.module.config.n_latent,
         input_transform="log1p_mean_scaled",
-        calibration={"protein": uncalibrated, "rna": uncalibrated},
+        calibration=dict.fromkeys(MODES, uncalibrated),
+        confidence=dict.fromkeys(MODES, unjudged),
+        protein_reliability=[unmeasured] * len(registry.proteins),
         provenance=Provenance(
             data_digest=training["data_digest"],
             n_cells=training["n_cells"],
@@ -201,32 +231,29 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         parity=[],
         files=hash_files(folder, [graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS)]),
     )
-    return Bundle(folder, manifest, _empty_reference(manifest), digest="")
+    unknown = CalibrationArrays.unknown(len(manifest.proteins))
+    return Bundle(folder, manifest, _empty_reference(manifest), unknown, digest="")
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:
-    """Return what the engine opens with before there is a map: one landmark, one distance."""
+    """Return what the engine opens with before there is a map: one landmark."""
     return ReferenceArrays(
         latent=np.zeros((1, manifest.n_latent), np.float32),
         label=np.full(1, -1, np.int32),
         coordinates=np.zeros((1, 2), np.float32),
         gene_share=np.empty(0, np.float32),
         protein_share=np.empty(0, np.float32),
-        novelty_protein=np.ones(1, np.float32),
-        novelty_rna=np.ones(1, np.float32),
     )
 
 
-def _reference_arrays(source: Source, evaluation: Evaluation) -> ReferenceArrays:
+def _reference_arrays(source: Source, latent: npt.NDArray[np.float32]) -> ReferenceArrays:
     everyone = joined(source.sample.landmarks, source.sample.held_out)
     return ReferenceArrays(
-        latent=evaluation.landmark_latent,
+        latent=latent,
         label=source.sample.landmarks.label.astype(np.int32),
-        coordinates=map_coordinates(evaluation.landmark_latent),
+        coordinates=map_coordinates(latent),
         gene_share=gene_share(everyone),
         protein_share=protein_share(everyone),
-        novelty_protein=evaluation.distances["protein"],
-        novelty_rna=evaluation.distances["rna"],
     )
 
 
@@ -245,8 +272,9 @@ def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _PACKAGES} | {"onnxruntime": onnxruntime.__version__}
 
 
-def _content_version(files: Mapping[str, FileRecord]) -> str:
+def _content_version(files: Mapping[str, FileRecord], parents: Mapping[str, str]) -> str:
     digests = "".join(files[name].sha256 for name in sorted(files))
+    digests += "".join(f"{name}\n{parent}\n" for name, parent in sorted(parents.items()))
     return hashlib.sha256(digests.encode()).hexdigest()[:12]
 
 

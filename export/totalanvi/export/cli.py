@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from totalanvi.serving.bundle import Bundle
+    from totalanvi.serving.modes import Mode
 
 __all__ = ["demo", "export"]
 
@@ -29,6 +30,14 @@ def export(
         str | None,
         typer.Option(metavar="NAME", help="Name of the reference; the output folder's by default.", show_default=False),
     ] = None,
+    parents: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV (label,parent): what to call a cell whose label is not certain.",
+            show_default=False,
+        ),
+    ] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
@@ -42,7 +51,7 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, report=say))
+    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say))
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)
     if store:
@@ -70,19 +79,33 @@ def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:
         f"{len(manifest.proteins):,} proteins, {len(manifest.labels):,} labels",
         f"Parity:      relative error to torch at most {worst.relative_error:.1e} ({worst.graph} {worst.output}; "
         f"{worst.tolerance:g} allowed)",
-        *(_calibration_line(bundle, mode, name) for mode, name in (("protein", "with proteins"), ("rna", "RNA alone"))),
+        *(_calibration_line(bundle, mode) for mode in manifest.calibration),
+        _imputation_line(bundle),
         f"Size:        {n_bytes / 1e6:.1f} MB",
         f"Time:        {seconds:.1f} s",
         f"Output:      {bundle.path}",
     ]
 
 
-def _calibration_line(bundle: Bundle, mode: str, name: str) -> str:
-    calibration = {str(key): value for key, value in bundle.manifest.calibration.items()}[mode]
-    start = f"Calibration: {name}, temperature {calibration.temperature:.2f}"
+def _calibration_line(bundle: Bundle, mode: Mode) -> str:
+    from totalanvi.serving.modes import MODE_NAMES
+
+    calibration, confidence = bundle.manifest.calibration[mode], bundle.manifest.confidence[mode]
+    start = f"Calibration: {MODE_NAMES[mode]}, temperature {calibration.temperature:.2f}"
     if calibration.accuracy is None:
         return f"{start} (no labelled cells were held out)"
+    held = "" if confidence.set_coverage is None else f", label sets hold {confidence.set_coverage:.1%}"
     return (
         f"{start}; {calibration.n_cells:,} held-out cells: accuracy {calibration.accuracy:.3f}, log-loss "
-        f"{calibration.log_loss:.3f}, calibration error {calibration.expected_calibration_error:.3f}"
+        f"{calibration.log_loss:.3f}, calibration error {calibration.expected_calibration_error:.3f}{held}"
     )
+
+
+def _imputation_line(bundle: Bundle) -> str:
+    rows = list(zip(bundle.manifest.proteins, bundle.manifest.protein_reliability, strict=True))
+    known = [row.pearson for _, row in rows if row.pearson is not None]
+    if not known:
+        return "Imputation:  not measured (no cell with proteins was held out)"
+    doubtful = [name for name, row in rows if not row.reliable]
+    cannot = f"; RNA cannot predict {', '.join(doubtful)}" if doubtful else ""
+    return f"Imputation:  from RNA alone, mean correlation {sum(known) / len(known):.3f}{cannot}"

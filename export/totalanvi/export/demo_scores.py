@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from totalanvi.serving.annotate import CONFIDENCE, LABEL, NOVELTY
+from totalanvi.serving.annotate import CONFIDENCE, GUESS, LABEL, NOVELTY
+from totalanvi.serving.manifest import UNKNOWN
 
-__all__ = ["FLAGGED", "Scores", "score_query"]
+__all__ = ["FALSE_POSITIVE_RATE", "Scores", "score_query"]
 
-FLAGGED = 0.95
-"""Novelty above which a cell counts as flagged: 5 % of cells like the reference's own are expected there."""
+FALSE_POSITIVE_RATE = 0.05
+"""Share of cells like the reference's own that may be labelled unknown: few cells are simulated, so more than usual."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +24,21 @@ class Scores:
     """Figures of one mapped query."""
 
     accuracy_with_proteins: float
-    """Share of cells of known types that got their type, among those whose proteins were measured."""
+    """Share of cells of known types whose likeliest label is their type, among those with measured proteins."""
     accuracy_without_proteins: float
     """The same among those mapped from RNA alone."""
     confidence: float
     """Mean confidence over cells of known types; near their accuracy when it is calibrated."""
     accuracy: float
-    """Share of all cells of known types that got their type."""
+    """Share of all cells of known types whose likeliest label is their type."""
     imputation: pd.Series
     """Pearson correlation of log1p(imputed) with log1p(hidden counts), by protein (proteins,)."""
     novelty_auroc: float
     """How well novelty tells cells of the unseen type from the others; 0.5 is chance."""
     flagged_unseen: float
-    """Share of cells of the unseen type that are flagged as novel."""
+    """Share of cells of the unseen type that are labelled unknown."""
     flagged_known: float
-    """Share of cells of known types that are flagged as novel."""
+    """Share of cells of known types that are labelled unknown."""
 
 
 def score_query(annotated: md.MuData, complete: md.MuData) -> Scores:
@@ -46,16 +47,17 @@ def score_query(annotated: md.MuData, complete: md.MuData) -> Scores:
     Parameters
     ----------
     annotated
-        The query as `totalanvi.serving.client.Client.map` returned it, mapped with ``background="include"``.
+        The query as `totalanvi.serving.client.Client.map` returned it, mapped with ``background="include"`` and
+        `FALSE_POSITIVE_RATE`.
     complete
         The same query with the proteins of all its cells.
     """
     obs = annotated["rna"].obs
     truth = obs["cell_type"].astype(str)
     unseen = (truth == str(complete.uns["simulation"]["unseen_label"])).to_numpy()
-    right = (obs[LABEL].astype(str) == truth).to_numpy()[~unseen]
+    right = (obs[GUESS].astype(str) == truth).to_numpy()[~unseen]
     measured = obs.index.isin(annotated["prot"].obs_names)
-    novelty = obs[NOVELTY].to_numpy()
+    flagged = (obs[LABEL] == UNKNOWN).to_numpy()
 
     hidden = obs.index[~measured & ~unseen]
     imputed = annotated["rna"].obsm["totalanvi_protein"].loc[hidden]
@@ -68,9 +70,9 @@ def score_query(annotated: md.MuData, complete: md.MuData) -> Scores:
         accuracy=float(right.mean()),
         confidence=float(obs[CONFIDENCE].to_numpy()[~unseen].mean()),
         imputation=np.log1p(imputed).corrwith(np.log1p(counts)),
-        novelty_auroc=float(roc_auc_score(unseen, novelty)),
-        flagged_unseen=_share(novelty[unseen] > FLAGGED),
-        flagged_known=_share(novelty[~unseen] > FLAGGED),
+        novelty_auroc=float(roc_auc_score(unseen, obs[NOVELTY].to_numpy())),
+        flagged_unseen=_share(flagged[unseen]),
+        flagged_known=_share(flagged[~unseen]),
     )
 
 

@@ -23,6 +23,7 @@ from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Parity
 from totalanvi.serving.mapped import Background, MapOptions
+from totalanvi.serving.modes import MODES, modes_of
 from totalanvi.serving.sessions import open_sessions
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
@@ -138,7 +139,8 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, cells: Cells) -> list[Pari
     z, _ = module.encode(replace(inputs, covariates=module.usual_covariates(unknown)))
     latent = module.transform(z.mean)
     temperature = {mode: figures.temperature for mode, figures in bundle.manifest.calibration.items()}
-    divisor = torch.where(torch.from_numpy(query.has_protein), temperature["protein"], temperature["rna"])
+    modes = modes_of(query.measured, bundle.manifest.protein_batches)
+    divisor = torch.tensor([temperature[MODES[mode]] for mode in modes])
     logits = module.classify(latent) / divisor.unsqueeze(1)
     expected = {"latent": latent, "probabilities": logits.softmax(dim=-1)}
     figures = _Figures()

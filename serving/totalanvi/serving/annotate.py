@@ -12,8 +12,11 @@ import pandas as pd
 
 from totalanvi.serving.align import AlignmentReport, FeatureMatch
 from totalanvi.serving.features import ReferenceFeatures
+from totalanvi.serving.hierarchy import Hierarchy
+from totalanvi.serving.imputation_notes import reliability_table
 from totalanvi.serving.info import ReferenceInfo
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.manifest import UNKNOWN
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.version import software_version
 
 if TYPE_CHECKING:
@@ -21,23 +24,40 @@ if TYPE_CHECKING:
     import mudata
 
 __all__ = [
+    "CERTAIN",
     "CONFIDENCE",
+    "GUESS",
     "LABEL",
+    "LABEL_SET",
     "NOVELTY",
     "OBSM_KEYS",
     "OBS_COLUMNS",
     "UNS_KEY",
     "Annotations",
     "annotate",
+    "certain_names",
+    "label_names",
+    "label_set_names",
     "provenance",
     "reorder",
 ]
 
 LABEL = "totalanvi_label"
+GUESS = "totalanvi_guess"
+CERTAIN = "totalanvi_certain"
+"""The label, or its nearest ancestor, that is certain; only where the reference's labels have parents."""
 CONFIDENCE = "totalanvi_confidence"
 NOVELTY = "totalanvi_novelty"
-OBS_COLUMNS = (LABEL, CONFIDENCE, NOVELTY)
-OBSM_KEYS = ("X_totalanvi", "X_totalanvi_map", "totalanvi_probabilities", "totalanvi_protein")
+LABEL_SET = "totalanvi_set"
+"""A column of names joined by "|", and an entry of ``obsm`` with a boolean for each label."""
+OBS_COLUMNS = (LABEL, GUESS, CERTAIN, CONFIDENCE, NOVELTY, LABEL_SET)
+OBSM_KEYS = (
+    "X_totalanvi",
+    "X_totalanvi_map",
+    "totalanvi_probabilities",
+    LABEL_SET,
+    *(f"totalanvi_{name}" for name in PROTEIN_ARRAYS),
+)
 UNS_KEY = "totalanvi"
 
 
@@ -84,19 +104,50 @@ class Annotations:
             See `provenance`.
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
-        obs = {
-            LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(features.labels)),
+        labels = list(features.labels)
+        found: dict[str, Any] = {
+            LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(label_names(features))),
+            GUESS: pd.Categorical.from_codes(placed.guess, categories=pd.Index(labels)),
             CONFIDENCE: placed.confidence,
             NOVELTY: placed.novelty,
+            LABEL_SET: pd.Categorical(label_set_names(placed, features)),
         }
+        if features.parents:
+            found[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
+        obs = {column: found[column] for column in OBS_COLUMNS if column in found}
         obsm: dict[str, Any] = {
             "X_totalanvi": placed.latent,
             "X_totalanvi_map": placed.coordinates,
-            "totalanvi_probabilities": pd.DataFrame(placed.probabilities, index=names, columns=list(features.labels)),
+            "totalanvi_probabilities": pd.DataFrame(placed.probabilities, index=names, columns=labels),
+            LABEL_SET: pd.DataFrame(placed.label_set, index=names, columns=labels),
         }
-        if placed.protein is not None and features.proteins:
-            obsm["totalanvi_protein"] = pd.DataFrame(placed.protein, index=names, columns=list(features.proteins))
+        for name in PROTEIN_ARRAYS:
+            values = getattr(placed, name)
+            if values is not None and features.proteins:
+                obsm[f"totalanvi_{name}"] = pd.DataFrame(values, index=names, columns=list(features.proteins))
         return cls(obs, obsm, uns)
+
+
+def label_names(features: ReferenceFeatures) -> list[str]:
+    """Return what `MappedCells.label` counts: the reference's labels, and what a novel cell is called."""
+    return [*features.labels, UNKNOWN]
+
+
+def certain_names(features: ReferenceFeatures) -> list[str]:
+    """Return what `MappedCells.certain` counts: the labels, their ancestors, and what a cell without any is called."""
+    return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
+
+
+def label_set_names(mapped: MappedCells, features: ReferenceFeatures) -> list[str | None]:
+    """Return the labels of each cell's set, joined by ``|``, (cells,); None for a cell that was not mapped."""
+    # As few joins as there are different sets.
+    sets, index = np.unique(mapped.label_set, axis=0, return_inverse=True)
+    joined = ["|".join(name for name, within in zip(features.labels, row, strict=True) if within) for row in sets]
+    return [joined[i] if code >= 0 else None for i, code in zip(index.ravel(), mapped.guess, strict=True)]
+
+
+_MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
+"""By kind of array."""
 
 
 def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCells:
@@ -112,14 +163,14 @@ def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCe
     Returns
     -------
     MappedCells
-        (cells, …); -1 for a label that is missing, NaN for every other missing value.
+        (cells, …); of a missing cell the labels are -1, its label set is empty, and all else is NaN.
     """
     absent = positions < 0
     if not absent.any():
         return mapped.rows(positions)
-    arrays: dict[str, Any] = {"protein": None}
+    arrays: dict[str, Any] = {}
     for name, array in mapped.arrays().items():
-        missing = np.full((len(positions), *array.shape[1:]), -1 if name == "label" else np.nan, dtype=array.dtype)
+        missing = np.full((len(positions), *array.shape[1:]), _MISSING[array.dtype.kind], dtype=array.dtype)
         missing[~absent] = array[positions[~absent]]
         arrays[name] = missing
     return MappedCells(**arrays)
@@ -139,9 +190,9 @@ def provenance(
     rna, proteins
         Which parts of the query were read, such as ``"layer 'counts'"``; None for no proteins.
     """
-    return {
+    described = {
         "reference": {"name": reference.name, "version": reference.version, "digest": reference.digest},
-        "options": options.as_dict(),
+        "options": {**options.as_dict(), "impute_as": options.impute_as or "average"},
         "query": {"rna": rna, "proteins": proteins or "none"},
         "alignment": {
             "matched_by": alignment.matched_by,
@@ -152,12 +203,18 @@ def provenance(
         },
         "totalanvi": software_version(),
     }
+    if options.impute:
+        described["protein_reliability"] = reliability_table(reference)
+    return described
 
 
 def annotate(data: anndata.AnnData | mudata.MuData, annotations: Annotations) -> None:
     """Add annotations to an AnnData or a MuData in place; those of an earlier run are replaced, or removed."""
     for column in OBS_COLUMNS:
-        data.obs[column] = annotations.obs[column]
+        if column in annotations.obs:
+            data.obs[column] = annotations.obs[column]
+        elif column in data.obs:
+            del data.obs[column]
     for key in OBSM_KEYS:
         if key in annotations.obsm:
             data.obsm[key] = annotations.obsm[key]

@@ -13,18 +13,18 @@ from totalanvi.serving.errors import QueryError
 __all__ = ["list_arrays", "plain_array", "row_array", "row_lists"]
 
 
-def plain_array(column: pa.Array, name: str) -> npt.NDArray[Any]:
+def plain_array(column: pa.Array, name: str, may_be_nan: bool = False) -> npt.NDArray[Any]:
     """Return a column of numbers as an array (rows,), without a copy.
 
     Raises
     ------
     QueryError
-        When a value is null, NaN or infinite.
+        When a value is null or infinite, or NaN where that is not allowed.
     """
     if column.null_count:
         raise QueryError(f"{name}: expected a value in every place, found null.")
     values: npt.NDArray[Any] = column.to_numpy()
-    if not np.isfinite(values).all():
+    if not (np.isfinite(values) | (may_be_nan & np.isnan(values))).all():
         raise QueryError(f"{name}: expected finite values, found NaN or infinity.")
     return values
 
@@ -44,22 +44,21 @@ def list_arrays(column: pa.ListArray, name: str) -> tuple[npt.NDArray[np.int32],
     return pointers - pointers[0], values
 
 
-def row_array(column: pa.Array, name: str) -> npt.NDArray[Any]:
+def row_array(column: pa.Array, name: str, may_be_nan: bool = False) -> npt.NDArray[Any]:
     """Return a column of numbers as an array (rows,), one of fixed-size lists as an array (rows, width).
 
     Raises
     ------
     QueryError
-        When a place is null, NaN or infinite.
+        When a place is null or infinite, or NaN where that is not allowed.
     """
     if not pa.types.is_fixed_size_list(column.type):
-        return plain_array(column, name)
+        return plain_array(column, name, may_be_nan)
     if column.null_count:
         raise QueryError(f"{name}: expected a value for every cell, found null.")
     width = column.type.list_size
-    return plain_array(column.values.slice(column.offset * width, len(column) * width), name).reshape(
-        len(column), width
-    )
+    values = column.values.slice(column.offset * width, len(column) * width)
+    return plain_array(values, name, may_be_nan).reshape(len(column), width)
 
 
 def row_lists(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None = None) -> pa.FixedSizeListArray:

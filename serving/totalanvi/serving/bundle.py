@@ -10,7 +10,8 @@ it; the export stage writes what is read here.
       encoder.onnx            counts → posterior of the latent                     (see `ENCODER`)
       classifier.onnx         latent → label logits                                (see `CLASSIFIER`)
       proteins.onnx           posterior, noise, batch → proteins                   (see `PROTEINS`)
-      reference.safetensors   reference map, average profiles, novelty distances   (see `ReferenceArrays`)
+      reference.safetensors   reference map, average profiles                      (see `ReferenceArrays`)
+      calibration.safetensors what held-out cells came out as                      (see `CalibrationArrays`)
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.errors import BundleError
 from totalanvi.serving.manifest import (
+    CALIBRATION_FILE,
     CLASSIFIER,
     ENCODER,
     MANIFEST_FILE,
@@ -45,7 +48,7 @@ __all__ = ["REQUIRED_FILES", "Bundle", "hash_files", "write_manifest"]
 _OWN_DIGEST = "digest"
 """Field of the manifest's file that guards the other fields against accidents, as the records guard the files."""
 
-REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE)
+REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
 """What a manifest must list; it may list more."""
 
 _BLOCK_BYTES = 1 << 20
@@ -62,7 +65,9 @@ class Bundle:
     manifest
         What it says about itself.
     reference
-        Its arrays.
+        Its map and profile.
+    calibration
+        What held-out cells of the reference came out as.
     digest
         SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
 
@@ -76,6 +81,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     reference: ReferenceArrays
+    calibration: CalibrationArrays
     digest: str
 
     @classmethod
@@ -100,8 +106,9 @@ class Bundle:
         for name, record in manifest.files.items():
             _verify(folder, name, record, _hash(_inside(folder, name)))
         reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
+        calibration = CalibrationArrays.parse((folder / CALIBRATION_FILE).read_bytes(), manifest, source=folder)
         _verify_manifest(folder, content)
-        return cls(folder, manifest, reference, hashlib.sha256(content).hexdigest())
+        return cls(folder, manifest, reference, calibration, hashlib.sha256(content).hexdigest())
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

@@ -86,7 +86,7 @@ class AlignedCells:
 
     @property
     def has_protein(self) -> npt.NDArray[np.bool_]:
-        """Whether any protein was measured, (cells,): such a cell's mode is "protein", any other's is "rna"."""
+        """Whether any protein was measured, (cells,)."""
         return np.asarray(self.measured.any(axis=1))
 
     def rows(self, index: slice | npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> AlignedCells:

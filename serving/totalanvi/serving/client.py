@@ -113,6 +113,11 @@ class Client:
         impute: bool = True,
         samples: int = 25,
         background: Background = "exclude",
+        impute_as: str | None = None,
+        coverage: float = 0.9,
+        false_positive_rate: float = 0.01,
+        keep_unknown_labels: bool = False,
+        certainty: float = 0.9,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> anndata.AnnData | mudata.MuData:
@@ -122,7 +127,8 @@ class Client:
         ----------
         data
             AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
-        proteins, layer, impute, samples, background, progress
+        proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
+        certainty, progress
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
             Cells in a chunk; None takes the client's `chunk_cells`.
@@ -148,7 +154,16 @@ class Client:
         from totalanvi.serving.mapping import map_object
 
         self._refresh()
-        options = MapOptions(impute=impute, samples=samples, background=background)
+        options = MapOptions(
+            impute=impute,
+            samples=samples,
+            background=background,
+            impute_as=impute_as,
+            coverage=coverage,
+            false_positive_rate=false_positive_rate,
+            keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
+        )
         size = self._chunk_cells if batch_size is None else batch_size
         return map_object(self, data, proteins, layer, options, size, progress)
 
@@ -193,6 +208,7 @@ class Client:
 
     def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
         from totalanvi.serving.arrow_stream import compress
+        from totalanvi.serving.hierarchy import Hierarchy
         from totalanvi.serving.wire import MEDIA_TYPE, decode_response
 
         headers = {"Content-Type": MEDIA_TYPE}
@@ -204,6 +220,7 @@ class Client:
             self._transport.post("/v1/map", body, headers),
             n_cells=n_cells,
             n_labels=len(info.labels),
+            n_names=len(Hierarchy(info.labels, info.parents).names),
             n_latent=info.n_latent,
             n_proteins=len(info.proteins) if options.impute and info.proteins else None,
         )

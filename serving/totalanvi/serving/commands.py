@@ -61,6 +61,31 @@ def map_query(
         _Background,
         typer.Option(help="Impute denoised protein (exclude), or what the assay would have counted (include)."),
     ] = _Background.exclude,
+    impute_as: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BATCH",
+            help="Batch of the reference to impute as; the average of those that measured a protein when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    coverage: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="How often label sets hold the label, and intervals the count, of a cell like these."
+        ),
+    ] = 0.9,
+    false_positive_rate: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of cells like the reference's that may be labelled unknown."),
+    ] = 0.01,
+    keep_unknown_labels: Annotated[
+        bool, typer.Option("--keep-unknown-labels", help="Give novel cells their likeliest label, not 'unknown'.")
+    ] = False,
+    certainty: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Below it, a label gives way to its parent (where the reference has any)."),
+    ] = 0.9,
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cells that are read and mapped together.")
     ] = 4096,
@@ -77,7 +102,16 @@ def map_query(
         output,
         proteins=proteins,
         layer=layer,
-        options=MapOptions(impute=impute, samples=samples, background=background.value),
+        options=MapOptions(
+            impute=impute,
+            samples=samples,
+            background=background.value,
+            impute_as=impute_as,
+            coverage=coverage,
+            false_positive_rate=false_positive_rate,
+            keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
+        ),
         batch_size=batch_size,
         overwrite=overwrite,
         progress=True,
@@ -125,6 +159,9 @@ def _summary_lines(summary: MapSummary) -> list[str]:
         f"Cells:      {mapped:,} mapped"
         + (f", {summary.n_without_rna:,} without RNA" if summary.n_without_rna else ""),
         f"Labels:     {labels}",
+        f"Unknown:    {summary.n_unknown:,} cells, more novel than all but "
+        f"{summary.options.false_positive_rate:.2%} of cells like the reference's"
+        + (", which keep their likeliest label" if summary.options.keep_unknown_labels else ""),
         f"Alignment:  {genes.matched:,} of {genes.matched + genes.missing:,} genes by {summary.alignment.matched_by}, "
         f"which carry {summary.alignment.gene_coverage:.1%} of the reference's counts; "
         f"{proteins.matched:,} of {proteins.matched + proteins.missing:,} proteins",
@@ -134,23 +171,35 @@ def _summary_lines(summary: MapSummary) -> list[str]:
 
 
 def _info_lines(found: ReferenceInfo) -> list[str]:
+    from totalanvi.serving.modes import MODE_NAMES
+
     lines = [
         f"Reference:  {found.name} {found.version}, made {found.created}",
         f"Digest:     {found.digest}",
         f"Trained on: {found.provenance.n_cells:,} cells, {found.provenance.n_labelled:,} of them labelled",
         f"Genes:      {found.n_genes:,}",
         f"Labels:     {len(found.labels):,}: {', '.join(found.labels)}",
+        *(
+            [f"Parents:    {', '.join(f'{name} → {up}' for name, up in found.parents.items())}"]
+            if found.parents
+            else []
+        ),
         f"Proteins:   {len(found.proteins):,}: {', '.join(found.proteins)}",
         f"Batches:    {len(found.batches):,}: {', '.join(found.batches)}",
         f"Refuses:    queries whose genes carry less than {found.thresholds.gene_coverage_refuse:.0%} of its counts; "
         f"warns below {found.thresholds.gene_coverage_warn:.0%}",
     ]
     for mode, calibration in found.calibration.items():
-        name = "with proteins" if mode == "protein" else "from RNA alone"
+        confidence = found.confidence[mode]
         lines.append(
-            f"Held out:   {calibration.n_cells:,} cells {name}: accuracy {_figure(calibration.accuracy)}, log-loss "
-            f"{_figure(calibration.log_loss)}, calibration error {_figure(calibration.expected_calibration_error)}"
+            f"Held out:   {calibration.n_cells:,} cells {MODE_NAMES[mode]}: accuracy {_figure(calibration.accuracy)}, "
+            f"log-loss {_figure(calibration.log_loss)}, calibration error "
+            f"{_figure(calibration.expected_calibration_error)}; label sets for {confidence.coverage:.0%}: "
+            f"{_figure(confidence.set_coverage)} hold the label, {_figure(confidence.set_size)} labels on average"
         )
+    reliability = zip(found.proteins, found.protein_reliability, strict=True)
+    figures = ", ".join(f"{name} {_figure(row.pearson)}" for name, row in reliability)
+    lines.append(f"Imputes:    from RNA alone, correlation with held-out counts: {figures}")
     if found.parity:
         lines.append(f"Parity:     relative error to torch at most {max(p.relative_error for p in found.parity):.1e}")
     if found.provider:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import get_args
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,15 @@ from scipy import sparse
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.certainty import Certainty
 from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.errors import BundleError, QueryError
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Mode
+from totalanvi.serving.imputation import Imputer
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.neighbours import Landmarks, NoveltyScale
+from totalanvi.serving.modes import modes_of
+from totalanvi.serving.neighbours import Landmarks
+from totalanvi.serving.scores import Imputed, Scores
 from totalanvi.serving.sessions import Device, Provider, open_sessions
 
 __all__ = ["BLOCK_SIZES", "Engine"]
@@ -31,10 +35,7 @@ BLOCK_SIZES = (8, 64, 512)
 """Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
 query of a few cells without computing hundreds."""
 
-_NOISE_ROWS = 32
-"""Posterior samples decoded at a time: memory does not grow with their number."""
-
-_MODES: tuple[Mode, ...] = get_args(Mode)
+_MAY_BE_UNKNOWN = ("protein_low", "protein_high")
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +68,10 @@ class Engine:
 
     def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
         self.bundle = bundle
-        manifest = bundle.manifest
         self.threads = threads or usable_cores()
         self._sessions, self._device = open_sessions(bundle, provider, self.threads)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
-        self._novelty = {mode: NoveltyScale(bundle.reference.novelty_distances(mode)) for mode in _MODES}
-        self._protein_batches = np.array(manifest.protein_batches, dtype=bool)
+        self._certainty = Certainty(bundle)
 
     @property
     def provider(self) -> Device:
@@ -122,24 +121,46 @@ class Engine:
         QueryError
             When the cells have other features than the model, or a result of one would not be finite.
         """
-        self._require_fit(cells)
-        latent, logits, protein = self._compute(cells, options)
-        _require_finite({"latent": latent, "logits": logits}, cells)
-        has_protein = cells.has_protein
-        probabilities = _softmax(logits / self._temperature(has_protein)[:, None])
-        label = probabilities.argmax(axis=1).astype(np.int32)
-        neighbours = self._landmarks.find(latent)
+        scores = self.score(cells, options)
+        modes = modes_of(cells.measured, self.bundle.manifest.protein_batches)
+        labelling = self._certainty.label(scores.logits, scores.novelty, modes, options)
         mapped = MappedCells(
-            label=label,
-            confidence=np.take_along_axis(probabilities, label[:, None], axis=1)[:, 0],
-            novelty=self._novelty_of(neighbours.distance, has_protein),
-            probabilities=probabilities,
-            latent=latent,
-            coordinates=neighbours.coordinates,
-            protein=protein,
+            label=labelling.label,
+            guess=labelling.guess,
+            certain=labelling.certain,
+            confidence=labelling.confidence,
+            novelty=labelling.novelty,
+            probabilities=labelling.probabilities,
+            label_set=labelling.label_set,
+            latent=scores.latent,
+            coordinates=scores.coordinates,
+            **self._proteins(scores.imputed, options),
         )
-        _require_finite(mapped.arrays(), cells)
+        # An interval may be unknown, and follows from the expected counts, which are finite.
+        _require_finite({name: a for name, a in mapped.arrays().items() if name not in _MAY_BE_UNKNOWN}, cells)
         return mapped
+
+    def score(self, cells: AlignedCells, options: MapOptions) -> Scores:
+        """Compute what is not yet calibrated; see `run`."""
+        self._require_fit(cells)
+        latent, logits, imputed = self._compute(cells, options)
+        _require_finite({"latent": latent, "logits": logits}, cells)
+        if imputed is not None:
+            _require_finite({"protein": imputed.denoised, "expected": imputed.expected}, cells)
+        neighbours = self._landmarks.find(latent)
+        return Scores(latent, neighbours.coordinates, logits, neighbours.distance, imputed)
+
+    def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
+        if imputed is None:
+            return {}
+        intervals = self.bundle.calibration.intervals(one_batch=options.impute_as is not None)
+        low, high = intervals.bounds(imputed.expected, options.coverage)
+        return {
+            "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
+            "protein_low": low,
+            "protein_high": high,
+            "protein_foreground": imputed.foreground,
+        }
 
     def _require_fit(self, cells: AlignedCells) -> None:
         manifest = self.bundle.manifest
@@ -152,63 +173,26 @@ class Engine:
 
     def _compute(
         self, cells: AlignedCells, options: MapOptions
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Run the graphs block by block: latent (cells, n_latent), logits (cells, labels), protein or None."""
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Imputed | None]:
+        """Run the graphs block by block: latent (cells, n_latent), logits (cells, labels), proteins or None."""
         manifest = self.bundle.manifest
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
         logits = np.empty((len(cells), len(manifest.labels)), dtype=np.float32)
-        protein = np.empty((len(cells), len(manifest.proteins)), dtype=np.float32) if options.impute else None
-        noise = self._noise(options.samples)
+        imputer = Imputer(manifest, options, partial(self._run, PROTEINS)) if options.impute else None
+        imputed = None if imputer is None else Imputed.empty(len(cells), len(manifest.proteins))
         feeds = _Feeds(cells, n_batches=len(manifest.batches))
         for rows, feed in feeds.blocks():
             n_rows = rows.stop - rows.start
             z_mean, z_scale, block_latent = self._run(ENCODER, feed)
             latent[rows] = block_latent[:n_rows]
             logits[rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][:n_rows]
-            if protein is not None:
-                protein[rows] = self._impute(z_mean, z_scale, noise, options)[:n_rows]
-        return latent, logits, protein
-
-    def _impute(
-        self,
-        z_mean: npt.NDArray[np.float32],
-        z_scale: npt.NDArray[np.float32],
-        noise: npt.NDArray[np.float32],
-        options: MapOptions,
-    ) -> npt.NDArray[np.float64]:
-        """Average each protein over samples and over the batches that measured it, (cells, proteins)."""
-        output = PROTEINS.outputs.index("denoised" if options.background == "exclude" else "expected")
-        measured = self._protein_batches
-        total = np.zeros((len(z_mean), measured.shape[1]))
-        for batch in np.flatnonzero(measured.any(axis=1)):
-            code = np.zeros((1, len(measured)), dtype=np.float32)
-            code[0, batch] = 1
-            for start in range(0, len(noise), _NOISE_ROWS):
-                draws = noise[start : start + _NOISE_ROWS]
-                feed = {"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code}
-                # What a batch did not measure, the model never learned to decode for it: not averaged in.
-                total += np.where(measured[batch], self._run(PROTEINS, feed)[output], 0) * (len(draws) / len(noise))
-        return np.asarray(total / measured.sum(axis=0))
-
-    def _noise(self, samples: int) -> npt.NDArray[np.float32]:
-        """Draw what all cells share, (samples, n_latent); zeros for one sample, which is the plug-in estimate."""
-        shape = (samples, self.bundle.manifest.n_latent)
-        if samples == 1:
-            return np.zeros(shape, dtype=np.float32)
-        return np.random.default_rng(self.bundle.manifest.noise_seed).standard_normal(shape).astype(np.float32)
+            if imputer is not None and imputed is not None:
+                imputed.put(rows, imputer.impute(z_mean, z_scale))
+        return latent, logits, imputed
 
     def _run(self, graph: GraphSignature, feed: dict[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
         outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), feed)
         return outputs
-
-    def _temperature(self, has_protein: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        calibration = self.bundle.manifest.calibration
-        return np.where(has_protein, calibration["protein"].temperature, calibration["rna"].temperature)
-
-    def _novelty_of(
-        self, distance: npt.NDArray[np.float64], has_protein: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float32]:
-        return np.where(has_protein, self._novelty["protein"].novelty(distance), self._novelty["rna"].novelty(distance))
 
 
 class _Feeds:
@@ -242,12 +226,6 @@ class _Feeds:
             for block in blocks:
                 block[n_rows:] = 0
             yield rows, dict(zip(ENCODER.inputs, (block[:size] for block in blocks), strict=True))
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Turn logits (cells, labels) into probabilities, in float64 up to the last step."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _require_finite(results: Mapping[str, npt.NDArray[np.generic]], cells: AlignedCells) -> None:

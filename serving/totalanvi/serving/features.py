@@ -34,6 +34,8 @@ class ReferenceFeatures(BaseModel):
         Protein names (proteins,).
     labels
         Label names (labels,).
+    parents
+        The parent of each label or ancestor that has one.
     gene_share
         Average share of a reference cell's counts that each gene has (genes,); sums to 1.
     thresholds
@@ -46,6 +48,7 @@ class ReferenceFeatures(BaseModel):
     ensembl_ids: tuple[str | None, ...] | None = None
     proteins: tuple[str, ...] = ()
     labels: tuple[str, ...]
+    parents: dict[str, str] = {}
     gene_share: tuple[float, ...]
     thresholds: Thresholds = Thresholds()
 
@@ -65,6 +68,7 @@ class ReferenceFeatures(BaseModel):
             ensembl_ids=None if ensembl_ids is None else tuple(ensembl_ids),
             proteins=tuple(manifest.proteins),
             labels=tuple(manifest.labels),
+            parents=manifest.parents,
             gene_share=tuple(float(share) for share in gene_share),
             thresholds=manifest.thresholds,
         )

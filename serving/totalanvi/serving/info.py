@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from totalanvi.serving.manifest import Calibration, Manifest, Mode, Parity, Provenance, Thresholds
+from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.manifest import Calibration, Manifest, Parity, Provenance, Thresholds
+from totalanvi.serving.modes import Mode
 
 __all__ = ["ReferenceInfo"]
 
@@ -32,10 +34,16 @@ class ReferenceInfo(BaseModel):
     schema_version: int
     n_genes: int
     labels: list[str]
+    parents: dict[str, str]
     proteins: list[str]
     batches: list[str]
     n_latent: int
+    protein_batches: list[list[bool]]
+    """(batches, proteins): which batch measured which protein."""
     calibration: dict[Mode, Calibration]
+    confidence: dict[Mode, ModeConfidence]
+    protein_reliability: list[ProteinReliability]
+    """(proteins,): how well RNA alone predicts each."""
     thresholds: Thresholds
     provenance: Provenance
     parity: list[Parity]
@@ -64,10 +72,14 @@ class ReferenceInfo(BaseModel):
             schema_version=manifest.schema_version,
             n_genes=len(manifest.genes.names),
             labels=manifest.labels,
+            parents=manifest.parents,
             proteins=manifest.proteins,
             batches=manifest.batches,
             n_latent=manifest.n_latent,
+            protein_batches=manifest.protein_batches,
             calibration=manifest.calibration,
+            confidence=manifest.confidence,
+            protein_reliability=manifest.protein_reliability,
             thresholds=manifest.thresholds,
             provenance=manifest.provenance,
             parity=manifest.parity,

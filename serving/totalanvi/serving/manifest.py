@@ -11,11 +11,17 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.hierarchy import hierarchy_problem
+from totalanvi.serving.modes import MODES, Mode
+from totalanvi.serving.schema import Schema
 
 __all__ = [
+    "CALIBRATION_FILE",
     "CLASSIFIER",
     "ENCODER",
     "MANIFEST_FILE",
@@ -27,16 +33,13 @@ __all__ = [
     "Genes",
     "GraphSignature",
     "Manifest",
-    "Mode",
     "Parity",
     "Provenance",
     "Thresholds",
+    "UNKNOWN",
 ]
 
-Mode = Literal["protein", "rna"]
-"""Of a cell: "protein" when any protein was measured for it, else "rna"."""
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest manifest schema that this code reads and writes."""
 
 MANIFEST_FILE = "manifest.json"
@@ -44,6 +47,12 @@ MANIFEST_FILE = "manifest.json"
 
 REFERENCE_FILE = "reference.safetensors"
 """The file that holds `totalanvi.serving.reference_arrays.ReferenceArrays`."""
+
+CALIBRATION_FILE = "calibration.safetensors"
+"""The file that holds `totalanvi.serving.calibration_arrays.CalibrationArrays`."""
+
+UNKNOWN = "unknown"
+"""Label of a cell that is more novel than cells like the reference's are; no label of a reference has this name."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +88,14 @@ PROTEINS = GraphSignature(
 ``denoised`` without background, ``expected`` with it, ``foreground`` the foreground probability."""
 
 
-class _Schema(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FileRecord(_Schema):
+class FileRecord(Schema):
     """Size and digest of one file of the bundle."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class Genes(_Schema):
+class Genes(Schema):
     """The model's genes, in model order."""
 
     names: list[str] = Field(min_length=1)
@@ -105,7 +110,7 @@ class Genes(_Schema):
         return self
 
 
-class Calibration(_Schema):
+class Calibration(Schema):
     """How the certainty of one query mode was calibrated, on held-out reference cells."""
 
     temperature: float = Field(gt=0)
@@ -115,7 +120,7 @@ class Calibration(_Schema):
     expected_calibration_error: float | None
 
 
-class Parity(_Schema):
+class Parity(Schema):
     """The largest error of one graph output against torch, through the production engine."""
 
     graph: str
@@ -125,14 +130,14 @@ class Parity(_Schema):
     n_cells: int
 
 
-class Thresholds(_Schema):
+class Thresholds(Schema):
     """When alignment warns and when it refuses (shares of the reference's average counts that matched genes carry)."""
 
     gene_coverage_warn: float = Field(default=0.8, ge=0, le=1)
     gene_coverage_refuse: float = Field(default=0.2, ge=0, le=1)
 
 
-class Provenance(_Schema):
+class Provenance(Schema):
     """Where the reference comes from."""
 
     data_digest: str
@@ -143,7 +148,7 @@ class Provenance(_Schema):
     training: dict[str, Any]
 
 
-class Manifest(_Schema):
+class Manifest(Schema):
     """Everything about a bundle that is not a large array."""
 
     schema_version: int
@@ -159,6 +164,10 @@ class Manifest(_Schema):
     n_latent: int = Field(ge=1)
     input_transform: Literal["log1p_mean_scaled"]
     calibration: dict[Mode, Calibration]
+    confidence: dict[Mode, ModeConfidence]
+    protein_reliability: list[ProteinReliability]
+    parents: dict[str, str] = Field(default_factory=dict)
+    """The parent of each label or ancestor that has one (see `totalanvi.serving.hierarchy`); empty without any."""
     thresholds: Thresholds = Thresholds()
     noise_seed: int = 0
     provenance: Provenance
@@ -183,9 +192,16 @@ class Manifest(_Schema):
         for protein, measured in zip(self.proteins, zip(*self.protein_batches, strict=True), strict=True):
             if not any(measured):
                 raise ValueError(f"protein_batches: expected a batch that measured {protein!r}, found none")
-        for mode in get_args(Mode):
-            if mode not in self.calibration:
-                raise ValueError(f"calibration: expected an entry for mode {mode!r}, found {sorted(self.calibration)}")
+        _length("protein_reliability", len(self.protein_reliability), "proteins", len(self.proteins))
+        for field, names in (("labels", self.labels), ("parents", self.parents.values())):
+            if UNKNOWN in names:
+                raise ValueError(f"{field}: expected none called {UNKNOWN!r}, which is what novel cells are called")
+        if problem := hierarchy_problem(self.labels, self.parents):
+            raise ValueError(f"parents: {problem}")
+        for name, modes in (("calibration", self.calibration), ("confidence", self.confidence)):
+            for mode in MODES:
+                if mode not in modes:
+                    raise ValueError(f"{name}: expected an entry for mode {mode!r}, found {sorted(modes)}")
         return self
 
     @property

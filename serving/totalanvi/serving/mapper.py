@@ -79,6 +79,11 @@ class LocalReference:
         impute: bool = True,
         samples: int = 25,
         background: Background = "exclude",
+        impute_as: str | None = None,
+        coverage: float = 0.9,
+        false_positive_rate: float = 0.01,
+        keep_unknown_labels: bool = False,
+        certainty: float = 0.9,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: bool = False,
     ) -> anndata.AnnData | mudata.MuData:
@@ -93,7 +98,8 @@ class LocalReference:
             ones, ``"none"`` maps from RNA alone.
         layer
             Layer that holds the raw RNA counts; None takes ``X``.
-        impute, samples, background
+        impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
+        certainty
             See `totalanvi.serving.mapped.MapOptions`.
         batch_size
             Cells that are aligned and scored together; results do not depend on it.
@@ -103,8 +109,8 @@ class LocalReference:
         Returns
         -------
         AnnData or MuData
-            A copy of the query with labels, confidence, novelty, latent, map coordinates, probabilities and, with
-            `impute`, proteins; see `totalanvi.serving.annotate`.
+            A copy of the query with labels, confidence, novelty, label sets, latent, map coordinates, probabilities
+            and, with `impute`, proteins and their intervals; see `totalanvi.serving.annotate`.
 
         Raises
         ------
@@ -116,5 +122,14 @@ class LocalReference:
         UserWarning
             When the query can be mapped, but less well than it might.
         """
-        options = MapOptions(impute=impute, samples=samples, background=background)
+        options = MapOptions(
+            impute=impute,
+            samples=samples,
+            background=background,
+            impute_as=impute_as,
+            coverage=coverage,
+            false_positive_rate=false_positive_rate,
+            keep_unknown_labels=keep_unknown_labels,
+            certainty=certainty,
+        )
         return map_object(self, data, proteins, layer, options, batch_size, progress)

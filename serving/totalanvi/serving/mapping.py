@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from totalanvi.serving.align import Aligner, AlignmentReport
-from totalanvi.serving.annotate import Annotations, annotate, provenance
+from totalanvi.serving.annotate import Annotations, annotate, label_names, provenance
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
+from totalanvi.serving.imputation_notes import imputation_messages
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.output import plan_output
 from totalanvi.serving.progress import progress_bar
@@ -42,6 +43,10 @@ class MapSummary:
         Where the results are.
     n_cells, n_without_rna
         Cells of the query, and those among them that could not be mapped.
+    n_unknown
+        Cells more novel than cells like the reference's are, whatever label they keep.
+    options
+        How it was mapped.
     labels
         Number of cells of each label, most frequent first.
     alignment
@@ -55,6 +60,8 @@ class MapSummary:
     output: Path
     n_cells: int
     n_without_rna: int
+    n_unknown: int
+    options: MapOptions
     labels: dict[str, int]
     alignment: AlignmentReport
     messages: tuple[str, ...]
@@ -103,7 +110,7 @@ def map_object(
     _require_copyable(query)
     with open_query(query, proteins, layer) as source:
         aligner = Aligner(reference.features, source.gene_names, source.protein_names)
-        for message in _messages(source, aligner):
+        for message in _messages(reference, source, aligner, options):
             warnings.warn(message, UserWarning, stacklevel=3)
         blocks = []
         with progress_bar(len(source), progress) as advance:
@@ -167,6 +174,7 @@ def map_file(
         aligner = Aligner(reference.features, source.gene_names, source.protein_names)
         uns = _provenance(reference, source, aligner, options)
         counts: Counter[int] = Counter()
+        n_unknown = 0
         with (
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
             progress_bar(len(source), progress) as advance,
@@ -174,14 +182,17 @@ def map_file(
             for cell_ids, mapped in score_blocks(reference, source, aligner, options, batch_size):
                 writer.write(cell_ids, mapped)
                 counts.update(mapped.label[mapped.label >= 0].tolist())
+                n_unknown += int((mapped.novelty > options.novelty_threshold).sum())
                 advance(len(cell_ids))
     return MapSummary(
         output=plan.path,
         n_cells=len(source),
         n_without_rna=source.n_without_rna,
-        labels={reference.features.labels[label]: n_cells for label, n_cells in counts.most_common()},
+        n_unknown=n_unknown,
+        options=options,
+        labels={label_names(reference.features)[label]: n_cells for label, n_cells in counts.most_common()},
         alignment=aligner.report,
-        messages=tuple(_messages(source, aligner)),
+        messages=tuple(_messages(reference, source, aligner, options)),
         seconds=time.perf_counter() - start,
     )
 
@@ -198,14 +209,14 @@ def _require_batch_size(batch_size: int) -> None:
         raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
 
 
-def _messages(source: QuerySource, aligner: Aligner) -> list[str]:
+def _messages(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> list[str]:
     messages = list(aligner.report.warnings)
     if source.n_without_rna:
         messages.append(
             f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "
             f"they keep missing values in the output."
         )
-    return messages
+    return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins)]
 
 
 def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:

@@ -148,6 +148,20 @@ class NoveltyScale:
         # Equal distances say nothing about the tail's scale: fall back on that of the distances themselves.
         self._scale = float(excess.mean()) if excess.size else 0.1 * float(distances.mean()) or 1.0
 
+    def score_at(self, share: float) -> float:
+        """Return the score that this share of cells like the held-out ones exceed; infinite for none of them.
+
+        Parameters
+        ----------
+        share
+            From 0 to 1.
+        """
+        if share <= 0:
+            return float("inf")
+        if share < self._share_at_start:
+            return float(self._start + self._scale * np.log(self._share_at_start / share))
+        return float(np.interp(share, self._share[::-1], self._knots[::-1]))
+
     def novelty(self, distance: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """Return the novelty of cells at these distances, in [0, 1], (cells,)."""
         distance = np.asarray(distance, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.align import Aligner
+from totalanvi.serving.annotate import certain_names, label_names
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError, TooLargeError
 from totalanvi.serving.features import Reference, ReferenceFeatures
@@ -109,18 +111,32 @@ def _dense(
 
 
 def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeatures) -> list[PredictedCell]:
+    names, certain = label_names(features), certain_names(features)
+
+    def by_protein(values: npt.NDArray[np.float32] | None, row: int) -> dict[str, float] | None:
+        return None if values is None else dict(zip(features.proteins, _numbers(values[row]), strict=True))
+
+    def intervals(row: int) -> dict[str, tuple[float, float] | None] | None:
+        low, high = by_protein(mapped.protein_low, row), by_protein(mapped.protein_high, row)
+        if low is None or high is None:
+            return None
+        return {name: None if math.isnan(low[name]) else (low[name], high[name]) for name in features.proteins}
+
     return [
         PredictedCell(
             id=ids[row],
-            label=features.labels[mapped.label[row]],
+            label=names[mapped.label[row]],
+            guess=names[mapped.guess[row]],
+            certain=certain[mapped.certain[row]],
             confidence=_number(mapped.confidence[row]),
             novelty=_number(mapped.novelty[row]),
             probabilities=dict(zip(features.labels, _numbers(mapped.probabilities[row]), strict=True)),
+            label_set=[name for name, within in zip(features.labels, mapped.label_set[row], strict=True) if within],
             latent=_numbers(mapped.latent[row]),
             coordinates=(_number(mapped.coordinates[row, 0]), _number(mapped.coordinates[row, 1])),
-            proteins=None
-            if mapped.protein is None
-            else dict(zip(features.proteins, _numbers(mapped.protein[row]), strict=True)),
+            proteins=by_protein(mapped.protein, row),
+            protein_intervals=intervals(row),
+            protein_foreground=by_protein(mapped.protein_foreground, row),
         )
         for row in range(len(mapped))
     ]

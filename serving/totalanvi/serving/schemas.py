@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.info import ReferenceInfo
+from totalanvi.serving.intervals import MAX_COVERAGE, MIN_COVERAGE
 from totalanvi.serving.limits import Limits
-from totalanvi.serving.mapped import MAX_SAMPLES, Background
+from totalanvi.serving.mapped import MAX_FALSE_POSITIVE_RATE, MAX_SAMPLES, MIN_CERTAINTY, Background
 
 __all__ = [
     "EndpointInfo",
@@ -46,6 +47,11 @@ class PredictOptions(_Body):
     impute: bool = True
     samples: int = Field(default=25, ge=1, le=MAX_SAMPLES)
     background: Background = "exclude"
+    impute_as: str | None = None
+    coverage: float = Field(default=0.9, ge=MIN_COVERAGE, le=MAX_COVERAGE)
+    false_positive_rate: float = Field(default=0.01, ge=0, le=MAX_FALSE_POSITIVE_RATE)
+    keep_unknown_labels: bool = False
+    certainty: float = Field(default=0.9, ge=MIN_CERTAINTY, le=1)
 
 
 class PredictRequest(_Body):
@@ -77,13 +83,24 @@ class PredictedCell(_Body):
 
     id: str
     label: str
+    """``"unknown"`` for a cell that is more novel than cells like the reference's are."""
+    guess: str
+    """The likeliest label, whatever the novelty."""
+    certain: str
+    """The label, or its nearest ancestor, that is certain; ``"unknown"`` where none is."""
     confidence: float
     novelty: float
     probabilities: dict[str, float]
+    label_set: list[str]
+    """Labels that fit as well as those of the asked-for share of the reference's cells fit them; may be empty."""
     latent: list[float]
     coordinates: tuple[float, float]
     proteins: dict[str, float] | None
-    """Imputed; null when not asked for."""
+    """Imputed; null, like the next two, when not asked for."""
+    protein_intervals: dict[str, tuple[float, float] | None] | None
+    """Lower and upper bound of the count that would be measured; null for a protein of which too little is known."""
+    protein_foreground: dict[str, float] | None
+    """Probability that a count is more than background."""
 
 
 class PredictAnswer(_Body):

@@ -18,7 +18,7 @@ from totalanvi.serving.align import Aligner
 from totalanvi.serving.annotate import reorder
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.query import Query, QuerySource
 
 __all__ = ["DEFAULT_BATCH_SIZE", "score_blocks"]
@@ -92,10 +92,13 @@ def _missing(n_cells: int, reference: Reference, n_latent: int, options: MapOpti
 
     return MappedCells(
         label=np.full(n_cells, -1, dtype=np.int32),
+        guess=np.full(n_cells, -1, dtype=np.int32),
+        certain=np.full(n_cells, -1, dtype=np.int32),
         confidence=absent(),
         novelty=absent(),
         probabilities=absent(len(features.labels)),
+        label_set=np.zeros((n_cells, len(features.labels)), dtype=bool),
         latent=absent(n_latent),
         coordinates=absent(2),
-        protein=absent(len(features.proteins)) if options.impute else None,
+        **{name: absent(len(features.proteins)) for name in PROTEIN_ARRAYS if options.impute},
     )

@@ -7,9 +7,9 @@ A request has one row per cell::
     library         float32                           total count over the model's genes / gene coverage of the query
     protein_counts  fixed_size_list<float32>[proteins]  null: no protein measured; NaN: that protein not measured
 
-and the schema metadata ``totalanvi``: ``{"protocol": 1, "features": DIGEST, "options": {…}}``, where DIGEST names the
+and the schema metadata ``totalanvi``: ``{"protocol": 2, "features": DIGEST, "options": {…}}``, where DIGEST names the
 genes and proteins that the indices refer to, and the options are `MapOptions`. A response has one row per cell in the
-same order, the columns of `MappedCells`, and the metadata ``{"protocol": 1, "reference": {name, version, digest}}``.
+same order, the columns of `MappedCells`, and the metadata ``{"protocol": 2, "reference": {name, version, digest}}``.
 
 Nothing in a request is believed: `decode_request` raises `QueryError`, or returns cells that the engine can run.
 """
@@ -28,7 +28,7 @@ from totalanvi.serving.arrow_columns import list_arrays, plain_array, row_array,
 from totalanvi.serving.arrow_stream import read_metadata, read_stream, write_stream
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import CountsError, EndpointError, QueryError, StaleFeaturesError
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 
 __all__ = [
     "MAX_COUNT",
@@ -43,7 +43,7 @@ __all__ = [
     "encode_response",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this format and of the endpoint's routes; a client and a server with different ones refuse each other."""
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -52,6 +52,8 @@ MAX_COUNT = 2**31
 """Counts from here on are refused: no cell has them, and float32 could not tell them from fractions."""
 
 _N_COORDINATES = 2
+
+_MAY_BE_NAN = ("protein_low", "protein_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +159,14 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
 
 def encode_response(response: ChunkResponse) -> bytes:
     """Return a response's body."""
-    arrays = response.mapped.arrays()
+    arrays = response.mapped.arrays() | {"label_set": response.mapped.label_set.astype(np.uint8)}
     columns = {name: pa.array(a) if a.ndim == 1 else row_lists(a) for name, a in arrays.items()}
     batch = pa.RecordBatch.from_pydict(columns)
     return write_stream(batch, {"protocol": PROTOCOL, "reference": asdict(response.reference)})
 
 
 def decode_response(
-    body: bytes, *, n_cells: int, n_labels: int, n_latent: int, n_proteins: int | None
+    body: bytes, *, n_cells: int, n_labels: int, n_names: int, n_latent: int, n_proteins: int | None
 ) -> ChunkResponse:
     """Read a response's body; the counterpart of `encode_response`.
 
@@ -174,8 +176,8 @@ def decode_response(
         The body.
     n_cells
         How many cells were asked for.
-    n_labels, n_latent, n_proteins
-        Of the reference; `n_proteins` None when no protein was asked for.
+    n_labels, n_names, n_latent, n_proteins
+        Of the reference, `n_names` with the ancestors of its labels; `n_proteins` None when no protein was asked for.
 
     Raises
     ------
@@ -187,22 +189,16 @@ def decode_response(
         _require_protocol(metadata)
         stamp = ReferenceStamp(**_known_keys(metadata["reference"], {"name", "version", "digest"}))
         batch = read_stream(body, _response_schema(n_labels, n_latent, n_proteins), max_rows=n_cells)
-        arrays = {name: row_array(batch.column(name), name) for name in batch.schema.names}
+        arrays = {name: row_array(batch.column(name), name, name in _MAY_BE_NAN) for name in batch.schema.names}
     except QueryError as error:
         raise EndpointError(f"The endpoint's answer cannot be read: {error}") from error
-    mapped = MappedCells(
-        label=arrays["label"],
-        confidence=arrays["confidence"],
-        novelty=arrays["novelty"],
-        probabilities=arrays["probabilities"],
-        latent=arrays["latent"],
-        coordinates=arrays["coordinates"],
-        protein=arrays.get("protein"),
-    )
+    mapped = MappedCells(**arrays | {"label_set": arrays["label_set"].astype(bool)})
     if len(mapped) != n_cells:
         raise EndpointError(f"The endpoint answered for {len(mapped)} of {n_cells} cells; nothing of it is kept.")
-    if mapped.label.min() < 0 or mapped.label.max() >= n_labels:
-        raise EndpointError(f"The endpoint answered with a label that is none of the reference's {n_labels}.")
+    # One more than there are: cells may be unknown.
+    for codes, n_known in ((mapped.label, n_labels + 1), (mapped.guess, n_labels), (mapped.certain, n_names + 1)):
+        if codes.min() < 0 or codes.max() >= n_known:
+            raise EndpointError(f"The endpoint answered with a label that is none of the reference's {n_labels}.")
     return ChunkResponse(stamp, mapped)
 
 
@@ -218,15 +214,19 @@ def _request_schema(n_proteins: int) -> pa.Schema:
 
 
 def _response_schema(n_labels: int, n_latent: int, n_proteins: int | None) -> pa.Schema:
-    widths = {"probabilities": n_labels, "latent": n_latent, "coordinates": _N_COORDINATES}
     columns: list[tuple[str, pa.DataType]] = [
         ("label", pa.int32()),
+        ("guess", pa.int32()),
+        ("certain", pa.int32()),
         ("confidence", pa.float32()),
         ("novelty", pa.float32()),
-        *((name, pa.list_(pa.float32(), width)) for name, width in widths.items()),
+        ("probabilities", pa.list_(pa.float32(), n_labels)),
+        ("label_set", pa.list_(pa.uint8(), n_labels)),
+        ("latent", pa.list_(pa.float32(), n_latent)),
+        ("coordinates", pa.list_(pa.float32(), _N_COORDINATES)),
     ]
     if n_proteins is not None:
-        columns.append(("protein", pa.list_(pa.float32(), n_proteins)))
+        columns += [(name, pa.list_(pa.float32(), n_proteins)) for name in PROTEIN_ARRAYS]
     return pa.schema(columns)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -12,19 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pandas as pd
 
-from totalanvi.serving.annotate import CONFIDENCE, LABEL, NOVELTY, OBSM_KEYS, UNS_KEY, Annotations
+from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, Annotations
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.serving.result_table import result_table
 from totalanvi.serving.tables import stored_names
 
 if TYPE_CHECKING:
     import h5py
-    import pyarrow as pa
 
 __all__ = ["Writer", "open_writer"]
 
@@ -117,7 +115,7 @@ class _ParquetFile:
     def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
         import pyarrow.parquet as pq
 
-        table = _table(cell_ids, mapped, self._features, self._uns)
+        table = result_table(cell_ids, mapped, self._features, self._uns)
         if self._file is None:
             self._file = pq.ParquetWriter(self._path, table.schema)
         self._file.write_table(table)
@@ -139,35 +137,12 @@ class _ParquetFolder:
     def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
         import pyarrow.parquet as pq
 
-        table = _table(cell_ids, mapped, self._features, self._uns)
+        table = result_table(cell_ids, mapped, self._features, self._uns)
         pq.write_table(table, self._path / f"part-{self._parts:05d}.parquet")
         self._parts += 1
 
     def finish(self) -> None:
         """Each part is complete by itself."""
-
-
-def _table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures, uns: dict[str, Any]) -> pa.Table:
-    """Return one row per cell; the same columns, types and label codes for every block of every query."""
-    import pyarrow as pa
-
-    def numbers(values: Any) -> pa.Array:
-        return pa.array(np.ascontiguousarray(values), type=pa.float32(), from_pandas=True)
-
-    codes = pa.array(mapped.label, type=pa.int32(), mask=mapped.label < 0)
-    columns: dict[str, pa.Array] = {
-        "cell_id": pa.array(cell_ids.astype(str), type=pa.string()),
-        LABEL: pa.DictionaryArray.from_arrays(codes, pa.array(features.labels, type=pa.string())),
-        CONFIDENCE: numbers(mapped.confidence),
-        NOVELTY: numbers(mapped.novelty),
-    }
-    for place, label in enumerate(features.labels):
-        columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
-    if mapped.protein is not None:
-        for place, protein in enumerate(features.proteins):
-            columns[f"protein:{protein}"] = numbers(mapped.protein[:, place])
-    metadata = {UNS_KEY: json.dumps(uns, default=lambda array: array.tolist())}
-    return pa.table(columns).replace_schema_metadata(metadata)
 
 
 class _AnnotatedCopy:
@@ -239,6 +214,7 @@ def _annotate_group(group: h5py.Group, annotations: Annotations) -> None:
         # A label or protein may have a slash in its name, and it has to be the column's name.
         warnings.filterwarnings("ignore", "Forward slashes", FutureWarning)
         obs = read_elem(group["obs"])
+        obs = obs.drop(columns=[column for column in OBS_COLUMNS if column in obs and column not in annotations.obs])
         for column, values in annotations.obs.items():
             obs[column] = values
         write_elem(group, "obs", obs)

@@ -34,7 +34,8 @@ def annotated(complete: md.MuData) -> md.MuData:
     rna = query["rna"]
     truth = rna.obs["cell_type"].astype(str)
     unseen = truth == query.uns["simulation"]["unseen_label"]
-    rna.obs["totalanvi_label"] = pd.Categorical(truth.where(~unseen, truth[~unseen].iloc[0]))
+    rna.obs["totalanvi_label"] = pd.Categorical(truth.where(~unseen, "unknown"))
+    rna.obs["totalanvi_guess"] = pd.Categorical(truth.where(~unseen, truth[~unseen].iloc[0]))
     rna.obs["totalanvi_confidence"] = np.where(unseen, 0.4, 0.9).astype(np.float32)
     rna.obs["totalanvi_novelty"] = np.where(unseen, 0.99, 0.5).astype(np.float32)
     rna.obsm["X_totalanvi_map"] = rna.obsm["X_true"][:, :2]
@@ -67,9 +68,9 @@ def test_only_hidden_proteins_of_known_types_are_judged(annotated: md.MuData, co
 def test_wrong_labels_are_counted_where_they_are(annotated: md.MuData, complete: md.MuData) -> None:
     obs = annotated["rna"].obs
     measured = obs.index.isin(annotated["prot"].obs_names)
-    labels = obs["totalanvi_label"].cat.categories
-    wrong = obs["totalanvi_label"].map(dict(zip(labels, np.roll(labels, 1), strict=True)))
-    obs["totalanvi_label"] = obs["totalanvi_label"].where(measured, wrong)
+    labels = obs["totalanvi_guess"].cat.categories
+    wrong = obs["totalanvi_guess"].map(dict(zip(labels, np.roll(labels, 1), strict=True)))
+    obs["totalanvi_guess"] = obs["totalanvi_guess"].where(measured, wrong)
     scores = score_query(annotated, complete)
     assert scores.accuracy_with_proteins == 1
     assert scores.accuracy_without_proteins == 0

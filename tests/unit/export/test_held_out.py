@@ -10,11 +10,13 @@ import pytest
 import scipy.sparse as sp
 
 from totalanvi.export.held_out import evaluate, leave_one_out_distances
+from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned, gene_share, protein_share
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.modes import MODES
 from totalanvi.training.data import Cells
 
 
@@ -31,11 +33,11 @@ def opened(bundle: Path) -> Bundle:
 def test_distances_are_those_of_held_out_cells(opened: Bundle, source: Source) -> None:
     landmarks = opened.reference.latent.astype(np.float64)
     engine = Engine(opened, provider="cpu")
-    for mode in ("protein", "rna"):
-        cells = aligned(source.sample.held_out, with_proteins=mode == "protein")
+    for mode in MODES:
+        _, cells = in_mode(source.sample.held_out, mode, opened.manifest.protein_batches)
         latent = engine.run(cells, MapOptions(impute=False)).latent
         distance = np.sort(np.linalg.norm(latent[:, None] - landmarks, axis=2), axis=1)[:, :15].mean(axis=1)
-        np.testing.assert_allclose(opened.reference.novelty_distances(mode), np.sort(distance), rtol=1e-4)
+        np.testing.assert_allclose(opened.calibration.novelty_scores(mode), np.sort(distance), rtol=1e-4)
 
 
 def test_calibration_is_of_labelled_held_out_cells(opened: Bundle, source: Source) -> None:
@@ -44,11 +46,13 @@ def test_calibration_is_of_labelled_held_out_cells(opened: Bundle, source: Sourc
     assert 50 < n_labelled < len(held_out)
     engine = Engine(opened, provider="cpu")
     for mode, figures in opened.manifest.calibration.items():
-        mapped = engine.run(aligned(held_out, with_proteins=mode == "protein"), MapOptions(impute=False))
-        known = held_out.label >= 0
+        rows, cells = in_mode(held_out, mode, opened.manifest.protein_batches)
+        mapped = engine.run(cells, MapOptions(impute=False))
+        label = held_out.label[rows]
+        known = label >= 0
         assert figures.n_cells == n_labelled
-        assert figures.accuracy == pytest.approx((mapped.label == held_out.label)[known].mean())
-        own = mapped.probabilities[np.flatnonzero(known), held_out.label[known]]
+        assert figures.accuracy == pytest.approx((mapped.guess == label)[known].mean())
+        own = mapped.probabilities[np.flatnonzero(known), label[known]]
         assert figures.log_loss == pytest.approx(-np.log(own).mean(), rel=1e-4)
 
 
@@ -60,24 +64,28 @@ def test_novelty_of_held_out_cells_is_spread_evenly(opened: Bundle, source: Sour
 def test_without_held_out_cells_landmarks_stand_in(opened: Bundle, source: Source) -> None:
     sample = dataclasses.replace(source.sample, held_out=source.sample.held_out[slice(0, 0)])
     evaluation = evaluate(opened, sample)
-    for mode in ("protein", "rna"):
+    for mode in MODES:
         assert evaluation.calibration[mode].n_cells == 0
         assert evaluation.calibration[mode].temperature == 1
-        assert len(evaluation.distances[mode]) == len(sample.landmarks)
-        assert evaluation.distances[mode][0] > 0
+        n_seen = len(in_mode(sample.landmarks, mode, opened.manifest.protein_batches)[0])
+        assert len(evaluation.arrays.novelty_scores(mode)) == n_seen >= len(sample.landmarks)
+        assert evaluation.arrays.novelty_scores(mode)[0] > 0
+        # Without any cell to judge by, every label fits and no interval is known.
+        assert not len(evaluation.arrays.conformal_scores(mode))
+    assert np.isnan(evaluation.arrays.interval_knots).all()
     # A cell that sees its own proteins lies nearer to where it is known to be.
-    assert np.median(evaluation.distances["protein"]) < np.median(evaluation.distances["rna"])
+    assert np.median(evaluation.arrays.novelty_protein) < np.median(evaluation.arrays.novelty_rna)
 
 
 def test_leave_one_out_by_brute_force() -> None:
     rng = np.random.default_rng(0)
     landmarks = rng.normal(size=(30, 4)).astype(np.float32)
     latent = (landmarks + rng.normal(scale=0.1, size=(30, 4))).astype(np.float32)
-    found = leave_one_out_distances(latent, landmarks)
+    found = leave_one_out_distances(latent, landmarks, np.arange(30))
     for i in range(30):
         others = np.linalg.norm(latent[i] - np.delete(landmarks, i, axis=0), axis=1)
         assert found[i] == pytest.approx(np.sort(others)[:15].mean(), rel=1e-5)
-    two = leave_one_out_distances(landmarks[:2], landmarks[:2])
+    two = leave_one_out_distances(landmarks[:2], landmarks[:2], np.arange(2))
     np.testing.assert_allclose(two, np.linalg.norm(landmarks[0] - landmarks[1]), rtol=1e-5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.queries import as_json, assert_same_annotations, refusal, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, sign, toy_query, write_toy_bundle
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.mapped import MappedCells
+from totalanvi.serving.manifest import MANIFEST_FILE
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapper import LocalReference
 
 
@@ -28,17 +31,28 @@ def test_an_anndata_gets_all_annotations(reference: LocalReference) -> None:
     before = query.copy()
     annotated = reference.map(query, samples=3)
     labels = annotated.obs["totalanvi_label"]
-    assert list(labels.cat.categories) == TOY.labels
-    assert (labels == query.obs["truth"]).mean() > 0.9
+    guess = annotated.obs["totalanvi_guess"]
+    assert list(labels.cat.categories) == [*TOY.labels, "unknown"]
+    assert list(guess.cat.categories) == TOY.labels
+    assert (guess == query.obs["truth"]).mean() > 0.9
+    known = annotated.obs["totalanvi_novelty"] <= 0.99
+    np.testing.assert_array_equal(labels[known], guess[known])
+    assert (labels[~known] == "unknown").all()
     probabilities = annotated.obsm["totalanvi_probabilities"]
     assert list(probabilities.columns) == TOY.labels
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(probabilities.idxmax(axis=1), labels)
+    np.testing.assert_array_equal(probabilities.idxmax(axis=1), guess)
     np.testing.assert_array_equal(probabilities.max(axis=1), annotated.obs["totalanvi_confidence"])
     assert annotated.obs["totalanvi_novelty"].between(0, 1).all()
-    protein = annotated.obsm["totalanvi_protein"]
-    assert list(protein.columns) == TOY.proteins
-    assert list(protein.index) == list(query.obs_names)
+    sets = annotated.obsm["totalanvi_set"]
+    assert list(sets.columns) == TOY.labels
+    assert annotated.obs["totalanvi_set"].tolist() == ["|".join(sets.columns[row]) for row in sets.to_numpy()]
+    for name in ("protein", "protein_low", "protein_high", "protein_foreground"):
+        protein = annotated.obsm[f"totalanvi_{name}"]
+        assert list(protein.columns) == TOY.proteins
+        assert list(protein.index) == list(query.obs_names)
+    low, high = (annotated.obsm[f"totalanvi_protein_{end}"][TOY.proteins[:5]] for end in ("low", "high"))
+    assert ((low >= 0) & (low < high)).to_numpy().all()
     assert annotated.obsm["X_totalanvi"].shape == (30, TOY.n_latent)
     assert annotated.obsm["X_totalanvi_map"].shape == (30, 2)
     # What was there stays, in the copy and in the query itself.
@@ -54,11 +68,57 @@ def test_provenance_names_the_reference_the_options_and_the_alignment(reference:
     uns = reference.map(query, "none", "counts", impute=False, samples=7, background="include").uns[UNS_KEY]
     info = reference.info()
     assert uns["reference"] == {"name": "toy", "version": "1", "digest": info.digest}
-    assert uns["options"] == {"impute": False, "samples": 7, "background": "include"}
+    assert uns["options"] == {
+        "impute": False,
+        "samples": 7,
+        "background": "include",
+        "impute_as": "average",
+        "coverage": 0.9,
+        "false_positive_rate": 0.01,
+        "keep_unknown_labels": False,
+        "certainty": 0.9,
+    }
     assert uns["query"] == {"rna": "layer 'counts'", "proteins": "none"}
     assert uns["alignment"]["genes"]["matched"] == 55
     assert set(uns["alignment"]["genes"]["missing_names"]) == set(TOY.genes[55:])
     assert as_json(uns)
+
+
+def test_each_imputed_protein_says_how_reliable_it_is(reference: LocalReference) -> None:
+    query = toy_query(5)
+    with pytest.warns(UserWarning, match=r"RNA cannot predict IgG1: do not rely on the imputed values") as caught:
+        annotated = reference.map(query, proteins="none", samples=1, impute_as="run1")
+    assert any("'run1' did not measure IgG1: imputed as the average" in str(each.message) for each in caught)
+    assert annotated.uns[UNS_KEY]["options"]["impute_as"] == "run1"
+    reliability = pd.DataFrame(annotated.uns[UNS_KEY]["protein_reliability"]).set_index("protein")
+    assert list(reliability.index) == TOY.proteins
+    assert reliability.loc["CD19"].to_dict() == pytest.approx({"pearson": 0.85, "spearman": 0.8, "n_cells": 80})
+    # What was measured is not doubted, and what was not asked for is not spoken of.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reference.map(query, samples=1)
+        without = reference.map(query, proteins="none", impute=False)
+    assert "protein_reliability" not in without.uns[UNS_KEY]
+
+
+def test_only_labels_with_parents_have_certain_names(tmp_path: Path) -> None:
+    folder = write_toy_bundle(tmp_path / "toy")
+    query = toy_query(10)
+    first = LocalReference(folder, provider="cpu").map(query, impute=False, certainty=0.99)
+    names = first.obs["totalanvi_certain"]
+    assert list(names.cat.categories) == [*TOY.labels, "T cell", "lymphocyte", "unknown"]
+    values = json.loads((folder / MANIFEST_FILE).read_text())
+    (folder / MANIFEST_FILE).write_text(json.dumps(values | {"parents": {}}))
+    second = LocalReference(sign(folder), provider="cpu").map(first, impute=False)
+    assert "totalanvi_certain" not in second.obs
+
+
+def test_unknown_cells_keep_their_label_when_asked(reference: LocalReference) -> None:
+    query = toy_query(40)
+    marked = reference.map(query, impute=False, false_positive_rate=0.3).obs
+    assert 0 < (marked["totalanvi_label"] == "unknown").sum() < 40
+    kept = reference.map(query, impute=False, false_positive_rate=0.3, keep_unknown_labels=True).obs
+    assert kept["totalanvi_label"].tolist() == kept["totalanvi_guess"].tolist() == marked["totalanvi_guess"].tolist()
 
 
 def test_without_imputation_an_earlier_runs_proteins_go(reference: LocalReference) -> None:
@@ -104,7 +164,8 @@ def test_a_mudata_gets_annotations_on_its_rna_and_on_all_cells(reference: LocalR
         np.testing.assert_array_equal(annotated.obs[column][~without], rna[annotated.obs_names[~without]].obs[column])
     for key in OBSM_KEYS:
         values = np.asarray(annotated.obsm[key])
-        assert np.isnan(values[without]).all()
+        missing = values[without]
+        assert (~missing if missing.dtype == bool else np.isnan(missing)).all()
         np.testing.assert_array_equal(values[~without], np.asarray(rna[annotated.obs_names[~without]].obsm[key]))
     assert not any(key in annotated["adt"].obsm for key in OBSM_KEYS)
     assert not any(key in mdata.obsm for key in OBSM_KEYS)
@@ -134,18 +195,23 @@ def test_reorder_takes_rows_and_leaves_gaps(protein: bool) -> None:
     n_cells = 4
     mapped = MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
+        guess=np.arange(n_cells, dtype=np.int32),
+        certain=np.arange(n_cells, dtype=np.int32),
         confidence=np.arange(n_cells, dtype=np.float32),
         novelty=np.arange(n_cells, dtype=np.float32),
         probabilities=np.ones((n_cells, 2), dtype=np.float32),
+        label_set=np.ones((n_cells, 2), dtype=bool),
         latent=np.ones((n_cells, 3), dtype=np.float32),
         coordinates=np.ones((n_cells, 2), dtype=np.float32),
-        protein=np.ones((n_cells, 5), dtype=np.float32) if protein else None,
+        **{name: np.ones((n_cells, 5), dtype=np.float32) for name in PROTEIN_ARRAYS if protein},
     )
     placed = reorder(mapped, np.array([2, -1, 0]))
     assert placed.label.tolist() == [2, -1, 0]
     np.testing.assert_array_equal(placed.confidence, [2, np.nan, 0])
     np.testing.assert_array_equal(placed.latent[:, 0], [1, np.nan, 1])
     assert (placed.protein is not None) == protein
+    assert placed.guess.tolist() == [2, -1, 0]
+    assert placed.label_set.tolist() == [[True, True], [False, False], [True, True]]
     assert {name: array.dtype for name, array in placed.arrays().items()} == {
         name: array.dtype for name, array in mapped.arrays().items()
     }

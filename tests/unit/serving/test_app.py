@@ -69,7 +69,9 @@ def test_information_about_the_reference(web: httpx.Client, local: LocalReferenc
 def test_a_chunk_is_mapped(web: httpx.Client, local: LocalReference, impute: bool) -> None:
     answer = web.post("/v1/map", content=chunk(local, impute=impute), headers=ARROW)
 
-    received = decode_response(answer.content, n_cells=5, n_labels=4, n_latent=5, n_proteins=6 if impute else None)
+    received = decode_response(
+        answer.content, n_cells=5, n_labels=4, n_names=6, n_latent=5, n_proteins=6 if impute else None
+    )
     expected = local.score(toy_cells(5)[0], MapOptions(impute=impute))
     assert (received.mapped.probabilities == expected.probabilities).all()
 

@@ -17,7 +17,7 @@ from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
 from totalanvi.serving.bundle import Bundle, write_manifest
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.manifest import MANIFEST_FILE, REFERENCE_FILE, Manifest
+from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, Manifest
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Non
     (folder / MANIFEST_FILE).write_text(json.dumps(values))
 
 
-def replace_arrays(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:
+def replace_arrays(folder: Path, file: str, **arrays: np.ndarray[Any, Any]) -> None:
     """Write other arrays, and sign for them."""
-    save_file({**load_file(folder / REFERENCE_FILE), **arrays}, folder / REFERENCE_FILE)
+    save_file({**load_file(folder / file), **arrays}, folder / file)
     sign(folder)
 
 
@@ -132,11 +132,11 @@ def test_the_layout_of_a_manifest_does_not_matter(folder: Path) -> None:
 
 def test_newer_schema_names_both_versions(folder: Path) -> None:
     def newer(values: dict[str, Any]) -> None:
-        values.update(schema_version=2, something_new=True)
+        values.update(schema_version=3, something_new=True)
         values["provenance"]["versions"]["totalanvi"] = "9.1"
 
     edit_manifest(folder, newer)
-    with pytest.raises(BundleError, match=r"found schema 2 \(written by totalanvi 9\.1\).*reads.*up to 1; upgrade"):
+    with pytest.raises(BundleError, match=r"found schema 3 \(written by totalanvi 9\.1\).*reads.*up to 2; upgrade"):
         Bundle.open(folder)
 
 
@@ -147,8 +147,8 @@ def test_newer_schema_names_both_versions(folder: Path) -> None:
         (b"[" * 100_000, "expected JSON"),
         (b"[]", "with a schema_version, found none"),
         (b'{"schema_version": "1"}', "with a schema_version, found none"),
-        (b'{"schema_version": 0}', "expected schema 1, found 0"),
-        (b'{"schema_version": 1}', "does not follow schema 1 at 'name': Field required"),
+        (b'{"schema_version": 0}', "expected schema 2, found 0"),
+        (b'{"schema_version": 2}', "does not follow schema 2 at 'name': Field required"),
     ],
 )
 def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> None:
@@ -170,6 +170,15 @@ def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> No
         (lambda v: v["proteins"].clear(), "at 'proteins'"),
         (lambda v: v["calibration"].pop("rna"), "calibration: expected an entry for mode 'rna'"),
         (lambda v: v["calibration"]["rna"].update(temperature=0), "at 'calibration.rna.temperature'"),
+        (lambda v: v["confidence"].pop("part"), "confidence: expected an entry for mode 'part'"),
+        (
+            lambda v: v["protein_reliability"].pop(),
+            "protein_reliability: expected one entry for each",
+        ),
+        (lambda v: v["labels"].__setitem__(3, "unknown"), "labels: expected none called 'unknown'"),
+        (lambda v: v["parents"].update({"NK": "unknown"}), "parents: expected none called 'unknown'"),
+        (lambda v: v["parents"].update({"T cell": "CD4 T"}), "parents: expected parents that end somewhere"),
+        (lambda v: v["parents"].update({"Monocyte": "x"}), "parents: .* found 'Monocyte', which is neither"),
         (lambda v: v.update(surprise=1), "at 'surprise'"),
     ],
 )
@@ -209,13 +218,32 @@ def test_folder_itself_may_be_reached_by_a_link(pristine: Path, tmp_path: Path) 
         ({"label": np.zeros(150, np.int64)}, "label: expected int32"),
         ({"coordinates": np.full((150, 2), np.nan, np.float32)}, "coordinates: expected finite values"),
         ({"gene_share": np.full(60, 1.0, np.float32)}, "gene_share: expected shares .* found a sum of 60"),
-        ({"novelty_rna": np.zeros(0, np.float32)}, "novelty_rna: expected ascending"),
-        ({"novelty_protein": np.array([2, 1], np.float32)}, "novelty_protein: expected ascending"),
         ({"unknown": np.zeros(1, np.float32)}, "expected reference.safetensors to hold"),
     ],
 )
 def test_arrays_that_do_not_fit_the_manifest(folder: Path, arrays: dict[str, Any], message: str) -> None:
-    replace_arrays(folder, **arrays)
+    replace_arrays(folder, REFERENCE_FILE, **arrays)
+    with pytest.raises(BundleError, match=message):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"novelty_rna": np.zeros(0, np.float32)}, "novelty_rna: expected ascending"),
+        ({"novelty_part": np.array([2, 1], np.float32)}, "novelty_part: expected ascending"),
+        ({"conformal_rna": np.array([2, 1], np.float32)}, "conformal_rna: expected ascending"),
+        ({"conformal_part": np.array([np.nan], np.float32)}, "conformal_part: expected finite"),
+        ({"interval_knots": np.zeros((2, 5, 2), np.float32)}, r"interval_knots: expected float32 of shape \(2, 6, 2\)"),
+        ({"interval_knots": np.tile(np.float32([2, 1]), (2, 6, 1))}, "interval_knots: expected ascending"),
+        ({"interval_low": np.full((2, 6, 2, 14), np.nan, np.float32)}, "interval_low, interval_high: expected bounds"),
+        ({"interval_high": np.zeros((2, 6, 2, 14), np.float32)}, "interval_low, interval_high: expected bounds"),
+        ({"interval_low": np.zeros((2, 6, 2, 3), np.float32)}, "interval_low: expected float32 of shape"),
+        ({"unknown": np.zeros(1, np.float32)}, "expected calibration.safetensors to hold"),
+    ],
+)
+def test_calibration_that_does_not_fit_the_manifest(folder: Path, arrays: dict[str, Any], message: str) -> None:
+    replace_arrays(folder, CALIBRATION_FILE, **arrays)
     with pytest.raises(BundleError, match=message):
         Bundle.open(folder)
 

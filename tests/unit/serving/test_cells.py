@@ -11,7 +11,7 @@ from tests.support.toy_bundle import toy_cells
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 
 
 def parts(cells: AlignedCells) -> dict[str, Any]:
@@ -90,12 +90,15 @@ def mapped(n_cells: int, protein: bool = True) -> MappedCells:
     row = np.arange(n_cells, dtype=np.float32)
     return MappedCells(
         label=np.arange(n_cells, dtype=np.int32),
+        guess=np.arange(n_cells, dtype=np.int32),
+        certain=np.arange(n_cells, dtype=np.int32),
         confidence=row,
         novelty=row,
         probabilities=np.stack([row, row], axis=1),
+        label_set=np.stack([row > 1, row > 2], axis=1),
         latent=np.stack([row, row], axis=1),
         coordinates=np.stack([row, row], axis=1),
-        protein=np.stack([row, row], axis=1) if protein else None,
+        **{name: np.stack([row, row], axis=1) for name in PROTEIN_ARRAYS if protein},
     )
 
 
@@ -128,6 +131,14 @@ def test_parts_that_do_not_belong_together() -> None:
         ({"impute": 1}, "impute: expected true or false"),
         ({"background": "both"}, "background: expected 'exclude' or 'include', found 'both'"),
         ({"background": []}, "background"),
+        ({"impute_as": 3}, "impute_as: expected the name of a batch or none, found 3"),
+        ({"coverage": 0.995}, "coverage: expected a number from 0.5 to 0.99, found 0.995"),
+        ({"coverage": float("nan")}, "coverage"),
+        ({"coverage": "0.9"}, "coverage"),
+        ({"certainty": 0.4}, "certainty: expected a number from 0.5 to 1"),
+        ({"false_positive_rate": -0.1}, "false_positive_rate: expected a number from 0 to 0.5"),
+        ({"false_positive_rate": True}, "false_positive_rate"),
+        ({"keep_unknown_labels": 1}, "keep_unknown_labels: expected true or false"),
         ({"noise": 1}, r"found \['noise'\]; leave these out"),
         ([1], "expected an object"),
     ],
@@ -138,6 +149,6 @@ def test_options_that_are_none(values: Any, message: str) -> None:
 
 
 def test_options_survive_a_round_trip() -> None:
-    options = MapOptions(impute=False, samples=3, background="include")
+    options = MapOptions(impute=False, samples=3, background="include", impute_as="run1", coverage=0.5, certainty=1)
     assert MapOptions.from_dict(options.as_dict()) == options
     assert MapOptions.from_dict({}) == MapOptions()

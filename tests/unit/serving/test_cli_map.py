@@ -209,15 +209,30 @@ def test_every_option_reaches_the_result(run: Run, bundle: Path, tmp_path: Path)
     adata.obsm["adt"] = adata.obsm["protein_expression"] * 2
     query = write_anndata(adata, tmp_path / "query.h5ad")
     options = ["--layer", "counts", "--proteins", "adt", "--samples", "4", "--background", "include"]
-    code, _, errors = run("map", bundle, query, "-o", tmp_path / "out.h5ad", *options)
+    options += ["--impute-as", "run2", "--coverage", "0.8", "--false-positive-rate", "0.2", "--certainty", "0.99"]
+    code, printed, errors = run("map", bundle, query, "-o", tmp_path / "out.h5ad", *options)
     assert (code, errors) == (0, "")
-    expected = LocalReference(bundle).map(adata, "adt", "counts", samples=4, background="include")
+    asked = {"impute_as": "run2", "coverage": 0.8, "false_positive_rate": 0.2, "certainty": 0.99}
+    expected = LocalReference(bundle).map(adata, "adt", "counts", samples=4, background="include", **asked)
+    n_unknown = (expected.obs["totalanvi_label"] == "unknown").sum()
+    assert n_unknown > 0
+    assert f"Unknown:    {n_unknown} cells, more novel than all but 20.00% of cells like the reference's\n" in printed
     assert_same_annotations(anndata.read_h5ad(tmp_path / "out.h5ad"), expected)
     code, _, _ = run(
-        "map", bundle, query, "-o", tmp_path / "two.h5ad", "--layer", "counts", "--proteins", "none", "--no-impute"
+        "map",
+        bundle,
+        query,
+        "-o",
+        tmp_path / "two.h5ad",
+        "--layer",
+        "counts",
+        "--proteins",
+        "none",
+        "--no-impute",
+        "--keep-unknown-labels",
     )
     assert code == 0
-    expected = LocalReference(bundle).map(adata, "none", "counts", impute=False)
+    expected = LocalReference(bundle).map(adata, "none", "counts", impute=False, keep_unknown_labels=True)
     assert_same_annotations(anndata.read_h5ad(tmp_path / "two.h5ad"), expected)
 
 
@@ -241,7 +256,8 @@ def test_warnings_go_to_stderr(run: Run, bundle: Path, tmp_path: Path) -> None:
     adata.obsm["protein_expression"].columns = [f"unknown{i}" for i in range(6)]
     code, printed, errors = run("map", bundle, write_anndata(adata, tmp_path / "q.h5ad"), "-o", tmp_path / "o.parquet")
     assert code == 0
-    assert errors.count("Warning: ") == 2
+    assert errors.count("Warning: ") == 3
+    assert "RNA cannot predict IgG1" in errors
     assert "of the reference's counts, less than 80%" in errors
     assert "None of the query's 6 proteins" in errors
     assert "30 of 60 genes" in printed
@@ -333,6 +349,7 @@ def test_a_bad_query_is_one_clear_error(run: Run, bundle: Path, tmp_path: Path, 
         (["-o", "none/out.h5ad"], ["a folder for the output", "Create it"]),
         (["-o", "out.h5ad", "--layer", "counts"], ["'counts'", "no layers"]),
         (["-o", "out.h5ad", "--proteins", "adt"], ["obsm 'adt'", "'protein_expression'"]),
+        (["-o", "out.h5ad", "--impute-as", "run3"], ["'run1', 'run2'", "found 'run3'", "--impute-as"]),
     ],
 )
 def test_a_bad_option_is_one_clear_error(
@@ -395,7 +412,17 @@ def test_a_terminal_shows_progress_on_stderr(bundle: Path, query: Path, tmp_path
 def test_info_in_words_and_as_json(run: Run, bundle: Path) -> None:
     code, printed, _ = run("info", bundle)
     assert code == 0
-    for part in ("toy 1", "60", "B cell, CD4 T, CD8 T, NK", "CD19, CD4", "run1, run2", "accuracy 0.980", "cpu"):
+    for part in (
+        "toy 1",
+        "60",
+        "B cell, CD4 T, CD8 T, NK",
+        "CD19, CD4",
+        "run1, run2",
+        "accuracy 0.980",
+        "part of the panel",
+        "IgG1 0.100",
+        "cpu",
+    ):
         assert part in printed
     code, printed, _ = run("info", bundle, "--json")
     assert code == 0

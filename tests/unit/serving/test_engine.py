@@ -75,14 +75,14 @@ def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def test_labels_and_probabilities(folder: Path, engine: Engine) -> None:
     cells, truth = toy_cells(600)
     mapped = engine.run(cells, MapOptions())
-    assert (mapped.label == truth).mean() > 0.99
+    assert (mapped.guess == truth).mean() > 0.99
     toy = ToyModel(folder)
     z_mean, _ = toy.encode(cells)
     np.testing.assert_allclose(mapped.latent, z_mean / (1 + np.abs(z_mean)), rtol=1e-5)
     # The temperatures that the bundle gives to cells with proteins and to cells without.
     expected = softmax(toy.classify(z_mean) / np.where(cells.has_protein, 0.8, 1.5)[:, None])
     np.testing.assert_allclose(mapped.probabilities, expected, rtol=1e-4)
-    np.testing.assert_array_equal(mapped.label, mapped.probabilities.argmax(axis=1))
+    np.testing.assert_array_equal(mapped.guess, mapped.probabilities.argmax(axis=1))
     np.testing.assert_array_equal(mapped.confidence, mapped.probabilities.max(axis=1))
     np.testing.assert_allclose(mapped.probabilities.sum(axis=1), 1, rtol=1e-6)
 
@@ -144,7 +144,8 @@ def test_any_number_of_cells(engine: Engine, n_cells: int) -> None:
     assert mapped.protein is not None
     assert mapped.protein.shape == (n_cells, len(TOY.proteins))
     dtypes = {name: array.dtype for name, array in mapped.arrays().items()}
-    assert dtypes == {name: np.int32 if name == "label" else np.float32 for name in dtypes}
+    others = {"label": np.int32, "guess": np.int32, "certain": np.int32, "label_set": np.bool_}
+    assert dtypes == {name: others.get(name, np.float32) for name in dtypes}
 
 
 def test_edge_cells(engine: Engine) -> None:
@@ -154,7 +155,95 @@ def test_edge_cells(engine: Engine) -> None:
     rna[3, 0] = 1e9
     none = np.zeros((4, len(TOY.proteins)), dtype=np.float32)
     mapped = engine.run(AlignedCells(sparse.csr_matrix(rna), rna.sum(axis=1), none, none.astype(bool)), MapOptions())
-    assert all(np.isfinite(array).all() for array in mapped.arrays().values())
+    control = TOY.proteins.index("IgG1")
+    for name, array in mapped.arrays().items():
+        known = np.delete(array, control, axis=1) if name in ("protein_low", "protein_high") else array
+        assert np.isfinite(known).all()
+
+
+def test_novel_cells_are_unknown_unless_their_label_is_to_be_kept(engine: Engine) -> None:
+    cells, truth = toy_cells(500, seed=9)
+    rates = (0, 0.01, 0.2)
+    mapped = {rate: engine.run(cells, MapOptions(impute=False, false_positive_rate=rate)) for rate in rates}
+    for rate, found in mapped.items():
+        unknown = found.label == len(TOY.labels)
+        np.testing.assert_array_equal(unknown, found.novelty > 1 - rate)
+        np.testing.assert_array_equal(found.label[~unknown], found.guess[~unknown])
+        np.testing.assert_array_equal(found.guess, mapped[0].label)
+    assert (mapped[0].label == truth).mean() > 0.99
+    assert 0.1 < (mapped[0.2].label == len(TOY.labels)).mean() < 0.3
+    kept = engine.run(cells, MapOptions(impute=False, false_positive_rate=0.2, keep_unknown_labels=True))
+    np.testing.assert_array_equal(kept.label, kept.guess)
+    np.testing.assert_array_equal(kept.novelty, mapped[0.2].novelty)
+
+
+def test_a_label_that_is_not_certain_gives_way_to_its_parent(engine: Engine) -> None:
+    cells, _ = toy_cells(300)
+    rna = cells.rna.toarray()
+    # The markers of both T cell types, one as much as the other.
+    rna[:, 10:30] = 4
+    query = replace(cells, rna=sparse.csr_matrix(rna), protein=0 * cells.protein, measured=cells.measured & False)
+    names = ["B cell", "CD4 T", "CD8 T", "NK", "T cell", "lymphocyte", "unknown"]
+    options = {"impute": False, "false_positive_rate": 0.0}
+    found = {share: engine.run(query, MapOptions(**options, certainty=share)) for share in (0.5, 0.9, 1)}
+    for share, mapped in found.items():
+        at_least = mapped.confidence >= share
+        np.testing.assert_array_equal(mapped.certain[at_least], mapped.guess[at_least])
+        assert (mapped.certain[~at_least] >= len(TOY.labels)).all()
+    mapped = found[0.9]
+    t_cell = (mapped.confidence < 0.9) & (mapped.probabilities[:, 1:3].sum(axis=1) >= 0.9)
+    assert t_cell.mean() > 0.3
+    np.testing.assert_array_equal(np.array(names)[mapped.certain] == "T cell", t_cell & (mapped.guess % 3 > 0))
+    unknown = engine.run(query, MapOptions(impute=False, false_positive_rate=0.5))
+    novel = unknown.label == len(TOY.labels)
+    assert novel.any()
+    assert {names[code] for code in unknown.certain[novel]} == {"unknown"}
+
+
+@pytest.mark.parametrize("panel", [0, 3, 6])
+def test_each_mode_has_its_own_calibration(engine: Engine, panel: int) -> None:
+    cells, truth = toy_cells(2000, seed=11, measured_share=1)
+    measured = np.broadcast_to(np.arange(len(TOY.proteins)) < panel, cells.measured.shape)
+    query = replace(cells, protein=np.where(measured, cells.protein, np.float32(0)), measured=measured)
+    for coverage in (0.6, 0.9):
+        mapped = engine.run(query, MapOptions(impute=False, coverage=coverage))
+        assert mapped.label_set[np.arange(2000), truth].mean() == pytest.approx(coverage, abs=0.12)
+    assert (mapped.novelty > 0.9).mean() == pytest.approx(0.1, abs=0.07)
+
+
+def test_imputing_as_one_batch(folder: Path, engine: Engine) -> None:
+    cells, _ = toy_cells(30)
+    toy = ToyModel(folder)
+    z_mean, _ = toy.encode(cells)
+    for batch, name in enumerate(TOY.batches):
+        mapped = engine.run(cells, MapOptions(samples=1, background="include", impute_as=name))
+        expected = toy.decode(z_mean, batch, background=True)
+        expected[:, -1] = toy.decode(z_mean, 1, background=True)[:, -1]  # the first batch did not measure it
+        np.testing.assert_allclose(mapped.protein, expected, rtol=2e-5)
+    with pytest.raises(QueryError, match="that measured proteins, 'run1', 'run2'; found 'run3'"):
+        engine.run(cells, MapOptions(impute_as="run3"))
+
+
+def test_intervals_and_foreground(engine: Engine) -> None:
+    cells, _ = toy_cells(30)
+    narrow, wide = (engine.run(cells, MapOptions(samples=1, coverage=coverage)) for coverage in (0.5, 0.95))
+    expected = engine.run(cells, MapOptions(samples=1, background="include")).protein
+    assert expected is not None
+    known = np.arange(len(TOY.proteins) - 1)
+    for inner, outer in ((narrow.protein_low, wide.protein_low), (wide.protein_high, narrow.protein_high)):
+        assert inner is not None
+        assert outer is not None
+        assert (inner[:, known] >= outer[:, known]).all()
+    for low, high in ((narrow.protein_low, narrow.protein_high), (wide.protein_low, wide.protein_high)):
+        assert low is not None
+        assert high is not None
+        assert (low >= 0)[:, known].all()
+        assert ((low < expected) & (expected < high))[:, known].all()
+        # Too few held-out cells measured the last protein.
+        assert np.isnan(low[:, -1]).all()
+        assert np.isnan(high[:, -1]).all()
+    assert wide.protein_foreground is not None
+    assert ((wide.protein_foreground > 0) & (wide.protein_foreground < 1)).all()
 
 
 def test_threads_share_one_engine(engine: Engine) -> None:

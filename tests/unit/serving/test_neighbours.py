@@ -103,3 +103,10 @@ def test_novelty_from_few_or_equal_distances(held_out: list[float]) -> None:
     assert (np.diff(novelty) >= 0).all()
     assert novelty[0] == 0
     assert novelty[-1] == 1
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05, 0.01, 1e-4])
+def test_the_score_at_a_share_has_that_p_value(share: float) -> None:
+    scale = NoveltyScale(np.random.default_rng(0).gamma(3, size=500))
+    assert 1 - scale.novelty(np.array([scale.score_at(share)]))[0] == pytest.approx(share, abs=2e-3 * share + 1e-6)
+    assert scale.score_at(0) == np.inf

@@ -41,9 +41,21 @@ def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
     mapped = local.map(query)
     assert [cell.id for cell in answer.cells] == list(query.obs_names)
     assert [cell.label for cell in answer.cells] == list(mapped.obs["totalanvi_label"])
+    assert [cell.certain for cell in answer.cells] == list(mapped.obs["totalanvi_certain"])
+    assert [cell.guess for cell in answer.cells] == list(mapped.obs["totalanvi_guess"])
+    assert ["|".join(cell.label_set) for cell in answer.cells] == list(mapped.obs["totalanvi_set"])
     for row, cell in enumerate(answer.cells):
         assert cell.proteins is not None
         np.testing.assert_allclose(list(cell.proteins.values()), mapped.obsm["totalanvi_protein"].iloc[row], rtol=1e-6)
+        assert cell.protein_intervals is not None
+        assert cell.protein_intervals.pop("IgG1") is None
+        bounds = np.array(list(cell.protein_intervals.values()))
+        for place, end in enumerate(("low", "high")):
+            expected = mapped.obsm[f"totalanvi_protein_{end}"].iloc[row, :5]
+            np.testing.assert_allclose(bounds[:, place], expected, rtol=1e-6)
+        assert cell.protein_foreground is not None
+        foreground = mapped.obsm["totalanvi_protein_foreground"].iloc[row]
+        np.testing.assert_allclose(list(cell.protein_foreground.values()), foreground, rtol=1e-6)
         np.testing.assert_allclose(cell.latent, mapped.obsm["X_totalanvi"][row], rtol=1e-6)
         np.testing.assert_allclose(cell.confidence, mapped.obs["totalanvi_confidence"].iloc[row], rtol=1e-6)
 

@@ -18,7 +18,7 @@ from totalanvi.serving.errors import (
     StaleFeaturesError,
     TooLargeError,
 )
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.wire import (
     PROTOCOL,
     ChunkRequest,
@@ -66,13 +66,16 @@ def mapped(n_cells: int, impute: bool) -> MappedCells:
         return rng.random((n_cells, *shape), dtype=np.float32)
 
     return MappedCells(
-        label=rng.integers(4, size=n_cells).astype(np.int32),
+        label=rng.integers(5, size=n_cells).astype(np.int32),
+        guess=rng.integers(4, size=n_cells).astype(np.int32),
+        certain=rng.integers(7, size=n_cells).astype(np.int32),
         confidence=draw(),
         novelty=draw(),
         probabilities=draw(4),
+        label_set=draw(4) > 0.5,
         latent=draw(5),
         coordinates=draw(2),
-        protein=draw(N_PROTEINS) if impute else None,
+        **{name: draw(N_PROTEINS) for name in PROTEIN_ARRAYS if impute},
     )
 
 
@@ -130,7 +133,12 @@ def test_a_response_comes_back_as_it_was(impute: bool) -> None:
     sent = ChunkResponse(ReferenceStamp("toy", "1", "e" * 64), mapped(N_CELLS, impute))
 
     received = decode_response(
-        encode_response(sent), n_cells=N_CELLS, n_labels=4, n_latent=5, n_proteins=N_PROTEINS if impute else None
+        encode_response(sent),
+        n_cells=N_CELLS,
+        n_labels=4,
+        n_names=6,
+        n_latent=5,
+        n_proteins=N_PROTEINS if impute else None,
     )
 
     assert received.reference == sent.reference
@@ -175,7 +183,7 @@ def test_wrong_columns_are_refused(changed: dict[str, pa.Array], message: str) -
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"protocol": 2}, "protocol 1, found 2"),
+        ({"protocol": 1}, "protocol 2, found 1"),
         ({"more": 1}, "expected an object with"),
         ({"options": []}, "options: expected an object"),
         ({"options": {"samples": 0}}, "samples"),
@@ -296,12 +304,22 @@ def test_a_zstd_body_that_is_cut_short_is_refused() -> None:
         decompress(compress(bytes(np.random.default_rng(0).bytes(10_000)))[:5000], max_bytes=100_000)
 
 
+def test_intervals_that_are_not_known_travel_and_infinite_ones_do_not() -> None:
+    def journey(value: float) -> MappedCells:
+        cells = mapped(2, impute=True)
+        cells.protein_high[1, 3] = value
+        sent = encode_response(ChunkResponse(ReferenceStamp("toy", "1", "e" * 64), cells))
+        return decode_response(sent, n_cells=2, n_labels=4, n_names=6, n_latent=5, n_proteins=N_PROTEINS).mapped
+
+    assert np.argwhere(np.isnan(journey(np.nan).protein_high)).tolist() == [[1, 3]]
+    with pytest.raises(EndpointError, match="protein_high: expected finite"):
+        journey(np.inf)
+
+
 def response(**changed: Any) -> bytes:
     cells = mapped(3, impute=False)
     arrays = cells.arrays() | changed
-    return encode_response(
-        ChunkResponse(ReferenceStamp("toy", "1", "e" * 64), MappedCells(**{"protein": None, **arrays}))
-    )
+    return encode_response(ChunkResponse(ReferenceStamp("toy", "1", "e" * 64), MappedCells(**arrays)))
 
 
 @pytest.mark.parametrize(
@@ -310,16 +328,18 @@ def response(**changed: Any) -> bytes:
         (b"<html>a proxy's page</html>", "cannot be read"),
         (response()[:-200], "cannot be read"),
         (response(confidence=np.array([1, np.nan, 1], dtype=np.float32)), "NaN"),
-        (response(label=np.array([0, 1, 4], dtype=np.int32)), "none of the reference's 4"),
+        (response(label=np.array([0, 1, 5], dtype=np.int32)), "none of the reference's 4"),
+        (response(guess=np.array([0, 1, 4], dtype=np.int32)), "none of the reference's 4"),
+        (response(certain=np.array([0, 1, 7], dtype=np.int32)), "none of the reference's 4"),
         (response(latent=np.zeros((3, 2), dtype=np.float32)), "expected the columns"),
     ],
 )
 def test_an_answer_that_cannot_be_trusted_is_an_endpoint_error(answer: bytes, message: str) -> None:
     with pytest.raises(EndpointError, match=message):
-        decode_response(answer, n_cells=3, n_labels=4, n_latent=5, n_proteins=None)
+        decode_response(answer, n_cells=3, n_labels=4, n_names=6, n_latent=5, n_proteins=None)
 
 
 @pytest.mark.parametrize("asked", [2, 4])
 def test_an_answer_for_more_or_fewer_cells_is_an_endpoint_error(asked: int) -> None:
     with pytest.raises(EndpointError):
-        decode_response(response(), n_cells=asked, n_labels=4, n_latent=5, n_proteins=None)
+        decode_response(response(), n_cells=asked, n_labels=4, n_names=6, n_latent=5, n_proteins=None)

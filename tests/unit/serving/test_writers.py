@@ -28,7 +28,7 @@ from tests.support.queries import (
 )
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
-from totalanvi.serving.annotate import OBSM_KEYS, UNS_KEY
+from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapper import LocalReference
@@ -135,19 +135,23 @@ def test_tables_have_one_row_per_cell(
     run(reference, query, tmp_path / name, options=MapOptions(impute=impute, samples=1), batch_size=9)
     table = pq.read_table(tmp_path / name)
     expected = reference.map(query, impute=impute, samples=1)
-    columns = ["cell_id", "totalanvi_label", "totalanvi_confidence", "totalanvi_novelty"]
-    columns += [f"probability:{label}" for label in TOY.labels]
-    columns += [f"protein:{protein}" for protein in TOY.proteins] if impute else []
+    kinds = ("protein", "protein_low", "protein_high", "protein_foreground") if impute else ()
+    columns = ["cell_id", *OBS_COLUMNS]
+    columns += [f"{kind}:{label}" for kind in ("probability", "set") for label in TOY.labels]
+    columns += [f"{kind}:{protein}" for kind in kinds for protein in TOY.proteins]
     assert table.column_names == columns
     frame = table.to_pandas()
     assert frame["cell_id"].tolist() == list(expected.obs_names)
-    assert frame["totalanvi_label"].tolist() == expected.obs["totalanvi_label"].tolist()
+    for column in ("totalanvi_label", "totalanvi_guess", "totalanvi_certain", "totalanvi_set"):
+        assert frame[column].tolist() == expected.obs[column].tolist()
     for column in ("totalanvi_confidence", "totalanvi_novelty"):
         np.testing.assert_array_equal(frame[column], expected.obs[column])
     for label in TOY.labels:
         np.testing.assert_array_equal(frame[f"probability:{label}"], expected.obsm["totalanvi_probabilities"][label])
-    for protein in TOY.proteins if impute else []:
-        np.testing.assert_array_equal(frame[f"protein:{protein}"], expected.obsm["totalanvi_protein"][protein])
+        np.testing.assert_array_equal(frame[f"set:{label}"], expected.obsm["totalanvi_set"][label])
+    for kind in kinds:
+        for protein in TOY.proteins:
+            np.testing.assert_array_equal(frame[f"{kind}:{protein}"], expected.obsm[f"totalanvi_{kind}"][protein])
 
 
 def test_a_folder_gets_one_part_per_block_all_of_one_schema(
@@ -163,7 +167,10 @@ def test_a_folder_gets_one_part_per_block_all_of_one_schema(
     assert schemas[0].field("totalanvi_label").type == pa.dictionary(pa.int32(), pa.string())
     assert schemas[0].field("protein:CD4").type == pa.float32()
     uns = json.loads(schemas[0].metadata[UNS_KEY.encode()])
-    assert as_json(uns) == as_json(reference.map(query, samples=1).uns[UNS_KEY])
+    expected = reference.map(query, samples=1).uns[UNS_KEY]
+    assert uns["protein_reliability"]["protein"] == TOY.proteins
+    assert uns["protein_reliability"]["pearson"] == list(expected["protein_reliability"]["pearson"])
+    assert as_json(uns) == as_json(expected)
 
 
 def test_cells_without_rna_have_nulls_in_tables(reference: LocalReference, mudata_query: Path, tmp_path: Path) -> None:
@@ -173,7 +180,9 @@ def test_cells_without_rna_have_nulls_in_tables(reference: LocalReference, mudat
     assert list(frame.index) == list(mdata.obs_names)
     without = ~frame.index.isin(mdata["rna"].obs_names)
     assert frame[without].isna().all(axis=None)
-    assert frame[~without].notna().all(axis=None)
+    # The intervals of one protein are not known.
+    known = frame[~without].drop(columns=["protein_low:IgG1", "protein_high:IgG1"])
+    assert known.notna().all(axis=None)
 
 
 def test_what_an_earlier_run_left_is_replaced_or_removed(
@@ -182,7 +191,9 @@ def test_what_an_earlier_run_left_is_replaced_or_removed(
     run(reference, query, tmp_path / "first.h5ad")
     run(reference, tmp_path / "first.h5ad", tmp_path / "second.h5ad", options=MapOptions(impute=False))
     first, second = (anndata.read_h5ad(tmp_path / name) for name in ("first.h5ad", "second.h5ad"))
-    assert set(OBSM_KEYS) - set(second.obsm) == {"totalanvi_protein"}
+    assert set(OBSM_KEYS) - set(second.obsm) == {
+        f"totalanvi_{kind}" for kind in ("protein", "protein_low", "protein_high", "protein_foreground")
+    }
     pd.testing.assert_frame_equal(first.obs, second.obs)
 
 

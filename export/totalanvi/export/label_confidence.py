@@ -1,0 +1,74 @@
+"""What label sets and novelty are worth in one query mode, on held-out cells of the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.serving.confidence_figures import ModeConfidence
+from totalanvi.serving.conformal import label_scores, score_threshold
+from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.neighbours import NoveltyScale
+
+__all__ = ["judge_confidence", "own_label_scores"]
+
+Floats = npt.NDArray[np.floating]
+Codes = npt.NDArray[np.integer]
+
+_FEWEST = 20
+"""Labelled cells that are worth halving: with fewer, the sets of half of them would hold every label."""
+
+
+def own_label_scores(logits: Floats, label: Codes) -> npt.NDArray[np.float32]:
+    """Return the ascending scores of labelled cells' own labels (see `totalanvi.serving.conformal`), (labelled,).
+
+    Parameters
+    ----------
+    logits
+        Calibrated, (cells, labels).
+    label
+        Codes, (cells,), -1 where there is none.
+    """
+    known = np.flatnonzero(label >= 0)
+    return np.sort(label_scores(logits)[known, label[known]]).astype(np.float32)
+
+
+def judge_confidence(
+    logits: Floats, label: Codes, cells: npt.NDArray[np.integer], novelty: Floats, options: MapOptions
+) -> ModeConfidence:
+    """Measure label sets and novelty as a query with these options would get them.
+
+    Parameters
+    ----------
+    logits
+        Calibrated, (cells, labels).
+    label
+        Codes, (cells,), -1 where there is none.
+    cells
+        Which cell each is, (cells,): those that are seen several times stay in one half.
+    novelty
+        Novelty scores of held-out cells, or of what stands in for them, (any number,).
+    options
+        The coverage, and the share of the reference's own cells that may be called unknown.
+    """
+    known = np.flatnonzero(label >= 0)
+    scores, own = label_scores(logits[known]), label[known]
+    holds, sizes = np.empty(len(own), dtype=bool), np.empty(len(own))
+    if len(own) >= _FEWEST:
+        for half in (0, 1):
+            judged = cells[known] % 2 == half
+            others = own_label_scores(logits[known][~judged], own[~judged])
+            within = scores[judged] <= score_threshold(others, options.coverage)
+            holds[judged] = within[np.arange(len(within)), own[judged]]
+            sizes[judged] = within.sum(axis=1)
+    enough = len(own) >= _FEWEST
+    return ModeConfidence(
+        coverage=options.coverage,
+        n_labelled=len(np.unique(cells[known])),
+        set_coverage=float(holds.mean()) if enough else None,
+        set_size=float(sizes.mean()) if enough else None,
+        empty_sets=float((sizes == 0).mean()) if enough else None,
+        n_cells=len(novelty),
+        false_positive_rate=options.false_positive_rate,
+        novelty_threshold=NoveltyScale(novelty).score_at(options.false_positive_rate),
+    )

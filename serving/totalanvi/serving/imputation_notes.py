@@ -1,0 +1,66 @@
+"""What users should know of imputed proteins: how well RNA predicts each, and as which batch it was imputed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from totalanvi.serving.align import FeatureMatch
+from totalanvi.serving.confidence_figures import UNRELIABLE_BELOW
+from totalanvi.serving.info import ReferenceInfo
+from totalanvi.serving.mapped import MapOptions
+
+__all__ = ["imputation_messages", "reliability_table"]
+
+_MOST_NAMES = 10
+
+
+def reliability_table(info: ReferenceInfo) -> dict[str, Any]:
+    """Return the reliability of each protein as columns (proteins,), which make a DataFrame; NaN where not known."""
+
+    def column(name: str) -> Any:
+        return np.array([getattr(row, name) for row in info.protein_reliability], dtype=np.float64)
+
+    return {
+        "protein": np.array(info.proteins, dtype=object),
+        "pearson": column("pearson"),
+        "spearman": column("spearman"),
+        "n_cells": np.array([row.n_cells for row in info.protein_reliability], dtype=np.int64),
+    }
+
+
+def imputation_messages(info: ReferenceInfo, options: MapOptions, proteins: FeatureMatch) -> list[str]:
+    """Say which imputed proteins not to read, and which are not imputed as the batch that was named.
+
+    Parameters
+    ----------
+    info, options
+        What was mapped to, and how.
+    proteins
+        Which of the reference's proteins the query has: those are not imputed from RNA alone.
+    """
+    if not options.impute:
+        return []
+    messages = []
+    rows = zip(info.proteins, info.protein_reliability, strict=True)
+    # Reports list the first of what is missing; where there is more, any protein may be among it.
+    lacks = proteins.missing_names if proteins.missing <= len(proteins.missing_names) else info.proteins
+    if doubtful := [name for name, row in rows if not row.reliable and name in lacks]:
+        messages.append(
+            f"RNA cannot predict {_listing(doubtful)}: do not rely on the imputed values (correlation with held-out "
+            f"counts below {UNRELIABLE_BELOW:g})."
+        )
+    if options.impute_as in info.batches:
+        panel = info.protein_batches[info.batches.index(options.impute_as)]
+        if absent := [name for name, measured in zip(info.proteins, panel, strict=True) if not measured]:
+            messages.append(
+                f"Batch {options.impute_as!r} did not measure {_listing(absent)}: imputed as the average of those "
+                "that did."
+            )
+    return messages
+
+
+def _listing(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
