@@ -38,6 +38,7 @@ from totalanvi.serving.manifest import (
     Manifest,
     Parity,
     Provenance,
+    Thresholds,
 )
 from totalanvi.serving.reference_arrays import ReferenceArrays
 
@@ -129,6 +130,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         n_latent=TOY.n_latent,
         input_transform="log1p_mean_scaled",
         calibration={mode: _calibration(t) for mode, t in (("protein", 0.8), ("rna", 1.5))},
+        thresholds=Thresholds(gene_weight_warn=0.8, gene_weight_refuse=0.2),
         noise_seed=7,
         provenance=Provenance(
             data_digest="0" * 64, n_cells=1000, n_labelled=900, versions={"totalanvi": "0.1.0"}, model={}, training={}
@@ -199,11 +201,18 @@ def _reference_arrays(folder: Path) -> ReferenceArrays:
         latent=landmarks,
         label=np.where(np.arange(N_LANDMARKS) % 10, truth, -1).astype(np.int32),
         coordinates=(np.stack([5 * np.cos(angle), 5 * np.sin(angle)], axis=1) + jitter).astype(np.float32),
+        gene_weight=_gene_weight(),
         gene_share=(rna / rna.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
         protein_share=(protein / protein.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
         novelty_protein=novelty(1),
         novelty_rna=novelty(0),
     )
+
+
+def _gene_weight() -> Floats:
+    """Markers weigh four times what other genes do."""
+    weight = np.where(TOY.markers.any(axis=0), 4.0, 1.0)
+    return (weight / weight.sum()).astype(np.float32)
 
 
 def _graphs() -> dict[str, onnx.ModelProto]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+from totalanvi.export.ablation import ablate_genes, thresholds_of
 from totalanvi.export.errors import ExportError, TargetError
+from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import Evaluation, evaluate
 from totalanvi.export.onnx import export_graph
@@ -34,10 +36,12 @@ from totalanvi.serving.manifest import (
     Genes,
     Manifest,
     Provenance,
+    Thresholds,
 )
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.reference_arrays import ReferenceArrays
+from totalanvi.serving.resolution.species import is_ensembl_id
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["export_bundle"]
@@ -46,7 +50,6 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 """What a model store takes."""
 
-_ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 _PACKAGES = ("totalanvi", "torch", "onnx", "onnxscript", "numpy", "scipy")
 _N_VERIFIED = 64
 _VERIFIED_WITHIN = 1e-3
@@ -113,12 +116,15 @@ def export_bundle(
         evaluation = evaluate(draft, source.sample)
         say("Drawing the map")
         arrays = _reference_arrays(source, evaluation)
+        say("Taking genes away from the reference's own cells")
+        ablation = ablate_genes(Engine(draft, provider="cpu"), source.sample, arrays.gene_weight, arrays.gene_share)
         arrays.save(folder / REFERENCE_FILE, draft.manifest)
         files = hash_files(folder, REQUIRED_FILES)
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files),
                 "calibration": evaluation.calibration,
+                "thresholds": thresholds_of(ablation),
                 "parity": parity,
                 "files": files,
             }
@@ -182,7 +188,9 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         name=name,
         version="draft",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        genes=Genes(names=list(registry.genes), ensembl_ids=_ensembl_ids(registry)),
+        genes=Genes(
+            names=list(registry.genes), ensembl_ids=_ensembl_ids(registry), symbols=_unique(registry.gene_symbols)
+        ),
         proteins=list(registry.proteins),
         labels=list(registry.labels),
         batches=list(registry.batches),
@@ -190,6 +198,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         n_latent=source.module.config.n_latent,
         input_transform="log1p_mean_scaled",
         calibration={"protein": uncalibrated, "rna": uncalibrated},
+        thresholds=Thresholds(gene_weight_warn=0, gene_weight_refuse=0),
         provenance=Provenance(
             data_digest=training["data_digest"],
             n_cells=training["n_cells"],
@@ -211,6 +220,7 @@ def _empty_reference(manifest: Manifest) -> ReferenceArrays:
         label=np.full(1, -1, np.int32),
         coordinates=np.zeros((1, 2), np.float32),
         gene_share=np.empty(0, np.float32),
+        gene_weight=np.empty(0, np.float32),
         protein_share=np.empty(0, np.float32),
         novelty_protein=np.ones(1, np.float32),
         novelty_rna=np.ones(1, np.float32),
@@ -224,6 +234,7 @@ def _reference_arrays(source: Source, evaluation: Evaluation) -> ReferenceArrays
         label=source.sample.landmarks.label.astype(np.int32),
         coordinates=map_coordinates(evaluation.landmark_latent),
         gene_share=gene_share(everyone),
+        gene_weight=gene_weight(source.module, everyone),
         protein_share=protein_share(everyone),
         novelty_protein=evaluation.distances["protein"],
         novelty_rna=evaluation.distances["rna"],
@@ -232,10 +243,16 @@ def _reference_arrays(source: Source, evaluation: Evaluation) -> ReferenceArrays
 
 def _ensembl_ids(registry: Registry) -> list[str | None] | None:
     """Keep what is an Ensembl id and names one gene alone; columns of real references hold other things, too."""
-    if registry.ensembl_ids is None:
+    ids = _unique(registry.ensembl_ids)
+    return ids if ids is None else [name if name is not None and is_ensembl_id(name) else None for name in ids]
+
+
+def _unique(names: Sequence[str] | None) -> list[str | None] | None:
+    """Keep what names one gene alone."""
+    if names is None:
         return None
-    counts = Counter(registry.ensembl_ids)
-    return [name if _ENSEMBL_ID.fullmatch(name) and counts[name] == 1 else None for name in registry.ensembl_ids]
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else None for name in names]
 
 
 def _versions() -> dict[str, str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.serving.align import AlignmentReport, FeatureMatch
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.resolution.report import AlignmentReport, FeatureMatch, as_columns
 from totalanvi.serving.version import software_version
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = [
     "annotate",
     "provenance",
     "reorder",
+    "write_report",
 ]
 
 LABEL = "totalanvi_label"
@@ -144,14 +147,37 @@ def provenance(
         "options": options.as_dict(),
         "query": {"rna": rna, "proteins": proteins or "none"},
         "alignment": {
-            "matched_by": alignment.matched_by,
+            "gene_names": alignment.gene_names,
             "gene_coverage": alignment.gene_coverage,
-            "genes": _feature_match(alignment.genes),
-            "proteins": _feature_match(alignment.proteins),
+            "gene_weight": alignment.gene_weight,
+            "genes": _feature_match(alignment.genes.shortened()),
+            "proteins": _feature_match(alignment.proteins.shortened()),
             "warnings": np.array(alignment.warnings, dtype=object),
+            "notes": np.array(alignment.notes, dtype=object),
         },
         "totalanvi": software_version(),
     }
+
+
+def write_report(path: Path, uns: dict[str, Any], alignment: AlignmentReport, n_cells: int, n_without_rna: int) -> None:
+    """Write what `provenance` says as JSON, with every name that alignment has to say something of.
+
+    Parameters
+    ----------
+    path
+        The file to make.
+    uns
+        See `provenance`.
+    alignment
+        In full.
+    n_cells, n_without_rna
+        Cells of the query, and those among them that could not be mapped.
+    """
+    said = uns | {
+        "cells": {"total": n_cells, "without_rna": n_without_rna},
+        "alignment": alignment.model_dump(mode="json"),
+    }
+    path.write_text(json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def annotate(data: anndata.AnnData | mudata.MuData, annotations: Annotations) -> None:
@@ -174,4 +200,8 @@ def _feature_match(match: FeatureMatch) -> dict[str, Any]:
         "extra": match.extra,
         "missing_names": np.array(match.missing_names, dtype=object),
         "extra_names": np.array(match.extra_names, dtype=object),
+        "ways": dict(match.ways),
+        "resolved": as_columns(match.resolved, ("query", "reference", "way")),
+        "left_out": as_columns(match.left_out, ("query", "reason", "candidates")),
+        "summed": as_columns(match.summed, ("reference", "query")),
     }

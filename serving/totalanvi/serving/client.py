@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from totalanvi.serving.features import ReferenceFeatures
     from totalanvi.serving.mapped import Background, MapOptions, MappedCells
     from totalanvi.serving.readers import QueryData
+    from totalanvi.serving.resolution.feature_map import FeatureMap
     from totalanvi.serving.schemas import EndpointInfo
 
 __all__ = ["Client"]
@@ -115,6 +116,9 @@ class Client:
         background: Background = "exclude",
         batch_size: int | None = None,
         progress: bool = False,
+        *,
+        gene_column: str | None = None,
+        feature_map: FeatureMap | None = None,
     ) -> anndata.AnnData | mudata.MuData:
         """Map a query onto the endpoint's reference.
 
@@ -122,7 +126,7 @@ class Client:
         ----------
         data
             AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
-        proteins, layer, impute, samples, background, progress
+        proteins, layer, impute, samples, background, progress, gene_column, feature_map
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
             Cells in a chunk; None takes the client's `chunk_cells`.
@@ -150,7 +154,17 @@ class Client:
         self._refresh()
         options = MapOptions(impute=impute, samples=samples, background=background)
         size = self._chunk_cells if batch_size is None else batch_size
-        return map_object(self, data, proteins, layer, options, size, progress)
+        return map_object(
+            self,
+            data,
+            proteins,
+            layer,
+            options,
+            size,
+            progress,
+            gene_column=gene_column,
+            feature_map=feature_map,
+        )
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells, in as many requests as the endpoint's limits ask for.

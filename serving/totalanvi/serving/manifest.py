@@ -22,8 +22,10 @@ __all__ = [
     "PROTEINS",
     "REFERENCE_FILE",
     "SCHEMA_VERSION",
+    "AblationPoint",
     "Calibration",
     "FileRecord",
+    "GeneAblation",
     "Genes",
     "GraphSignature",
     "Manifest",
@@ -36,7 +38,7 @@ __all__ = [
 Mode = Literal["protein", "rna"]
 """Of a cell: "protein" when any protein was measured for it, else "rna"."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest manifest schema that this code reads and writes."""
 
 MANIFEST_FILE = "manifest.json"
@@ -95,13 +97,16 @@ class Genes(_Schema):
 
     names: list[str] = Field(min_length=1)
     ensembl_ids: list[str | None] | None = None
+    symbols: list[str | None] | None = None
+    """What the genes are called in a reference that names them by something else, such as Ensembl ids."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Genes:
         _unique("genes.names", self.names)
-        if self.ensembl_ids is not None:
-            _length("genes.ensembl_ids", len(self.ensembl_ids), "genes", len(self.names))
-            _unique("genes.ensembl_ids", [name for name in self.ensembl_ids if name is not None])
+        for field, names in (("genes.ensembl_ids", self.ensembl_ids), ("genes.symbols", self.symbols)):
+            if names is not None:
+                _length(field, len(names), "genes", len(self.names))
+                _unique(field, [name for name in names if name is not None])
         return self
 
 
@@ -125,11 +130,33 @@ class Parity(_Schema):
     n_cells: int
 
 
-class Thresholds(_Schema):
-    """When alignment warns and when it refuses (shares of the reference's average counts that matched genes carry)."""
+class AblationPoint(_Schema):
+    """How well reference cells are labelled by a part of the genes."""
 
-    gene_coverage_warn: float = Field(default=0.8, ge=0, le=1)
-    gene_coverage_refuse: float = Field(default=0.2, ge=0, le=1)
+    gene_weight: float = Field(ge=0, le=1)
+    """What the remaining genes carry."""
+    accuracy: float = Field(ge=0, le=1)
+
+
+class GeneAblation(_Schema):
+    """What the reference's own cells lose with genes, from RNA alone: where the thresholds come from."""
+
+    n_cells: int = Field(ge=1)
+    held_out: bool
+    """Whether training did not see these cells."""
+    chance: float = Field(ge=0, le=1)
+    """Accuracy of the commonest label."""
+    curve: list[AblationPoint] = Field(min_length=1)
+    """By rising weight, smoothed so that it never falls; the last point is all genes."""
+
+
+class Thresholds(_Schema):
+    """When alignment warns and when it refuses: shares of the model's learned weight that matched genes carry."""
+
+    gene_weight_warn: float = Field(ge=0, le=1)
+    gene_weight_refuse: float = Field(ge=0, le=1)
+    ablation: GeneAblation | None = None
+    """None for thresholds that were set by hand."""
 
 
 class Provenance(_Schema):
@@ -159,7 +186,7 @@ class Manifest(_Schema):
     n_latent: int = Field(ge=1)
     input_transform: Literal["log1p_mean_scaled"]
     calibration: dict[Mode, Calibration]
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds
     noise_seed: int = 0
     provenance: Provenance
     parity: list[Parity]
@@ -191,7 +218,7 @@ class Manifest(_Schema):
     @property
     def features_digest(self) -> str:
         """SHA-256 of genes and proteins in model order: aligned cells fit a reference exactly when theirs is equal."""
-        features = [self.genes.names, self.genes.ensembl_ids, self.proteins]
+        features = [self.genes.names, self.genes.ensembl_ids, self.genes.symbols, self.proteins]
         return hashlib.sha256(json.dumps(features, separators=(",", ":")).encode()).hexdigest()
 
 

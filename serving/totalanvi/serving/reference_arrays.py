@@ -31,6 +31,8 @@ class ReferenceArrays:
         Place of each landmark on a 2-D map, (landmarks, 2), float32.
     gene_share
         Average share of a reference cell's counts per gene, (genes,), float32; sums to 1.
+    gene_weight
+        Share of what the model has learned from genes per gene, (genes,), float32; sums to 1.
     protein_share
         Likewise per protein, (proteins,), float32.
     novelty_protein, novelty_rna
@@ -42,6 +44,7 @@ class ReferenceArrays:
     label: npt.NDArray[np.int32]
     coordinates: npt.NDArray[np.float32]
     gene_share: npt.NDArray[np.float32]
+    gene_weight: npt.NDArray[np.float32]
     protein_share: npt.NDArray[np.float32]
     novelty_protein: npt.NDArray[np.float32]
     novelty_rna: npt.NDArray[np.float32]
@@ -101,6 +104,7 @@ class ReferenceArrays:
             "label": (n_landmarks,),
             "coordinates": (n_landmarks, 2),
             "gene_share": (len(manifest.genes.names),),
+            "gene_weight": (len(manifest.genes.names),),
             "protein_share": (len(manifest.proteins),),
             "novelty_protein": (self.novelty_protein.size,),
             "novelty_rna": (self.novelty_rna.size,),
@@ -122,7 +126,8 @@ class ReferenceArrays:
         return None
 
     def _shares_problem(self) -> str | None:
-        for name, share in (("gene_share", self.gene_share), ("protein_share", self.protein_share)):
+        for name in ("gene_share", "gene_weight", "protein_share"):
+            share = getattr(self, name)
             total = float(share.sum(dtype=np.float64))
             if share.min() < 0 or abs(total - 1) > _SUM_TOLERANCE:
                 return f"{name}: expected shares of at least 0 that sum to 1, found a sum of {total:.6g}"

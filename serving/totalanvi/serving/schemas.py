@@ -10,6 +10,7 @@ from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.limits import Limits
 from totalanvi.serving.mapped import MAX_SAMPLES, Background
+from totalanvi.serving.resolution.report import AlignmentReport
 
 __all__ = [
     "EndpointInfo",
@@ -95,6 +96,8 @@ class PredictAnswer(_Body):
     """Names that the reference does not know and that were ignored; the first 20."""
     unknown_proteins: list[str]
     warnings: list[str]
+    alignment: AlignmentReport
+    """How the names of all cells were resolved; each cell's by itself."""
 
 
 class EndpointInfo(ReferenceInfo):

@@ -7,9 +7,9 @@ A request has one row per cell::
     library         float32                           total count over the model's genes / gene coverage of the query
     protein_counts  fixed_size_list<float32>[proteins]  null: no protein measured; NaN: that protein not measured
 
-and the schema metadata ``totalanvi``: ``{"protocol": 1, "features": DIGEST, "options": {…}}``, where DIGEST names the
+and the schema metadata ``totalanvi``: ``{"protocol": 2, "features": DIGEST, "options": {…}}``, where DIGEST names the
 genes and proteins that the indices refer to, and the options are `MapOptions`. A response has one row per cell in the
-same order, the columns of `MappedCells`, and the metadata ``{"protocol": 1, "reference": {name, version, digest}}``.
+same order, the columns of `MappedCells`, and the metadata ``{"protocol": 2, "reference": {name, version, digest}}``.
 
 Nothing in a request is believed: `decode_request` raises `QueryError`, or returns cells that the engine can run.
 """
@@ -43,7 +43,7 @@ __all__ = [
     "encode_response",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of this format and of the endpoint's routes; a client and a server with different ones refuse each other."""
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"

@@ -22,6 +22,13 @@ class GeneNames:
     symbols, ensembl_ids
         What else the reference calls them, where it knows (genes,).
 
+    Attributes
+    ----------
+    names : tuple of str
+        As given.
+    ensembl_ids : tuple of str or None
+        As given, and those that are names (genes,).
+
     Examples
     --------
     >>> genes = GeneNames(("CD3E", "C9orf72"), None, ("ENSG00000198851", None))
@@ -41,6 +48,7 @@ class GeneNames:
     ) -> None:
         nothing: Sequence[str | None] = (None,) * len(names)
         symbols = symbols or nothing
+        self.names = tuple(names)
         self.ensembl_ids = tuple(
             known or (name if is_ensembl_id(name) else None)
             for known, name in zip(ensembl_ids or nothing, names, strict=True)
@@ -62,11 +70,14 @@ class GeneNames:
         if (place := self._by_id.get(without_version(name))) is not None:
             return Found((place,), "ensembl")
         places = {
-            place
-            for place, known in self._spelled.get(name.casefold(), ())
-            if not names_another_species(name, known)
+            place for place, known in self._spelled.get(name.casefold(), ()) if not names_another_species(name, known)
         }
         return Found(tuple(sorted(places)), "spelling") if places else None
+
+    def own_place(self, name: str) -> int | None:
+        """Return the gene that the reference itself calls so, by whichever of its names."""
+        found = self.find(name)
+        return found.places[0] if found is not None and found.way != "spelling" else None
 
     def of_another_species(self, name: str) -> int | None:
         """Return the gene that has the same letters in another species' capitals; None when there is no such."""

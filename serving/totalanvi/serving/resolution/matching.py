@@ -7,7 +7,7 @@ each other (`match`): the surest has the feature, and of equally sure ones eithe
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -35,7 +35,8 @@ _SURENESS = {way: rank for rank, way in enumerate(get_args(Way))}
 @dataclass(frozen=True)
 class Found:
     """What one name may stand for: one place in the model, several (which of them is not guessed), or none, for a
-    reason."""
+    reason.
+    """
 
     places: tuple[int, ...]
     way: Way = "name"
@@ -71,6 +72,17 @@ class Matching:
     def places(self) -> Columns:
         """The places that were matched, ascending, each once."""
         return np.unique(self.columns[self.columns >= 0])
+
+    def by_name(self) -> Iterator[tuple[str, int]]:
+        """Give each name that has a place, and its place."""
+        for name, place in zip(self.names, self.columns.tolist(), strict=True):
+            if place >= 0:
+                yield name, place
+
+    @property
+    def reasons(self) -> list[Reason | None]:
+        """Why each was left out (features,); None for those that were not."""
+        return [self.left_out[i][0] if i in self.left_out else None for i in range(len(self.names))]
 
 
 def match(names: Sequence[str], found: Sequence[Found | None], *, sums_equals: bool) -> Matching:

@@ -1,8 +1,8 @@
 """What the name of an antibody's target stands for, whatever vendors and tools have put around it.
 
 Two kinds of additions are told apart. Decorations say nothing of the target (``CD3_TotalSeqB``, ``anti-human CD3``,
-``ADT_CD3``): they are taken off on both sides. A clone or a number at the end (``CD3_UCHT1``, ``CD3-1``) is taken off on
-one side only, since another protein may differ in just that (``Siglec-8`` and ``Siglec-10``). Where more than one
+``ADT_CD3``): they are taken off on both sides. A clone or a number at the end (``CD3_UCHT1``, ``CD3-1``) is taken off
+on one side only, since another protein may differ in just that (``Siglec-8`` and ``Siglec-10``). Where more than one
 protein of the reference remains, none is chosen.
 """
 
@@ -123,6 +123,10 @@ class ProteinNames:
             [base for name in alternatives for base in without_suffix(name) if _CLUSTER.fullmatch(spelling(base))]
             for alternatives in plain
         )
+
+    def own_place(self, name: str) -> int | None:
+        """Return the protein that the reference itself calls so."""
+        return self._by_name.get(name)
 
     def find(self, name: str) -> Found | None:
         """Judge one name; a control is found only by the reference's own name for it."""

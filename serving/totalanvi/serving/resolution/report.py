@@ -133,7 +133,7 @@ def feature_match(
         matched=int(found.sum()),
         missing=len(missing),
         extra=len(extra),
-        missing_names=tuple(reference[place] for place in missing),
+        missing_names=tuple(reference[place] for place in missing.tolist()),
         extra_names=tuple(extra),
         ways=dict(Counter(way for _, way in resolved.values())),
         resolved=tuple(
