@@ -24,7 +24,8 @@ REFERENCE = ReferenceFeatures(
     proteins=tuple(f"P{i}" for i in range(N_PROTEINS)),
     labels=("a", "b"),
     gene_share=tuple(np.random.default_rng(2).dirichlet(np.ones(N_GENES)).tolist()),
-    thresholds=Thresholds(gene_coverage_warn=0, gene_coverage_refuse=0),
+    gene_weight=tuple(np.random.default_rng(3).dirichlet(np.ones(N_GENES)).tolist()),
+    thresholds=Thresholds(gene_weight_warn=0, gene_weight_refuse=0),
 )
 
 
