@@ -23,15 +23,18 @@ _GREEK = str.maketrans("αβγδεκλ", "abgdekl")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\W_]+(?=\d)")
 _SEPARATORS = re.compile(r"[\W_]+")
 
+_GAP = r"[\s_.:/-]"
+"""What separates a name from what is around it; brackets belong to it."""
+
 _SPECIES = r"(?:human|mouse|rat|hu|ms|rt)"
-_VENDOR = re.compile(r"[\W_]*total[\W_]*seq(?:tm)?(?:[\W_]*[a-d](?![a-z]))?[\W_]*", re.IGNORECASE)
+_VENDOR = re.compile(rf"{_GAP}*total{_GAP}*seq(?:tm)?(?:{_GAP}*[a-d](?![a-z]))?{_GAP}*", re.IGNORECASE)
 _PREFIX = re.compile(
-    rf"(?:anti[\W_]+{_SPECIES}(?:[\W_]+{_SPECIES})*|anti|hu(?:ms)?(?:rt)?|ms(?:rt)?|human|mouse|adt|abseq|prot(?:ein)?"
-    r"|antibody|[a-d]0\d{3}|ab(?=[\W_]+cd\d))[\W_]+(?=\w)",
+    rf"(?:anti{_GAP}+{_SPECIES}(?:{_GAP}+{_SPECIES})*|anti|hu(?:ms)?(?:rt)?|ms(?:rt)?|human|mouse|adt|abseq|prot(?:ein)?"
+    rf"|antibody|[a-d]0\d{{3}}|ab(?={_GAP}+cd\d)){_GAP}+(?=\w)",
     re.IGNORECASE,
 )
 _SUFFIX = re.compile(
-    r"[\W_]+(?:adt|abseq|prot(?:ein)?|antibody|human|total[a-d]|[acgt]{12,25})[\W_]*|\|.*\|pabo", re.IGNORECASE
+    rf"{_GAP}+(?:adt|abseq|prot(?:ein)?|antibody|human|total[a-d]|[acgt]{{12,25}}){_GAP}*|\|.*\|pabo", re.IGNORECASE
 )
 _IN_BRACKETS = re.compile(r"(.*\w)\s*[(\[]\s*([^()\[\]]*\w[^()\[\]]*)[)\]]\s*")
 _NUMBER = re.compile(r"\d{1,2}")
