@@ -33,6 +33,8 @@ REFUSE_LOSS = 0.10
 _LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DRAWS = 2
 _MOST_CELLS = 800
+_LEAST_RATE = 1e-6
+"""At which genes of no weight are drawn, relative to that of most: last."""
 
 Shares = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
@@ -126,7 +128,7 @@ def _some_labelled(cells: Cells, rng: np.random.Generator) -> Cells:
 
 def _draws(weight: Shares, level: float, rng: np.random.Generator) -> Iterator[Mask]:
     """Take genes away, in random orders of both kinds, until what is left carries `level`."""
-    for rate in (np.ones(len(weight)), np.maximum(weight, np.finfo(np.float64).tiny)):
+    for rate in (np.ones(len(weight)), np.maximum(weight, _LEAST_RATE * weight.max())):
         for _ in range(_DRAWS):
             # Exponential clocks: the next to ring is drawn in proportion to its rate.
             order = np.argsort(rng.exponential(size=len(weight)) / rate)
