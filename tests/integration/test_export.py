@@ -20,7 +20,7 @@ from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
-from totalanvi.serving.manifest import MANIFEST_FILE
+from totalanvi.serving.manifest import MANIFEST_FILE, SCHEMA_VERSION
 from totalanvi.training.simulation.simulate import simulate_query
 
 
@@ -193,8 +193,9 @@ def test_an_altered_byte_is_refused(copied: Path) -> None:
 
 def test_a_newer_schema_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / MANIFEST_FILE).read_text())
-    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": 2}))
-    with pytest.raises(BundleError, match=r"found schema 2 \(written by totalanvi .*\), .* upgrade totalanvi"):
+    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": SCHEMA_VERSION + 1}))
+    said = rf"found schema {SCHEMA_VERSION + 1} \(written by totalanvi .*\), .* upgrade totalanvi"
+    with pytest.raises(BundleError, match=said):
         Bundle.open(copied)
 
 
