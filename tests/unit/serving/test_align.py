@@ -205,6 +205,21 @@ def test_a_human_query_is_refused_by_a_mouse_reference() -> None:
     assert Aligner(reference, ["Cd3e", "Ms4a1", "CD8A"]).report.genes.matched == 2
 
 
+def test_a_column_of_orthologs_makes_no_other_species() -> None:
+    mouse_ids = [f"ENSMUSG{i:011d}" for i in range(3)]
+    orthologs = {"mouse_id": mouse_ids, "mouse": ["Cd3e", "Ms4a1", "Nkg7"]}
+    ids = list(REFERENCE.ensembl_ids or ())[:3]
+    for columns in (orthologs, {"gene_ids": ids} | orthologs, orthologs | {"gene_ids": ids}):
+        aligner = Aligner(REFERENCE, ["CD3E", "MS4A1", "NKG7"], gene_columns={"gene_ids": ids} | columns)
+        assert aligner.report.gene_names == "var_names"
+    human = {"human": ["CD3E", "MS4A1", "NKG7"]}
+    refusal(AlignmentError, lambda: Aligner(REFERENCE, mouse_ids, gene_columns=human), "another (mouse)")
+    refusal(AlignmentError, lambda: Aligner(REFERENCE, orthologs["mouse"], gene_columns=human), "mouse or rat")
+    # Named by the user, they are what is meant.
+    named = Aligner(REFERENCE, mouse_ids, gene_columns=human, gene_column="human")
+    assert named.report.genes.matched == 3
+
+
 def test_a_few_genes_of_another_species_are_left_aside() -> None:
     aligner = Aligner(REFERENCE, ["CD3E", "MS4A1", "Nkg7", "Cd3e"])
     assert aligner.report.genes.matched == 2

@@ -98,11 +98,11 @@ def match_genes(
         for name, values in namings.items()
     }
     best = max(matchings, key=lambda name: (share_of(matchings[name], weight), len(matchings[name].places)))
-    foreign = _foreign(reference, namings, matchings[best], weight)
+    foreign = _foreign(reference, namings, matchings, best, weight)
     if foreign is None:
         return GeneMatching(best, matchings[best], None)
-    of_map = [mapped.get(name) for name in query.names]
-    return GeneMatching(VAR_NAMES, match(query.names, of_map, sums_equals=True), foreign)
+    told = [mapped.get(name) or mapped.get(value) for name, value in zip(query.names, namings[best], strict=True)]
+    return GeneMatching(best, match(namings[best], told, sums_equals=True), foreign)
 
 
 def share_of(matching: Matching, shares: Shares) -> float:
@@ -120,23 +120,28 @@ def _found(
 
 
 def _foreign(
-    reference: GeneNames, namings: Mapping[str, Sequence[str]], matching: Matching, weight: Shares
+    reference: GeneNames,
+    namings: Mapping[str, Sequence[str]],
+    matchings: Mapping[str, Matching],
+    best: str,
+    weight: Shares,
 ) -> str | None:
     """Say why the query is of another species; None when it does not seem so."""
-    if (species := foreign_species(namings.values(), reference.ensembl_ids, reference.names)) is not None:
+    if (species := foreign_species(list(namings.values()), reference.ensembl_ids, reference.names)) is not None:
         return (
             f"Expected genes of the reference's species ({species[1]}); found those of another ({species[0]}), as "
             f"their Ensembl ids say. {_CURE}"
         )
-    for names in namings.values():
-        others = {name: place for name in names if (place := reference.of_another_species(name)) is not None}
+    # Other columns may well hold orthologs; these two are what the query goes by.
+    for naming in {VAR_NAMES, best} & namings.keys():
+        others = {name: place for name in namings[naming] if (place := reference.of_another_species(name)) is not None}
         places = np.unique(np.fromiter(others.values(), dtype=np.intp, count=len(others)))
-        if len(others) and weight[places].sum() > share_of(matching, weight):
+        if len(others) and weight[places].sum() > share_of(matchings[naming], weight):
             name, place = next(iter(others.items()))
-            species = ("human", "mouse or rat") if capitals_of(name) == "first" else ("mouse or rat", "human")
+            own, other = ("human", "mouse or rat") if capitals_of(name) == "first" else ("mouse or rat", "human")
             return (
-                f"Expected genes of the reference's species ({species[0]}: {reference.names[place]!r}); found those of "
-                f"another ({species[1]}): {len(others)} names, such as {name!r}, are the reference's only in other "
+                f"Expected genes of the reference's species ({own}: {reference.names[place]!r}); found those of "
+                f"another ({other}): {len(others)} names, such as {name!r}, are the reference's only in other "
                 f"capitals. {_CURE}"
             )
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 __all__ = ["Capitals", "capitals_of", "foreign_species", "is_ensembl_id", "names_another_species", "without_version"]
@@ -87,25 +87,28 @@ def names_another_species(symbol: str, known: str) -> bool:
 
 
 def foreign_species(
-    namings: Iterable[Sequence[str]], reference_ids: Sequence[str | None], reference_names: Sequence[str]
+    namings: Sequence[Sequence[str]], reference_ids: Sequence[str | None], reference_names: Sequence[str]
 ) -> tuple[str, str] | None:
     """Return the query's species and the reference's where Ensembl ids say that they differ.
 
     Parameters
     ----------
     namings
-        Every way in which the query names its genes.
+        Every way in which the query names its genes. What the first says goes before what others do, for these may be
+        orthologs.
     reference_ids
         The reference's Ensembl ids, as far as known (genes,).
     reference_names
         Its names (genes,): capitals tell human from rodent where it has no ids.
     """
-    query = next(filter(None, map(_prefix, namings)), None)
-    if query is None:
+    prefixes = [_prefix(names) for names in namings]
+    known = list(filter(None, prefixes[:1])) or list(filter(None, prefixes))
+    if not known:
         return None
+    query = known[0]
     reference = _prefix([name for name in reference_ids if name is not None])
     if reference is not None:
-        return None if query == reference else (_species(query), _species(reference))
+        return None if reference in known else (_species(query), _species(reference))
     usual = Counter(filter(None, map(capitals_of, reference_names))).most_common(1)
     capitals = usual[0][0] if usual else None
     if capitals == "all" and query in _RODENTS:
