@@ -17,7 +17,7 @@ from totalanvi.serving.resolution.feature_map import places_of
 from totalanvi.serving.resolution.gene_names import gene_names
 from totalanvi.serving.resolution.genes import QueryGenes, match_genes, share_of
 from totalanvi.serving.resolution.matching import Columns, match
-from totalanvi.serving.resolution.messages import alignment_notes, alignment_warnings, examples
+from totalanvi.serving.resolution.messages import alignment_notes, alignment_warnings, examples, unused_map
 from totalanvi.serving.resolution.protein_names import protein_names
 from totalanvi.serving.resolution.report import AlignmentReport, feature_match
 
@@ -116,6 +116,8 @@ class Aligner:
         self._gene_weight = share_of(self.genes, self._weight)
         self._panel = np.array([reason not in _CONTROLS for reason in self.proteins.reasons], dtype=bool)
         self.warnings = alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
+        if feature_map and not {*gene_names, *self.genes.names, *protein_names} & feature_map.keys():
+            self.warnings = (*self.warnings, unused_map(list(feature_map), gene_names))
         self.notes = alignment_notes(reference, self.genes, self.proteins, matched.column)
         self._require_enough(gene_names, matched.foreign)
 

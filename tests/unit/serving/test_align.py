@@ -259,6 +259,14 @@ def test_a_map_reads_names_in_the_column_that_is_taken_too() -> None:
     }
 
 
+def test_a_map_that_names_nothing_of_the_query_is_told() -> None:
+    genes = ["CD3E", "MS4A1", "ENSG00000105374"]
+    assert Aligner(REFERENCE, genes, feature_map={"CD3E": "CD3E", "other": "LYZ"}).report.warnings == ()
+    (warning,) = Aligner(REFERENCE, genes, feature_map={"one": "LYZ", "two": "CD3"}).report.warnings
+    assert "None of the 2 names" in warning
+    assert "'one', 'two'" in warning
+
+
 def test_a_map_to_an_unknown_name_is_refused() -> None:
     act = lambda: Aligner(REFERENCE, ["CD3E"], feature_map={"a": "CD3E", "b": "CD999"})  # noqa: E731
     refusal(AlignmentError, act, "'CD999'", "1 names", "Spell them as the reference does")

@@ -10,7 +10,7 @@ from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.resolution.genes import VAR_NAMES
 from totalanvi.serving.resolution.matching import Matching
 
-__all__ = ["alignment_notes", "alignment_warnings", "examples"]
+__all__ = ["alignment_notes", "alignment_warnings", "examples", "unused_map"]
 
 
 def examples(names: Sequence[str]) -> str:
@@ -68,6 +68,22 @@ def alignment_warnings(
                 f"{', '.join(unclear[:5])}. Say which is meant in a table (feature_map=, --feature-map)."
             )
     return tuple(warnings)
+
+
+def unused_map(mapped: Sequence[str], gene_names: Sequence[str]) -> str:
+    """Say that the user's map names nothing that the query has.
+
+    Parameters
+    ----------
+    mapped
+        The names in it.
+    gene_names
+        Of the query.
+    """
+    return (
+        f"None of the {len(mapped)} names that the feature map begins with, such as {examples(mapped)}, is one of the "
+        f"query's, such as {examples(gene_names)}: the map was of no use. Put the query's names first."
+    )
 
 
 def alignment_notes(
