@@ -304,7 +304,7 @@ def test_errors_are_the_same_class_here_and_there(client: Client) -> None:
     fractions = toy_query(5)
     fractions.X = fractions.X * 0.5
     strangers = toy_query(5)
-    strangers.var_names = [f"OTHER{i}" for i in range(strangers.n_vars)]
+    strangers.var = pd.DataFrame(index=[f"OTHER{i}" for i in range(strangers.n_vars)])
 
     with pytest.raises(CountsError):
         client.map(fractions)

@@ -21,7 +21,7 @@ from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
 from totalanvi.serving.cli import main
-from totalanvi.serving.manifest import MANIFEST_FILE
+from totalanvi.serving.manifest import MANIFEST_FILE, SCHEMA_VERSION
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
 
@@ -59,6 +59,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Comparing with torch …",
         r"Drawing the map …",
         r"Mapping the reference's own cells to calibrate …",
+        r"Taking genes away from the reference's own cells …",
         r"Opening what was written …",
         r"Reference:   renamed [0-9a-f]{12}: 160 genes, 12 proteins, 4 labels",
         r"Parity:      relative error to torch at most \d\.\de-\d\d \(.*; 0.0001 allowed\)",
@@ -66,6 +67,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Calibration: with part of the panel, temperature .*",
         r"Calibration: from RNA alone, temperature .*, label sets hold \d\d\.\d%",
         r"Imputation:  from RNA alone, mean correlation 0\.\d+.*",
+        r"Genes:       a query is warned of below \d+% .* refused below \d+%, as 1\d\d held-out cells .*",
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
@@ -237,8 +239,9 @@ def test_an_altered_byte_is_refused(copied: Path) -> None:
 
 def test_a_newer_schema_is_refused(copied: Path) -> None:
     manifest = json.loads((copied / MANIFEST_FILE).read_text())
-    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": 3}))
-    with pytest.raises(BundleError, match=r"found schema 3 \(written by totalanvi .*\), .* upgrade totalanvi"):
+    (copied / MANIFEST_FILE).write_text(json.dumps(manifest | {"schema_version": SCHEMA_VERSION + 1}))
+    said = rf"found schema {SCHEMA_VERSION + 1} \(written by totalanvi .*\), .* upgrade totalanvi"
+    with pytest.raises(BundleError, match=said):
         Bundle.open(copied)
 
 

@@ -14,8 +14,8 @@ from scipy import sparse
 from totalanvi.serving.align import Aligner
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.manifest import Thresholds
 from totalanvi.serving.query import Query
+from totalanvi.serving.thresholds import Thresholds
 
 N_GENES = 12
 N_PROTEINS = 4
@@ -24,7 +24,8 @@ REFERENCE = ReferenceFeatures(
     proteins=tuple(f"P{i}" for i in range(N_PROTEINS)),
     labels=("a", "b"),
     gene_share=tuple(np.random.default_rng(2).dirichlet(np.ones(N_GENES)).tolist()),
-    thresholds=Thresholds(gene_coverage_warn=0, gene_coverage_refuse=0),
+    gene_weight=tuple(np.random.default_rng(3).dirichlet(np.ones(N_GENES)).tolist()),
+    thresholds=Thresholds(gene_weight_warn=0, gene_weight_refuse=0),
 )
 
 
@@ -112,6 +113,35 @@ def test_the_other_cells_do_not_matter(table: Table, data: st.DataObject) -> Non
     aligner = Aligner(REFERENCE, table.genes, table.proteins)
     query = table.query()
     assert_identical(aligner.align(query.rows(rows)), aligner.align(query).rows(rows))
+
+
+@given(table=tables(), data=st.data())
+def test_counts_may_be_split_over_repeated_names(table: Table, data: st.DataObject) -> None:
+    def split(names: list[str], counts: npt.NDArray[np.float32]) -> tuple[list[str], npt.NDArray[np.float32]]:
+        places = data.draw(st.lists(st.integers(0, len(names) - 1), max_size=4)) if names else []
+        part = np.floor(counts[:, places] / 2) / np.maximum(1, [places.count(place) for place in places])
+        part = np.floor(part).astype(np.float32)
+        rest = counts.copy()
+        np.subtract.at(rest, (slice(None), places), part)
+        return [*names, *(names[place] for place in places)], np.hstack([rest, part])
+
+    genes, rna = split(table.genes, table.rna)
+    proteins, protein = split(table.proteins, table.protein)
+    assert_identical(Table(table.cells, genes, rna, proteins, protein).align(), table.align())
+
+
+@given(table=tables(), data=st.data())
+def test_the_way_a_gene_is_named_does_not_matter(table: Table, data: st.DataObject) -> None:
+    ids = {f"G{i}": f"ENSG{i:011d}" for i in range(N_GENES)}
+    reference = REFERENCE.model_copy(update={"ensembl_ids": tuple(ids.values())})
+
+    def renamed(name: str) -> str:
+        version = data.draw(st.sampled_from(["", ".1", ".12"]))
+        return data.draw(st.sampled_from([name, name.lower(), ids.get(name, name) + version * (name in ids)]))
+
+    query = table.query()
+    other = Aligner(reference, [renamed(name) for name in table.genes], table.proteins).align(query)
+    assert_identical(other, table.align())
 
 
 @given(table=tables())

@@ -45,6 +45,7 @@ from totalanvi.serving.manifest import (
 )
 from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.reference_arrays import ReferenceArrays
+from totalanvi.serving.thresholds import Thresholds
 
 Floats = npt.NDArray[np.float32]
 
@@ -143,6 +144,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         calibration={mode: _calibration(t) for mode, t in TEMPERATURES.items()},
         confidence=dict.fromkeys(MODES, _CONFIDENCE),
         protein_reliability=[_reliability(name) for name in TOY.proteins],
+        thresholds=Thresholds(gene_weight_warn=0.8, gene_weight_refuse=0.2),
         noise_seed=7,
         provenance=Provenance(
             data_digest="0" * 64, n_cells=1000, n_labelled=900, versions={"totalanvi": "0.1.0"}, model={}, training={}
@@ -244,6 +246,7 @@ def _arrays(folder: Path) -> tuple[ReferenceArrays, CalibrationArrays]:
         latent=landmarks,
         label=np.where(np.arange(N_LANDMARKS) % 10, truth, -1).astype(np.int32),
         coordinates=(np.stack([5 * np.cos(angle), 5 * np.sin(angle)], axis=1) + jitter).astype(np.float32),
+        gene_weight=_gene_weight(),
         gene_share=(rna / rna.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
         protein_share=(protein / protein.sum(axis=1, keepdims=True)).mean(axis=0).astype(np.float32),
     )
@@ -255,6 +258,12 @@ def _arrays(folder: Path) -> tuple[ReferenceArrays, CalibrationArrays]:
         interval_high=(knots[..., None] + width).astype(np.float32),
     )
     return reference, calibration
+
+
+def _gene_weight() -> Floats:
+    """Markers weigh four times what other genes do."""
+    weight = np.where(TOY.markers.any(axis=0), 4.0, 1.0)
+    return (weight / weight.sum()).astype(np.float32)
 
 
 def _graphs() -> dict[str, onnx.ModelProto]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.export.ablation import ablate_genes, thresholds_of
 from totalanvi.export.errors import ExportError, TargetError
+from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
@@ -45,6 +47,8 @@ from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.modes import MODES
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.reference_arrays import ReferenceArrays
+from totalanvi.serving.resolution.species import is_ensembl_id
+from totalanvi.serving.thresholds import Thresholds
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["export_bundle"]
@@ -53,7 +57,6 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 """What a model store takes."""
 
-_ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 _PACKAGES = ("totalanvi", "torch", "onnx", "onnxscript", "numpy", "scipy")
 _N_VERIFIED = 64
 _VERIFIED_WITHIN = 1e-3
@@ -126,6 +129,8 @@ def export_bundle(
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")
         evaluation = evaluate(placed, source.sample)
+        say("Taking genes away from the reference's own cells")
+        ablation = ablate_genes(Engine(placed, provider="cpu"), source.sample)
         placed.reference.save(folder, draft.manifest)
         evaluation.arrays.save(folder, draft.manifest)
         files = hash_files(folder, REQUIRED_FILES)
@@ -136,6 +141,7 @@ def export_bundle(
                 "parents": hierarchy,
                 "confidence": evaluation.confidence,
                 "protein_reliability": evaluation.reliability,
+                "thresholds": thresholds_of(ablation),
                 "parity": parity,
                 "files": files,
             }
@@ -210,7 +216,9 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         name=name,
         version="draft",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        genes=Genes(names=list(registry.genes), ensembl_ids=_ensembl_ids(registry)),
+        genes=Genes(
+            names=list(registry.genes), ensembl_ids=_ensembl_ids(registry), symbols=_unique(registry.gene_symbols)
+        ),
         proteins=list(registry.proteins),
         labels=served_labels(registry.labels),
         batches=list(registry.batches),
@@ -220,6 +228,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         calibration=dict.fromkeys(MODES, uncalibrated),
         confidence=dict.fromkeys(MODES, unjudged),
         protein_reliability=[unmeasured] * len(registry.proteins),
+        thresholds=Thresholds(gene_weight_warn=0, gene_weight_refuse=0),
         provenance=Provenance(
             data_digest=training["data_digest"],
             n_cells=training["n_cells"],
@@ -242,6 +251,7 @@ def _empty_reference(manifest: Manifest) -> ReferenceArrays:
         label=np.full(1, -1, np.int32),
         coordinates=np.zeros((1, 2), np.float32),
         gene_share=np.empty(0, np.float32),
+        gene_weight=np.empty(0, np.float32),
         protein_share=np.empty(0, np.float32),
     )
 
@@ -253,16 +263,23 @@ def _reference_arrays(source: Source, latent: npt.NDArray[np.float32]) -> Refere
         label=source.sample.landmarks.label.astype(np.int32),
         coordinates=map_coordinates(latent),
         gene_share=gene_share(everyone),
+        gene_weight=gene_weight(source.module, everyone),
         protein_share=protein_share(everyone),
     )
 
 
 def _ensembl_ids(registry: Registry) -> list[str | None] | None:
     """Keep what is an Ensembl id and names one gene alone; columns of real references hold other things, too."""
-    if registry.ensembl_ids is None:
+    ids = _unique(registry.ensembl_ids)
+    return ids if ids is None else [name if name is not None and is_ensembl_id(name) else None for name in ids]
+
+
+def _unique(names: Sequence[str] | None) -> list[str | None] | None:
+    """Keep what names one gene alone."""
+    if names is None:
         return None
-    counts = Counter(registry.ensembl_ids)
-    return [name if _ENSEMBL_ID.fullmatch(name) and counts[name] == 1 else None for name in registry.ensembl_ids]
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else None for name in names]
 
 
 def _versions() -> dict[str, str]:

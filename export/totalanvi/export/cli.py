@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from totalanvi.serving.bundle import Bundle
     from totalanvi.serving.modes import Mode
+    from totalanvi.serving.thresholds import Thresholds
 
 __all__ = ["demo", "export"]
 
@@ -81,9 +82,20 @@ def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:
         f"{worst.tolerance:g} allowed)",
         *(_calibration_line(bundle, mode) for mode in manifest.calibration),
         _imputation_line(bundle),
+        *_threshold_lines(manifest.thresholds),
         f"Size:        {n_bytes / 1e6:.1f} MB",
         f"Time:        {seconds:.1f} s",
         f"Output:      {bundle.path}",
+    ]
+
+
+def _threshold_lines(thresholds: Thresholds) -> list[str]:
+    if (ablation := thresholds.ablation) is None:
+        return []
+    cells = "held-out" if ablation.held_out else "training"
+    return [
+        f"Genes:       a query is warned of below {thresholds.gene_weight_warn:.0%} of the model's weight, and refused "
+        f"below {thresholds.gene_weight_refuse:.0%}, as {ablation.n_cells:,} {cells} cells lose 2 and 10 points there"
     ]
 
 

@@ -2,66 +2,51 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import AlignmentError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.query import Query
+from totalanvi.serving.resolution.feature_map import places_of
+from totalanvi.serving.resolution.gene_names import gene_names
+from totalanvi.serving.resolution.genes import QueryGenes, match_genes, share_of
+from totalanvi.serving.resolution.matching import Columns, match
+from totalanvi.serving.resolution.messages import alignment_notes, alignment_warnings, examples, unused_map
+from totalanvi.serving.resolution.protein_names import protein_names
+from totalanvi.serving.resolution.report import AlignmentReport, feature_match
 
-__all__ = ["Aligner", "AlignmentReport", "FeatureMatch"]
+__all__ = ["Aligner"]
 
-MAX_LISTED = 20
-"""How many missing or extra names a report lists; the counts are of all."""
-
-Columns = npt.NDArray[np.intp]
-"""For each query feature its place in the model (features,), -1 for none."""
-
-_ENSEMBL_ID = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
-_ENSEMBL_VERSION = re.compile(r"\.\d+$")
-
-
-class FeatureMatch(BaseModel):
-    """How many features the query and the reference have in common, and some that they have not."""
-
-    model_config = ConfigDict(frozen=True)
-
-    matched: int
-    missing: int
-    """Of the reference's features, how many the query lacks."""
-    extra: int
-    """Of the query's features, how many the reference does not know; they are ignored."""
-    missing_names: tuple[str, ...]
-    extra_names: tuple[str, ...]
+_CONTROLS = ("isotype control", "hashtag")
+"""What may be counted in cells whose proteins were not measured."""
 
 
-class AlignmentReport(BaseModel):
-    """What alignment found; JSON-able (`model_dump`)."""
+class FeatureIndex:
+    """A reference's features, ready to be looked up: shared by the queries of one request.
 
-    model_config = ConfigDict(frozen=True)
+    Parameters
+    ----------
+    reference
+        The features.
+    """
 
-    genes: FeatureMatch
-    proteins: FeatureMatch
-    matched_by: Literal["symbol", "ensembl"]
-    gene_coverage: float
-    """Share of the reference's average counts that the matched genes carry, in [0, 1]."""
-    warnings: tuple[str, ...]
+    def __init__(self, reference: ReferenceFeatures) -> None:
+        self.genes = gene_names(reference.genes, reference.gene_symbols, reference.ensembl_ids)
+        self.proteins = protein_names(reference.proteins)
+        self.gene_share = np.asarray(reference.gene_share, dtype=np.float64)
+        self.gene_weight = np.asarray(reference.gene_weight, dtype=np.float64)
 
 
 class Aligner:
     """Bring the cells of one query into the order of a reference's features.
 
-    Genes are matched by exact name, or by Ensembl id (without its version) when that covers more of the reference;
-    proteins by name whatever its case. Which genes a query has is judged once, from its names; `align` then treats
+    Which features a query has is judged once, from its names (see `totalanvi.serving.resolution`); `align` then treats
     every cell alone.
 
     Parameters
@@ -69,45 +54,85 @@ class Aligner:
     reference
         The features to align to.
     gene_names
-        Of the query (query genes,).
+        Of the query (query genes,): its ``var_names``.
     protein_names
         Of the query (query proteins,).
+    gene_columns
+        What else the query calls its genes: columns of ``var`` (query genes,), by name.
+    gene_column
+        The column to match genes by, or ``"var_names"``; None takes what matches best.
+    feature_map
+        What features of the query are called in the reference, by their names in the query, empty to leave one out; it
+        goes before all else.
+    index
+        Of `reference`, where there is one already.
 
     Attributes
     ----------
-    report : AlignmentReport
-        What was matched, and warnings.
+    genes, proteins : Matching
+        Which query feature has which place in the model.
+    warnings, notes : tuple of str
+        What the user should know, and what was done that is no reason to worry.
 
     Raises
     ------
     AlignmentError
-        When no gene matches, too few do, or two of the query's features match the same one of the reference.
+        When no gene matches, too few do, the query is of another species, or the map or the column is not usable.
 
     Examples
     --------
-    >>> reference = ReferenceFeatures(genes=("CD3E", "MS4A1"), labels=("T", "B"), gene_share=(0.75, 0.25))
-    >>> Aligner(reference, ["MALAT1", "CD3E"]).report.gene_coverage
-    0.75
+    >>> features = {"genes": ("CD3E", "MS4A1"), "labels": ("T", "B"), "gene_share": (0.75, 0.25)}
+    >>> thresholds = {"gene_weight_warn": 0.8, "gene_weight_refuse": 0.2}
+    >>> reference = ReferenceFeatures(**features, gene_weight=(0.9, 0.1), thresholds=thresholds)
+    >>> Aligner(reference, ["MALAT1", "CD3E"]).report.gene_weight
+    0.9
     """
 
     def __init__(
-        self, reference: ReferenceFeatures, gene_names: Sequence[str], protein_names: Sequence[str] = ()
+        self,
+        reference: ReferenceFeatures,
+        gene_names: Sequence[str],
+        protein_names: Sequence[str] = (),
+        *,
+        gene_columns: Mapping[str, Sequence[str]] | None = None,
+        gene_column: str | None = None,
+        feature_map: Mapping[str, str] | None = None,
+        index: FeatureIndex | None = None,
     ) -> None:
-        share = np.asarray(reference.gene_share, dtype=np.float64)
-        self._n_genes = len(reference.genes)
-        self._n_proteins = len(reference.proteins)
-        self._gene_columns, matched_by = _match_genes(reference, gene_names, share)
-        self._protein_columns = _match(protein_names, _unambiguous(reference.proteins, str.casefold), str.casefold)
-        _require_one_to_one("protein", protein_names, self._protein_columns)
-        self._coverage = _coverage(self._gene_columns, share)
-        self.report = AlignmentReport(
-            genes=_feature_match(reference.genes, gene_names, self._gene_columns, importance=share),
-            proteins=_feature_match(reference.proteins, protein_names, self._protein_columns),
-            matched_by=matched_by,
-            gene_coverage=self._coverage,
-            warnings=tuple(_warnings(reference, self._coverage, protein_names, self._protein_columns)),
+        index = index or FeatureIndex(reference)
+        genes, proteins = index.genes, index.proteins
+        self._reference = reference
+        self._weight = index.gene_weight
+        mapped_genes, mapped_proteins = places_of(feature_map or {}, genes.own_place, proteins.own_place)
+        query = QueryGenes(gene_names, gene_columns or {})
+        matched = match_genes(genes, query, gene_column, mapped_genes, self._weight)
+        self.genes, self._gene_names_from = matched.matching, matched.column
+        self.proteins = match(
+            protein_names,
+            [mapped_proteins.get(name) or proteins.find(name) for name in protein_names],
+            sums_equals=False,
         )
-        self._require_enough(reference, gene_names)
+        self._coverage = share_of(self.genes, index.gene_share)
+        self._gene_weight = share_of(self.genes, self._weight)
+        self._panel = np.array([reason not in _CONTROLS for reason in self.proteins.reasons], dtype=bool)
+        self.warnings = alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
+        if feature_map and not {*gene_names, *self.genes.names, *protein_names} & feature_map.keys():
+            self.warnings = (*self.warnings, unused_map(list(feature_map), gene_names))
+        self.notes = alignment_notes(reference, self.genes, self.proteins, matched.column)
+        self._require_enough(gene_names, matched.foreign)
+
+    @cached_property
+    def report(self) -> AlignmentReport:
+        """What was matched, how, and what it is worth."""
+        return AlignmentReport(
+            genes=feature_match(self._reference.genes, [self.genes], importance=self._weight),
+            proteins=feature_match(self._reference.proteins, [self.proteins]),
+            gene_names=self._gene_names_from,
+            gene_coverage=self._coverage,
+            gene_weight=self._gene_weight,
+            warnings=self.warnings,
+            notes=self.notes,
+        )
 
     def align(self, query: Query) -> AlignedCells:
         """Align a block of the query's cells.
@@ -123,89 +148,54 @@ class Aligner:
         AlignedCells
             The same cells (cells, model genes).
         """
-        rna = _take_columns(query.rna, self._gene_columns, self._n_genes)
-        # Whole numbers add up exactly in float64, in whatever order the query has its genes.
-        totals = np.asarray(rna.sum(axis=1, dtype=np.float64)).ravel()
-        known = self._protein_columns >= 0
-        targets = self._protein_columns[known]
-        protein = np.zeros((len(query), self._n_proteins), dtype=np.float32)
-        protein[:, targets] = query.proteins[:, known]
+        rna = _take_columns(query.rna, self.genes.columns, len(self._reference.genes))
+        known = self.proteins.columns >= 0
+        targets = self.proteins.columns[known]
+        protein = np.zeros((len(query), len(self._reference.proteins)), dtype=np.float32)
+        for column, place in zip(np.flatnonzero(known), targets, strict=True):
+            protein[:, place] += query.proteins[:, column]
         measured = np.zeros(protein.shape, dtype=bool)
-        measured[:, targets] = query.protein_measured[:, np.newaxis]
-        return AlignedCells(
-            rna=rna, library=(totals / self._coverage).astype(np.float32), protein=protein, measured=measured
+        has_panel = query.protein_measured & query.proteins[:, self._panel].any(axis=1)
+        measured[:, targets] = has_panel[:, np.newaxis]
+        return AlignedCells(rna=rna, library=self.library_of(rna), protein=protein, measured=measured)
+
+    def library_of(self, rna: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+        """Return the total count that cells would have with all of the model's genes, (cells,).
+
+        Parameters
+        ----------
+        rna
+            Aligned counts (cells, model genes).
+        """
+        # Whole numbers add up exactly in float64, in whatever order the query has its genes.
+        totals: npt.NDArray[np.float64] = np.asarray(rna.sum(axis=1, dtype=np.float64)).ravel()
+        return (totals / self._coverage).astype(np.float32)
+
+    def _require_enough(self, gene_names: Sequence[str], foreign: str | None) -> None:
+        reference, n_matched = self._reference, len(self.genes.places)
+        refuse = reference.thresholds.gene_weight_refuse
+        enough = n_matched > 0 and self._coverage > 0 and self._gene_weight >= refuse
+        if enough:
+            return
+        if foreign is not None:
+            raise AlignmentError(foreign)
+        if n_matched == 0:
+            raise AlignmentError(
+                f"Expected genes of the reference, such as {examples(reference.genes)}; found no gene in common with "
+                f"the query, which has {examples(gene_names)}. Name the query's genes (var_names, or a column of var) "
+                f"by {_known_names(reference)} as the reference does, or say what is what in a table (feature_map=, "
+                f"--feature-map)."
+            )
+        missing = self.report.genes.missing_names
+        raise AlignmentError(
+            f"Expected genes that carry at least {refuse:.0%} of what the model has learned from genes; found too few "
+            f"in common: {n_matched} of {len(reference.genes)} genes, which carry {self._gene_weight:.1%}. Missing "
+            f"are {examples(missing)}. Map a query with all of its genes, not a selection."
         )
-
-    def _require_enough(self, reference: ReferenceFeatures, gene_names: Sequence[str]) -> None:
-        if self.report.genes.matched == 0:
-            raise AlignmentError(
-                f"Expected genes of the reference, such as {_examples(reference.genes)}; found no gene in common with "
-                f"the query, which has {_examples(gene_names)}. Name the query's genes (var_names) by "
-                f"{_known_names(reference)} as the reference does."
-            )
-        refuse = reference.thresholds.gene_coverage_refuse
-        if self._coverage < refuse or self._coverage == 0:
-            raise AlignmentError(
-                f"Expected genes that carry at least {refuse:.0%} of the reference's counts; found too few in common: "
-                f"{self.report.genes.matched} of {self._n_genes} genes, which carry {self._coverage:.1%}. Missing are "
-                f"{_examples(self.report.genes.missing_names)}. Map a query with all of its genes, not a selection."
-            )
-
-
-def _match_genes(
-    reference: ReferenceFeatures, gene_names: Sequence[str], share: npt.NDArray[np.float64]
-) -> tuple[Columns, Literal["symbol", "ensembl"]]:
-    by_name = _match(gene_names, {name: place for place, name in enumerate(reference.genes)}, str)
-    by_id = _match(gene_names, _unambiguous(_ensembl_ids(reference), _without_version), _without_version)
-    if _coverage(by_id, share) > _coverage(by_name, share):
-        _require_one_to_one("gene", gene_names, by_id)
-        return by_id, "ensembl"
-    return by_name, "symbol"
-
-
-def _ensembl_ids(reference: ReferenceFeatures) -> list[str | None]:
-    """Return the id of each gene (genes,), which may be its name."""
-    ids = reference.ensembl_ids or (None,) * len(reference.genes)
-    return [
-        known or (name if _ENSEMBL_ID.fullmatch(name) else None)
-        for known, name in zip(ids, reference.genes, strict=True)
-    ]
-
-
-def _without_version(name: str) -> str:
-    return _ENSEMBL_VERSION.sub("", name)
-
-
-def _unambiguous(names: Sequence[str | None], key: Callable[[str], str]) -> dict[str, int]:
-    """Return the place of each name under its key, leaving out keys that two names share."""
-    keys = [None if name is None else key(name) for name in names]
-    counts = Counter(keys)
-    return {known: place for place, known in enumerate(keys) if known is not None and counts[known] == 1}
-
-
-def _match(names: Sequence[str], places: Mapping[str, int], key: Callable[[str], str]) -> Columns:
-    return np.array([places.get(key(name), -1) for name in names], dtype=np.intp)
-
-
-def _coverage(columns: Columns, share: npt.NDArray[np.float64]) -> float:
-    # In model order, so that the order of the query's genes does not show in the last digit.
-    return min(1.0, float(share[np.unique(columns[columns >= 0])].sum()))
-
-
-def _require_one_to_one(kind: str, names: Sequence[str], columns: Columns) -> None:
-    repeated = pd.Series(columns[columns >= 0]).duplicated(keep=False)
-    if not repeated.any():
-        return
-    matched = [name for name, column in zip(names, columns, strict=True) if column >= 0]
-    examples = [name for name, again in zip(matched, repeated, strict=True) if again]
-    raise AlignmentError(
-        f"Expected each {kind} of the reference at most once in the query; found {_examples(sorted(examples))} for the "
-        f"same one. Keep one of them, or sum their counts."
-    )
 
 
 def _take_columns(rna: sparse.csr_matrix, columns: Columns, n_genes: int) -> sparse.csr_matrix:
-    """Renumber the columns of a canonical CSR, dropping those that map to -1; costs per stored entry."""
+    """Renumber the columns of a canonical CSR, dropping those that map to -1 and adding up those that map to one."""
     targets = columns[rna.indices]
     kept = targets >= 0
     pointers = np.concatenate([[0], np.cumsum(kept)])[rna.indptr]
@@ -213,52 +203,9 @@ def _take_columns(rna: sparse.csr_matrix, columns: Columns, n_genes: int) -> spa
         (rna.data[kept], targets[kept].astype(np.int32), pointers.astype(rna.indptr.dtype)),
         shape=(rna.shape[0], n_genes),
     )
-    aligned.sort_indices()
+    aligned.sum_duplicates()
     return aligned
-
-
-def _feature_match(
-    reference: Sequence[str],
-    query: Sequence[str],
-    columns: Columns,
-    importance: npt.NDArray[np.float64] | None = None,
-) -> FeatureMatch:
-    found = np.zeros(len(reference), dtype=bool)
-    found[columns[columns >= 0]] = True
-    missing = np.flatnonzero(~found)
-    if importance is not None:
-        missing = missing[np.argsort(-importance[missing], kind="stable")]
-    extra = np.flatnonzero(columns < 0)
-    return FeatureMatch(
-        matched=int(found.sum()),
-        missing=len(missing),
-        extra=len(extra),
-        missing_names=tuple(reference[place] for place in missing[:MAX_LISTED]),
-        extra_names=tuple(query[place] for place in extra[:MAX_LISTED]),
-    )
-
-
-def _warnings(
-    reference: ReferenceFeatures, coverage: float, protein_names: Sequence[str], protein_columns: Columns
-) -> list[str]:
-    warnings = []
-    warn = reference.thresholds.gene_coverage_warn
-    if coverage < warn:
-        warnings.append(
-            f"The query's genes carry {coverage:.1%} of the reference's counts, less than {warn:.0%}: labels and "
-            f"proteins will be less certain. Map a query with all of its genes, if there is one."
-        )
-    if len(protein_names) and reference.proteins and not (protein_columns >= 0).any():
-        warnings.append(
-            f"None of the query's {len(protein_names)} proteins, such as {_examples(protein_names)}, is one of the "
-            f"reference's, such as {_examples(reference.proteins)}: mapped from RNA alone."
-        )
-    return warnings
 
 
 def _known_names(reference: ReferenceFeatures) -> str:
     return "symbol" if reference.ensembl_ids is None else "symbol or Ensembl id"
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:3])

@@ -10,14 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.serving.align import AlignmentReport, FeatureMatch
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.hierarchy import Hierarchy
-from totalanvi.serving.imputation_notes import reliability_table
-from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.manifest import UNKNOWN
-from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
-from totalanvi.serving.version import software_version
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 
 if TYPE_CHECKING:
     import anndata
@@ -38,7 +34,6 @@ __all__ = [
     "certain_names",
     "label_names",
     "label_set_names",
-    "provenance",
     "reorder",
 ]
 
@@ -72,7 +67,7 @@ class Annotations:
     obsm
         By name: an array, or a DataFrame with labels or proteins as columns, (cells, columns).
     uns
-        Where the annotations come from, see `provenance`.
+        Where the annotations come from, see `totalanvi.serving.provenance.provenance`.
     """
 
     obs: dict[str, Any]
@@ -101,7 +96,7 @@ class Annotations:
         features
             Names the columns.
         uns
-            See `provenance`.
+            See `totalanvi.serving.provenance.provenance`.
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
         labels = list(features.labels)
@@ -176,38 +171,6 @@ def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCe
     return MappedCells(**arrays)
 
 
-def provenance(
-    reference: ReferenceInfo, options: MapOptions, alignment: AlignmentReport, rna: str, proteins: str | None
-) -> dict[str, Any]:
-    """Describe where annotations come from, in values that HDF5 can hold and that are the same in every run.
-
-    Parameters
-    ----------
-    reference
-        Whose name, version and digest are kept.
-    options, alignment
-        How the query was mapped.
-    rna, proteins
-        Which parts of the query were read, such as ``"layer 'counts'"``; None for no proteins.
-    """
-    described = {
-        "reference": {"name": reference.name, "version": reference.version, "digest": reference.digest},
-        "options": {**options.as_dict(), "impute_as": options.impute_as or "average"},
-        "query": {"rna": rna, "proteins": proteins or "none"},
-        "alignment": {
-            "matched_by": alignment.matched_by,
-            "gene_coverage": alignment.gene_coverage,
-            "genes": _feature_match(alignment.genes),
-            "proteins": _feature_match(alignment.proteins),
-            "warnings": np.array(alignment.warnings, dtype=object),
-        },
-        "totalanvi": software_version(),
-    }
-    if options.impute:
-        described["protein_reliability"] = reliability_table(reference)
-    return described
-
-
 def annotate(data: anndata.AnnData | mudata.MuData, annotations: Annotations) -> None:
     """Add annotations to an AnnData or a MuData in place; those of an earlier run are replaced, or removed."""
     for column in OBS_COLUMNS:
@@ -222,13 +185,3 @@ def annotate(data: anndata.AnnData | mudata.MuData, annotations: Annotations) ->
             # An earlier run imputed proteins, this one did not: what is left must not look like this run's.
             del data.obsm[key]
     data.uns[UNS_KEY] = copy.deepcopy(annotations.uns)
-
-
-def _feature_match(match: FeatureMatch) -> dict[str, Any]:
-    return {
-        "matched": match.matched,
-        "missing": match.missing,
-        "extra": match.extra,
-        "missing_names": np.array(match.missing_names, dtype=object),
-        "extra_names": np.array(match.extra_names, dtype=object),
-    }

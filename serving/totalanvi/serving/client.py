@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from totalanvi.serving.features import ReferenceFeatures
     from totalanvi.serving.mapped import Background, MapOptions, MappedCells
     from totalanvi.serving.readers import QueryData
+    from totalanvi.serving.resolution.feature_map import FeatureMap
     from totalanvi.serving.schemas import EndpointInfo
 
 __all__ = ["Client"]
@@ -120,6 +121,9 @@ class Client:
         certainty: float = 0.9,
         batch_size: int | None = None,
         progress: bool = False,
+        *,
+        gene_column: str | None = None,
+        feature_map: FeatureMap | None = None,
     ) -> anndata.AnnData | mudata.MuData:
         """Map a query onto the endpoint's reference.
 
@@ -128,7 +132,7 @@ class Client:
         data
             AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
         proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
-        certainty, progress
+        certainty, progress, gene_column, feature_map
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
             Cells in a chunk; None takes the client's `chunk_cells`.
@@ -165,7 +169,17 @@ class Client:
             certainty=certainty,
         )
         size = self._chunk_cells if batch_size is None else batch_size
-        return map_object(self, data, proteins, layer, options, size, progress)
+        return map_object(
+            self,
+            data,
+            proteins,
+            layer,
+            options,
+            size,
+            progress,
+            gene_column=gene_column,
+            feature_map=feature_map,
+        )
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells, in as many requests as the endpoint's limits ask for.

@@ -53,6 +53,22 @@ def map_query(
         str | None,
         typer.Option(metavar="NAME", help="Layer that holds the raw RNA counts; X when left out.", show_default=False),
     ] = None,
+    gene_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|var_names",
+            help="Column of var that names genes by symbol or Ensembl id; found by what matches best when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    feature_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV or TSV of two columns: what the query calls a gene or protein, what the reference does.",
+            show_default=False,
+        ),
+    ] = None,
     impute: Annotated[bool, typer.Option("--impute/--no-impute", help="Estimate proteins.")] = True,
     samples: Annotated[
         int, typer.Option(metavar="N", min=1, help="Posterior samples that a protein is averaged over.")
@@ -89,6 +105,12 @@ def map_query(
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Cells that are read and mapped together.")
     ] = 4096,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Write how each gene and protein name was resolved.", show_default=False
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
     """Map a query's file to a reference: labels, novelty and proteins for each cell."""
@@ -115,9 +137,14 @@ def map_query(
         batch_size=batch_size,
         overwrite=overwrite,
         progress=True,
+        gene_column=gene_column,
+        feature_map=feature_map,
+        report=report,
     )
     for message in summary.messages:
         typer.echo(f"Warning: {message}", err=True)
+    for note in summary.alignment.notes:
+        typer.echo(f"Note: {note}", err=True)
     for line in _summary_lines(summary):
         typer.echo(line)
 
@@ -162,8 +189,8 @@ def _summary_lines(summary: MapSummary) -> list[str]:
         f"Unknown:    {summary.n_unknown:,} cells, more novel than all but "
         f"{summary.options.false_positive_rate:.2%} of cells like the reference's"
         + (", which keep their likeliest label" if summary.options.keep_unknown_labels else ""),
-        f"Alignment:  {genes.matched:,} of {genes.matched + genes.missing:,} genes by {summary.alignment.matched_by}, "
-        f"which carry {summary.alignment.gene_coverage:.1%} of the reference's counts; "
+        f"Alignment:  {genes.matched:,} of {genes.matched + genes.missing:,} genes by "
+        f"{summary.alignment.gene_names}, which carry {summary.alignment.gene_weight:.1%} of the model's weight; "
         f"{proteins.matched:,} of {proteins.matched + proteins.missing:,} proteins",
         f"Time:       {summary.seconds:.1f} s{rate}",
         f"Output:     {summary.output}",
@@ -186,8 +213,8 @@ def _info_lines(found: ReferenceInfo) -> list[str]:
         ),
         f"Proteins:   {len(found.proteins):,}: {', '.join(found.proteins)}",
         f"Batches:    {len(found.batches):,}: {', '.join(found.batches)}",
-        f"Refuses:    queries whose genes carry less than {found.thresholds.gene_coverage_refuse:.0%} of its counts; "
-        f"warns below {found.thresholds.gene_coverage_warn:.0%}",
+        f"Refuses:    queries whose genes carry less than {found.thresholds.gene_weight_refuse:.0%} of the model's "
+        f"weight; warns below {found.thresholds.gene_weight_warn:.0%}",
     ]
     for mode, calibration in found.calibration.items():
         confidence = found.confidence[mode]

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.info import ReferenceInfo
-from totalanvi.serving.manifest import Manifest, Thresholds
+from totalanvi.serving.manifest import Manifest
 from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.thresholds import Thresholds
 
 __all__ = ["Reference", "ReferenceFeatures"]
 
@@ -30,6 +31,8 @@ class ReferenceFeatures(BaseModel):
         Gene names (genes,).
     ensembl_ids
         Ensembl id of each gene where known (genes,), or None when none is.
+    gene_symbols
+        Symbol of each gene of a reference that names them otherwise, where known (genes,), or None.
     proteins
         Protein names (proteins,).
     labels
@@ -38,38 +41,47 @@ class ReferenceFeatures(BaseModel):
         The parent of each label or ancestor that has one.
     gene_share
         Average share of a reference cell's counts that each gene has (genes,); sums to 1.
+    gene_weight
+        Share of what the model has learned from genes that each gene has (genes,); sums to 1.
     thresholds
-        The gene coverage below which alignment warns, and below which it refuses.
+        The gene weight below which alignment warns, and below which it refuses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     genes: tuple[str, ...] = Field(min_length=1)
     ensembl_ids: tuple[str | None, ...] | None = None
+    gene_symbols: tuple[str | None, ...] | None = None
     proteins: tuple[str, ...] = ()
     labels: tuple[str, ...]
     parents: dict[str, str] = {}
     gene_share: tuple[float, ...]
-    thresholds: Thresholds = Thresholds()
+    gene_weight: tuple[float, ...]
+    thresholds: Thresholds
 
     @model_validator(mode="after")
     def _one_entry_per_gene(self) -> ReferenceFeatures:
-        for name, values in (("gene_share", self.gene_share), ("ensembl_ids", self.ensembl_ids)):
+        for name in ("gene_share", "gene_weight", "ensembl_ids", "gene_symbols"):
+            values = getattr(self, name)
             if values is not None and len(values) != len(self.genes):
                 raise ValueError(f"{name}: expected one entry for each of {len(self.genes)} genes, found {len(values)}")
         return self
 
     @classmethod
-    def from_manifest(cls, manifest: Manifest, gene_share: Sequence[float]) -> ReferenceFeatures:
-        """Take the features out of a bundle's manifest and its average profile (genes,)."""
-        ensembl_ids = manifest.genes.ensembl_ids
+    def from_manifest(
+        cls, manifest: Manifest, gene_share: Sequence[float], gene_weight: Sequence[float]
+    ) -> ReferenceFeatures:
+        """Take the features out of a bundle's manifest, its average profile and its weights (genes,)."""
+        genes = manifest.genes
         return cls(
-            genes=tuple(manifest.genes.names),
-            ensembl_ids=None if ensembl_ids is None else tuple(ensembl_ids),
+            genes=tuple(genes.names),
+            ensembl_ids=None if genes.ensembl_ids is None else tuple(genes.ensembl_ids),
+            gene_symbols=None if genes.symbols is None else tuple(genes.symbols),
             proteins=tuple(manifest.proteins),
             labels=tuple(manifest.labels),
             parents=manifest.parents,
             gene_share=tuple(float(share) for share in gene_share),
+            gene_weight=tuple(float(weight) for weight in gene_weight),
             thresholds=manifest.thresholds,
         )
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from totalanvi.serving.align import FeatureMatch
 from totalanvi.serving.confidence_figures import UNRELIABLE_BELOW
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.resolution.report import FeatureMatch
 
 __all__ = ["imputation_messages", "reliability_table"]
 
@@ -38,15 +38,13 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, proteins: Feat
     info, options
         What was mapped to, and how.
     proteins
-        Which of the reference's proteins the query has: those are not imputed from RNA alone.
+        Which of the reference's proteins the query has, in full: those are not imputed from RNA alone.
     """
     if not options.impute:
         return []
     messages = []
     rows = zip(info.proteins, info.protein_reliability, strict=True)
-    # Reports list the first of what is missing; where there is more, any protein may be among it.
-    lacks = proteins.missing_names if proteins.missing <= len(proteins.missing_names) else info.proteins
-    if doubtful := [name for name, row in rows if not row.reliable and name in lacks]:
+    if doubtful := [name for name, row in rows if not row.reliable and name in proteins.missing_names]:
         messages.append(
             f"RNA cannot predict {_listing(doubtful)}: do not rely on the imputed values (correlation with held-out "
             f"counts below {UNRELIABLE_BELOW:g})."

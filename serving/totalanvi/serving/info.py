@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
-from totalanvi.serving.manifest import Calibration, Manifest, Parity, Provenance, Thresholds
+from totalanvi.serving.manifest import Calibration, Manifest, Parity, Provenance
 from totalanvi.serving.modes import Mode
+from totalanvi.serving.thresholds import Thresholds
 
 __all__ = ["ReferenceInfo"]
 

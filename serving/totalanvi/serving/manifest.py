@@ -19,6 +19,7 @@ from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliabil
 from totalanvi.serving.hierarchy import hierarchy_problem
 from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.schema import Schema
+from totalanvi.serving.thresholds import Thresholds
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -35,7 +36,6 @@ __all__ = [
     "Manifest",
     "Parity",
     "Provenance",
-    "Thresholds",
     "UNKNOWN",
 ]
 
@@ -100,13 +100,16 @@ class Genes(Schema):
 
     names: list[str] = Field(min_length=1)
     ensembl_ids: list[str | None] | None = None
+    symbols: list[str | None] | None = None
+    """What the genes are called in a reference that names them by something else, such as Ensembl ids."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Genes:
         _unique("genes.names", self.names)
-        if self.ensembl_ids is not None:
-            _length("genes.ensembl_ids", len(self.ensembl_ids), "genes", len(self.names))
-            _unique("genes.ensembl_ids", [name for name in self.ensembl_ids if name is not None])
+        for field, names in (("genes.ensembl_ids", self.ensembl_ids), ("genes.symbols", self.symbols)):
+            if names is not None:
+                _length(field, len(names), "genes", len(self.names))
+                _unique(field, [name for name in names if name is not None])
         return self
 
 
@@ -128,13 +131,6 @@ class Parity(Schema):
     relative_error: float
     tolerance: float
     n_cells: int
-
-
-class Thresholds(Schema):
-    """When alignment warns and when it refuses (shares of the reference's average counts that matched genes carry)."""
-
-    gene_coverage_warn: float = Field(default=0.8, ge=0, le=1)
-    gene_coverage_refuse: float = Field(default=0.2, ge=0, le=1)
 
 
 class Provenance(Schema):
@@ -168,7 +164,7 @@ class Manifest(Schema):
     protein_reliability: list[ProteinReliability]
     parents: dict[str, str] = Field(default_factory=dict)
     """The parent of each label or ancestor that has one (see `totalanvi.serving.hierarchy`); empty without any."""
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds
     noise_seed: int = 0
     provenance: Provenance
     parity: list[Parity]
@@ -207,7 +203,7 @@ class Manifest(Schema):
     @property
     def features_digest(self) -> str:
         """SHA-256 of genes and proteins in model order: aligned cells fit a reference exactly when theirs is equal."""
-        features = [self.genes.names, self.genes.ensembl_ids, self.proteins]
+        features = [self.genes.names, self.genes.ensembl_ids, self.genes.symbols, self.proteins]
         return hashlib.sha256(json.dumps(features, separators=(",", ":")).encode()).hexdigest()
 
 

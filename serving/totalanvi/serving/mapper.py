@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import mudata
 
     from totalanvi.serving.readers import QueryData
+    from totalanvi.serving.resolution.feature_map import FeatureMap
 
 __all__ = ["LocalReference"]
 
@@ -56,7 +57,10 @@ class LocalReference:
     @cached_property
     def features(self) -> ReferenceFeatures:
         """The features that queries are aligned to."""
-        return ReferenceFeatures.from_manifest(self.bundle.manifest, self.bundle.reference.gene_share.tolist())
+        arrays = self.bundle.reference
+        return ReferenceFeatures.from_manifest(
+            self.bundle.manifest, arrays.gene_share.tolist(), arrays.gene_weight.tolist()
+        )
 
     @property
     def in_flight(self) -> int:
@@ -86,6 +90,9 @@ class LocalReference:
         certainty: float = 0.9,
         batch_size: int = DEFAULT_BATCH_SIZE,
         progress: bool = False,
+        *,
+        gene_column: str | None = None,
+        feature_map: FeatureMap | None = None,
     ) -> anndata.AnnData | mudata.MuData:
         """Map a query onto this reference.
 
@@ -105,6 +112,12 @@ class LocalReference:
             Cells that are aligned and scored together; results do not depend on it.
         progress
             Whether to show a progress bar, on a terminal.
+        gene_column
+            Column of ``var`` that names genes by symbol or Ensembl id, or ``"var_names"``; None takes what matches
+            best.
+        feature_map
+            What genes and proteins of the query are called in the reference: names by name, or the path of a table of
+            two columns (CSV or TSV). It goes before all else; an empty name leaves a feature out.
 
         Returns
         -------
@@ -132,4 +145,14 @@ class LocalReference:
             keep_unknown_labels=keep_unknown_labels,
             certainty=certainty,
         )
-        return map_object(self, data, proteins, layer, options, batch_size, progress)
+        return map_object(
+            self,
+            data,
+            proteins,
+            layer,
+            options,
+            batch_size,
+            progress,
+            gene_column=gene_column,
+            feature_map=feature_map,
+        )

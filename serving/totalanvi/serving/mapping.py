@@ -6,23 +6,27 @@ import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from totalanvi.serving.align import Aligner, AlignmentReport
-from totalanvi.serving.annotate import Annotations, annotate, label_names, provenance
+from totalanvi.serving.align import Aligner
+from totalanvi.serving.annotate import Annotations, annotate, label_names
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.imputation_notes import imputation_messages
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.output import plan_output
+from totalanvi.serving.output import plan_output, plan_report, staged
 from totalanvi.serving.progress import progress_bar
+from totalanvi.serving.provenance import provenance, write_report
 from totalanvi.serving.query import QuerySource
 from totalanvi.serving.readers import QueryData, is_mudata, open_query, read_object
+from totalanvi.serving.resolution.feature_map import FeatureMap, read_feature_map
+from totalanvi.serving.resolution.report import AlignmentReport
 from totalanvi.serving.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.writers import open_writer
 
@@ -76,6 +80,9 @@ def map_object(
     options: MapOptions | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     progress: bool = False,
+    *,
+    gene_column: str | None = None,
+    feature_map: FeatureMap | None = None,
 ) -> anndata.AnnData | mudata.MuData:
     """Map a query and return an annotated copy of it.
 
@@ -87,6 +94,10 @@ def map_object(
         AnnData, MuData, or the path of a file, which is read whole.
     proteins, layer
         See `totalanvi.serving.readers.open_query`.
+    gene_column
+        See `totalanvi.serving.align.Aligner`.
+    feature_map
+        See `totalanvi.serving.resolution.feature_map.read_feature_map`.
     options
         How to map; None for the defaults.
     batch_size
@@ -108,8 +119,9 @@ def map_object(
     options = options or MapOptions()
     query: Any = read_object(data) if isinstance(data, (str, os.PathLike)) else data
     _require_copyable(query)
+    meanings = {} if feature_map is None else read_feature_map(feature_map)
     with open_query(query, proteins, layer) as source:
-        aligner = Aligner(reference.features, source.gene_names, source.protein_names)
+        aligner = _aligner(reference, source, gene_column, meanings)
         for message in _messages(reference, source, aligner, options):
             warnings.warn(message, UserWarning, stacklevel=3)
         blocks = []
@@ -137,6 +149,10 @@ def map_file(
     batch_size: int = DEFAULT_BATCH_SIZE,
     overwrite: bool = False,
     progress: bool = False,
+    *,
+    gene_column: str | None = None,
+    feature_map: FeatureMap | None = None,
+    report: Path | None = None,
 ) -> MapSummary:
     """Map a query's file into another file or a folder.
 
@@ -152,12 +168,19 @@ def map_file(
         See `totalanvi.serving.output.plan_output`.
     proteins, layer
         See `totalanvi.serving.readers.open_query`.
+    gene_column
+        See `totalanvi.serving.align.Aligner`.
+    feature_map
+        See `totalanvi.serving.resolution.feature_map.read_feature_map`.
     options
         How to map; None for the defaults.
     batch_size
         Cells in a block, and in each part of a folder.
     progress
         Whether to show a progress bar, on a terminal.
+    report
+        Where to write how the query's features were matched, as JSON; like `output`, it replaces nothing unless
+        `overwrite`.
 
     Raises
     ------
@@ -167,15 +190,18 @@ def map_file(
     _require_batch_size(batch_size)
     options = options or MapOptions()
     plan = plan_output(output, query, overwrite)
+    report_plan = None if report is None else plan_report(report, (query, plan.path), overwrite)
+    meanings = {} if feature_map is None else read_feature_map(feature_map)
     with open_query(query, proteins, layer) as source:
         plan.require_kind(source.kind)
         reference = open_reference()
         start = time.perf_counter()
-        aligner = Aligner(reference.features, source.gene_names, source.protein_names)
+        aligner = _aligner(reference, source, gene_column, meanings)
         uns = _provenance(reference, source, aligner, options)
         counts: Counter[int] = Counter()
         n_unknown = 0
         with (
+            nullcontext() if report_plan is None else staged(report_plan) as report_file,
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
             progress_bar(len(source), progress) as advance,
         ):
@@ -184,6 +210,8 @@ def map_file(
                 counts.update(mapped.label[mapped.label >= 0].tolist())
                 n_unknown += int((mapped.novelty > options.novelty_threshold).sum())
                 advance(len(cell_ids))
+            if report_file is not None:
+                write_report(report_file, uns, aligner.report, len(source), source.n_without_rna)
     return MapSummary(
         output=plan.path,
         n_cells=len(source),
@@ -209,8 +237,21 @@ def _require_batch_size(batch_size: int) -> None:
         raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
 
 
+def _aligner(
+    reference: Reference, source: QuerySource, gene_column: str | None, meanings: Mapping[str, str]
+) -> Aligner:
+    return Aligner(
+        reference.features,
+        source.gene_names,
+        source.protein_names,
+        gene_columns=source.gene_columns,
+        gene_column=gene_column,
+        feature_map=meanings,
+    )
+
+
 def _messages(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> list[str]:
-    messages = list(aligner.report.warnings)
+    messages = list(aligner.warnings)
     if source.n_without_rna:
         messages.append(
             f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "

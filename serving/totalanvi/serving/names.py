@@ -1,12 +1,12 @@
-"""Names identify cells and features: there have to be some, and each has to stand for one thing."""
+"""A query has cells and genes, and the name of a cell stands for one."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from totalanvi.serving.errors import AlignmentError, QueryError
+from totalanvi.serving.errors import QueryError
 
-__all__ = ["require_not_empty", "require_unique_cells", "require_unique_features"]
+__all__ = ["require_not_empty", "require_unique_cells"]
 
 
 def require_not_empty(n_cells: int, n_genes: int, where: str) -> None:
@@ -38,22 +38,4 @@ def require_unique_cells(cells: pd.Index, of: str = "") -> None:
     raise QueryError(
         f"Expected each cell name{of} once; found {len(repeated)} repeated, such as {str(repeated[0])!r}. "
         f"Make them unique (obs_names_make_unique(), or a prefix for each sample)."
-    )
-
-
-def require_unique_features(kind: str, names: tuple[str, ...]) -> None:
-    """Refuse feature names that repeat; `kind` is ``"gene"`` or ``"protein"``.
-
-    Raises
-    ------
-    AlignmentError
-        Naming one of them.
-    """
-    index = pd.Index(names)
-    if index.is_unique:
-        return
-    repeated = index[index.duplicated()]
-    raise AlignmentError(
-        f"Expected each {kind} name once; found {len(repeated)} repeated, such as {str(repeated[0])!r}. "
-        f"Sum the columns that belong together, or rename them, before mapping."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Literal
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.query import Kind
 
-__all__ = ["OutputPlan", "plan_output", "staged"]
+__all__ = ["OutputPlan", "plan_output", "plan_report", "staged"]
 
-Format = Literal["h5ad", "h5mu", "parquet", "parts"]
+Format = Literal["h5ad", "h5mu", "parquet", "parts", "json"]
 
 _SUFFIXES: dict[str, Format] = {".h5ad": "h5ad", ".h5mu": "h5mu", ".parquet": "parquet"}
 
@@ -31,7 +31,7 @@ class OutputPlan:
         A file, or for ``"parts"`` a folder.
     format
         An annotated copy of the query (``"h5ad"``, ``"h5mu"``), one table (``"parquet"``), or a folder with a table for
-        each chunk of cells (``"parts"``).
+        each chunk of cells (``"parts"``). A report is ``"json"``.
     """
 
     path: Path
@@ -89,6 +89,39 @@ def plan_output(output: str, query: Path, overwrite: bool = False) -> OutputPlan
     if plan.format == "parts":
         _require_only_parts(path)
     return plan
+
+
+def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) -> OutputPlan:
+    """Judge where a report goes before any work begins.
+
+    Parameters
+    ----------
+    report
+        A file ending in ``.json``.
+    taken
+        The query and the output, neither of which it may be.
+    overwrite
+        Whether a file that exists may be replaced.
+
+    Raises
+    ------
+    OutputError
+        When the suffix is another, the file exists or is one of `taken`, or has no folder to stand in.
+    """
+    if report.suffix != ".json":
+        raise OutputError(f"Expected a report that ends in .json; found {str(report)!r}. Name it so.")
+    if not report.absolute().parent.is_dir():
+        raise OutputError(f"Expected a folder for the report; found none at {str(report.parent)!r}. Create it.")
+    if report.absolute() in {path.absolute() for path in taken}:
+        raise OutputError(
+            f"Expected a report other than query and output; found {str(report)!r} named twice. Choose another."
+        )
+    if report.is_dir() or (report.exists() and not overwrite):
+        raise OutputError(
+            f"Expected a report that does not exist yet; found {str(report)!r}. Choose another, or allow to replace a "
+            f"file (--overwrite)."
+        )
+    return OutputPlan(report, "json")
 
 
 def _format(output: str, path: Path) -> Format:

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from totalanvi.serving.align import Aligner
+from totalanvi.serving.align import Aligner, FeatureIndex
 from totalanvi.serving.annotate import certain_names, label_names
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.errors import QueryError, TooLargeError
+from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ReferenceFeatures
-from totalanvi.serving.manifest import Thresholds
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.query import Query
-from totalanvi.serving.schemas import PredictAnswer, PredictCell, PredictedCell, PredictRequest, ReferenceName
+from totalanvi.serving.resolution.report import AlignmentReport, feature_match
+from totalanvi.serving.schemas import PredictAnswer, PredictedCell, PredictRequest, ReferenceName
+from totalanvi.serving.thresholds import Thresholds
 
 __all__ = ["predict"]
-
-_MAX_PLACES = 4_000_000
-"""Of a dense table; a few bytes of JSON could ask for any number."""
 
 
 def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
     """Map the cells of one JSON request.
+
+    Names are resolved cell by cell, so that what a cell is mapped to does not depend on what others name.
 
     Raises
     ------
@@ -37,77 +35,80 @@ def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
     """
     ids = [str(place) if cell.id is None else cell.id for place, cell in enumerate(request.cells)]
     _require_unique("cell id", ids)
-    named = list(dict.fromkeys(name for cell in request.cells for name in cell.genes))
-    features = reference.features
-    if request.measured_genes is None:
-        # Every gene of the reference was measured: how much of it the named ones cover says nothing.
-        features = features.model_copy(update={"thresholds": Thresholds(gene_coverage_warn=0, gene_coverage_refuse=0)})
-    else:
-        _require_measured(named, request.measured_genes)
-    genes = named if request.measured_genes is None else request.measured_genes
-    proteins = list(dict.fromkeys(name for cell in request.cells for name in cell.proteins))
-    aligner = Aligner(features, genes, proteins)
-    cells = _align(aligner, request.cells, ids, genes, proteins)
-    if request.measured_genes is None:
-        cells = replace(cells, library=np.asarray(cells.rna.sum(axis=1), dtype=np.float32).ravel())
+    aligners = _aligners(reference.features, request)
+    cells = _align(reference.features, aligners, request)
     mapped = reference.score(cells, MapOptions(**request.options.model_dump()))
     info = reference.info()
+    alignment = _report(reference.features, aligners, request.measured_genes is None)
     return PredictAnswer(
         reference=ReferenceName(name=info.name, version=info.version, digest=info.digest),
-        cells=_answers(ids, mapped, features),
-        unknown_genes=list(aligner.report.genes.extra_names),
-        unknown_proteins=list(aligner.report.proteins.extra_names),
-        warnings=list(aligner.report.warnings),
+        cells=_answers(ids, mapped, reference.features),
+        unknown_genes=list(alignment.genes.extra_names),
+        unknown_proteins=list(alignment.proteins.extra_names),
+        warnings=list(alignment.warnings),
+        alignment=alignment,
     )
 
 
-def _align(
-    aligner: Aligner, cells: Sequence[PredictCell], ids: Sequence[str], genes: Sequence[str], proteins: Sequence[str]
-) -> AlignedCells:
-    counts, named = _dense([cell.proteins for cell in cells], proteins)
-    query = Query(
-        cell_ids=pd.Index(ids),
-        gene_names=tuple(genes),
-        rna=_sparse([cell.genes for cell in cells], genes),
-        rna_measured=np.ones(len(cells), dtype=bool),
-        protein_names=tuple(proteins),
-        proteins=counts,
-        protein_measured=np.asarray(named.any(axis=1)),
-    )
-    aligned = aligner.align(query)
-    # Cells may name different proteins: the places that are named take the way that counts take.
-    measured = aligner.align(replace(query, proteins=named.astype(np.float32))).protein > 0
-    return replace(aligned, measured=measured)
+def _aligners(features: ReferenceFeatures, request: PredictRequest) -> list[Aligner]:
+    """Return the aligner of each cell; cells that name the same features share one."""
+    measured = request.measured_genes
+    if measured is None:
+        # Every gene of the reference was measured: how much of it the named ones cover says nothing.
+        thresholds = Thresholds(gene_weight_warn=0, gene_weight_refuse=0)
+        features = features.model_copy(update={"thresholds": thresholds})
+    else:
+        _require_measured([name for cell in request.cells for name in cell.genes], measured)
+    index = FeatureIndex(features)
+    made: dict[tuple[tuple[str, ...], tuple[str, ...]], Aligner] = {}
+    aligners = []
+    for cell in request.cells:
+        names = tuple(cell.genes if measured is None else measured), tuple(cell.proteins)
+        if names not in made:
+            made[names] = Aligner(features, *names, index=index)
+        aligners.append(made[names])
+    return aligners
 
 
-def _sparse(rows: Sequence[dict[str, int]], names: Sequence[str]) -> sparse.csr_matrix:
-    """Return counts (cells, names)."""
-    places = {name: place for place, name in enumerate(names)}
-    pointers = np.cumsum([0, *(len(row) for row in rows)])
-    columns = np.array([places[name] for row in rows for name in row], dtype=np.int32)
-    counts = np.array([count for row in rows for count in row.values()], dtype=np.float32)
-    matrix = sparse.csr_matrix((counts, columns, pointers), shape=(len(rows), len(names)))
-    matrix.sort_indices()
-    return matrix
+def _align(features: ReferenceFeatures, aligners: Sequence[Aligner], request: PredictRequest) -> AlignedCells:
+    n_cells = len(request.cells)
+    protein = np.zeros((n_cells, len(features.proteins)), dtype=np.float32)
+    measured = np.zeros(protein.shape, dtype=bool)
+    rows: list[int] = []
+    columns: list[int] = []
+    counts: list[int] = []
+    for row, (cell, aligner) in enumerate(zip(request.cells, aligners, strict=True)):
+        for name, place in aligner.genes.by_name():
+            if count := cell.genes.get(name):
+                rows.append(row)
+                columns.append(place)
+                counts.append(count)
+        for name, place in aligner.proteins.by_name():
+            protein[row, place] += cell.proteins[name]
+            measured[row, place] = True
+    # Counts of the same gene under two names add up.
+    values = np.array(counts, dtype=np.float32)
+    rna = sparse.csr_matrix((values, (rows, columns)), shape=(n_cells, len(features.genes)))
+    if request.measured_genes is None:
+        library = np.asarray(rna.sum(axis=1), dtype=np.float32).ravel()
+    else:
+        library = aligners[0].library_of(rna)
+    return AlignedCells(rna=rna, library=library, protein=protein, measured=measured)
 
 
-def _dense(
-    rows: Sequence[dict[str, int]], names: Sequence[str]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return counts (cells, names), 0 where a cell does not name one, and where it does."""
-    if len(rows) * len(names) > _MAX_PLACES:
-        raise TooLargeError(
-            f"Expected at most {_MAX_PLACES} places in a table of cells and proteins, found {len(rows)} cells and "
-            f"{len(names)} protein names; send fewer cells at a time, or use the Python client."
-        )
-    places = {name: place for place, name in enumerate(names)}
-    counts = np.zeros((len(rows), len(names)), dtype=np.float32)
-    named = np.zeros(counts.shape, dtype=bool)
-    for row, values in enumerate(rows):
-        columns = [places[name] for name in values]
-        counts[row, columns] = list(values.values())
-        named[row, columns] = True
-    return counts, named
+def _report(features: ReferenceFeatures, aligners: Sequence[Aligner], whole: bool) -> AlignmentReport:
+    """Describe the names of a request as those of one query, in short; `whole` when every gene was measured."""
+    each = list({id(aligner): aligner for aligner in aligners}.values())
+    first = each[0].report
+    return AlignmentReport(
+        genes=feature_match(features.genes, [aligner.genes for aligner in each]),
+        proteins=feature_match(features.proteins, [aligner.proteins for aligner in each]),
+        gene_names=first.gene_names,
+        gene_coverage=1.0 if whole else first.gene_coverage,
+        gene_weight=1.0 if whole else first.gene_weight,
+        warnings=tuple(dict.fromkeys(message for aligner in each for message in aligner.warnings)),
+        notes=tuple(dict.fromkeys(message for aligner in each for message in aligner.notes)),
+    ).shortened()
 
 
 def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeatures) -> list[PredictedCell]:

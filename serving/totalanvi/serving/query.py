@@ -14,7 +14,7 @@ from scipy import sparse
 
 from totalanvi.serving.counts import protein_counts, rna_counts
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.names import require_not_empty, require_unique_cells, require_unique_features
+from totalanvi.serving.names import require_not_empty, require_unique_cells
 from totalanvi.serving.selection import ProteinTable, choose_layer, choose_modalities, choose_proteins
 from totalanvi.serving.tables import Matrix, Table, take_rows
 
@@ -104,6 +104,8 @@ class QuerySource:
         The protein counts, or None to map without.
     layers
         Names of the layers that the RNA has, for messages.
+    gene_columns
+        What else the query calls its genes: columns of ``var`` (genes,), by name.
     rna_modality
         Name of the modality that holds RNA; None in an AnnData query.
     guard
@@ -114,8 +116,6 @@ class QuerySource:
     ------
     QueryError
         When there is no cell or no gene, or cell names repeat.
-    AlignmentError
-        When feature names repeat.
 
     Examples
     --------
@@ -134,6 +134,7 @@ class QuerySource:
         rna: _Block,
         proteins: _Block | None,
         layers: Sequence[str],
+        gene_columns: Mapping[str, Sequence[str]],
         rna_modality: str | None = None,
         guard: Guard = nullcontext,
     ) -> None:
@@ -145,11 +146,10 @@ class QuerySource:
         self._layers = tuple(layers)
         self._guard = guard
         self.gene_names = rna.feature_names
+        self.gene_columns = dict(gene_columns)
         self.protein_names = () if proteins is None else proteins.feature_names
         require_not_empty(len(cell_ids), len(self.gene_names), rna.where)
         require_unique_cells(cell_ids)
-        require_unique_features("gene", self.gene_names)
-        require_unique_features("protein", self.protein_names)
 
     @classmethod
     def from_anndata(
@@ -176,7 +176,7 @@ class QuerySource:
         rna = _rna_block(table, layer, positions=None)
         chosen = choose_proteins(table, proteins)
         block = None if chosen is None else _protein_block(chosen, positions=None)
-        return cls("anndata", table.cell_names, rna, block, table.layers, guard=guard)
+        return cls("anndata", table.cell_names, rna, block, table.layers, table.feature_columns(), guard=guard)
 
     @classmethod
     def from_mudata(
@@ -217,7 +217,8 @@ class QuerySource:
                 table.feature_names, table.matrix(choose_layer(table, None)), f"modality {protein_name!r}"
             )
             block = _protein_block(chosen, _positions(cell_ids, table, protein_name))
-        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, rna_name, guard)
+        columns = tables[rna_name].feature_columns()
+        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, columns, rna_name, guard)
 
     def __len__(self) -> int:
         return len(self.cell_ids)

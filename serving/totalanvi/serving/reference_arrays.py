@@ -30,6 +30,8 @@ class ReferenceArrays(ArrayFile):
         Place of each landmark on a 2-D map, (landmarks, 2), float32.
     gene_share
         Average share of a reference cell's counts per gene, (genes,), float32; sums to 1.
+    gene_weight
+        Share of what the model has learned from genes per gene, (genes,), float32; sums to 1.
     protein_share
         Likewise per protein, (proteins,), float32.
     """
@@ -40,6 +42,7 @@ class ReferenceArrays(ArrayFile):
     label: npt.NDArray[np.int32]
     coordinates: npt.NDArray[np.float32]
     gene_share: npt.NDArray[np.float32]
+    gene_weight: npt.NDArray[np.float32]
     protein_share: npt.NDArray[np.float32]
 
     def problem(self, manifest: Manifest) -> str | None:
@@ -50,6 +53,7 @@ class ReferenceArrays(ArrayFile):
             "label": (n_landmarks,),
             "coordinates": (n_landmarks, 2),
             "gene_share": (len(manifest.genes.names),),
+            "gene_weight": (len(manifest.genes.names),),
             "protein_share": (len(manifest.proteins),),
         }
         return (
@@ -67,7 +71,8 @@ class ReferenceArrays(ArrayFile):
         return None
 
     def _shares_problem(self) -> str | None:
-        for name, share in (("gene_share", self.gene_share), ("protein_share", self.protein_share)):
+        for name in ("gene_share", "gene_weight", "protein_share"):
+            share = getattr(self, name)
             total = float(share.sum(dtype=np.float64))
             if share.min() < 0 or abs(total - 1) > _SUM_TOLERANCE:
                 return f"{name}: expected shares of at least 0 that sum to 1, found a sum of {total:.6g}"

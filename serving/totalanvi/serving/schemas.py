@@ -11,6 +11,7 @@ from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.intervals import MAX_COVERAGE, MIN_COVERAGE
 from totalanvi.serving.limits import Limits
 from totalanvi.serving.mapped import MAX_FALSE_POSITIVE_RATE, MAX_SAMPLES, MIN_CERTAINTY, Background
+from totalanvi.serving.resolution.report import AlignmentReport
 
 __all__ = [
     "EndpointInfo",
@@ -112,6 +113,8 @@ class PredictAnswer(_Body):
     """Names that the reference does not know and that were ignored; the first 20."""
     unknown_proteins: list[str]
     warnings: list[str]
+    alignment: AlignmentReport
+    """How the names of all cells were resolved; each cell's by itself."""
 
 
 class EndpointInfo(ReferenceInfo):

@@ -36,6 +36,9 @@ class Table(Protocol):
     def obsm(self, key: str) -> Any:
         """Return an entry of ``obsm``."""
 
+    def feature_columns(self) -> dict[str, tuple[str, ...]]:
+        """Return the columns of ``var`` that hold text (features,), by name."""
+
 
 class MemoryTable:
     """An AnnData object, which may itself be backed by a file."""
@@ -55,6 +58,10 @@ class MemoryTable:
     def obsm(self, key: str) -> Any:
         """Return an entry of ``obsm``."""
         return self._adata.obsm[key]
+
+    def feature_columns(self) -> dict[str, tuple[str, ...]]:
+        """Return the columns of ``var`` that hold text (features,), by name."""
+        return _text_columns(self._adata.var)
 
 
 class FileTable:
@@ -83,6 +90,12 @@ class FileTable:
 
         return read_elem(self._group["obsm"][key])
 
+    def feature_columns(self) -> dict[str, tuple[str, ...]]:
+        """Read the columns of ``var`` that hold text (features,), by name."""
+        from anndata.io import read_elem
+
+        return _text_columns(read_elem(self._group["var"]))
+
 
 def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
     """Read rows of a matrix, in the order of `positions` (rows,); adjacent ones as one slab."""
@@ -103,6 +116,19 @@ def stored_names(frame: h5py.Group) -> pd.Index:
     names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
     index: pd.Index = pd.Index(names.astype(str).astype(object))
     return index
+
+
+def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Return the columns that hold text, with nothing where a value is missing."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for place, name in enumerate(frame.columns):
+        # By position: a name may stand there twice, of which the first is taken.
+        values = frame.iloc[:, place]
+        kind = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
+        if pd.api.types.is_string_dtype(kind):
+            texts = values.astype(object).where(values.notna(), "")
+            columns.setdefault(str(name), tuple(str(text) for text in texts))
+    return columns
 
 
 def _readable(matrix: Any, layer: str | None, shape: tuple[int, int]) -> Matrix:

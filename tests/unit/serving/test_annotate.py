@@ -180,7 +180,7 @@ def test_a_backed_mudata_is_refused(reference: LocalReference, tmp_path: Path) -
 
 
 def test_little_coverage_is_warned_of_in_python(reference: LocalReference) -> None:
-    with pytest.warns(UserWarning, match="of the reference's counts") as caught:
+    with pytest.warns(UserWarning, match="of what the model has learned from genes") as caught:
         annotated = reference.map(toy_query(5)[:, :25].copy(), impute=False)
     assert caught[0].filename == __file__
     assert len(annotated.uns[UNS_KEY]["alignment"]["warnings"]) == 1

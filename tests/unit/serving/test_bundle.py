@@ -17,7 +17,7 @@ from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
 from totalanvi.serving.bundle import Bundle, write_manifest
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, Manifest
+from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, SCHEMA_VERSION, Manifest
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,12 @@ def test_the_layout_of_a_manifest_does_not_matter(folder: Path) -> None:
 
 def test_newer_schema_names_both_versions(folder: Path) -> None:
     def newer(values: dict[str, Any]) -> None:
-        values.update(schema_version=3, something_new=True)
+        values.update(schema_version=SCHEMA_VERSION + 1, something_new=True)
         values["provenance"]["versions"]["totalanvi"] = "9.1"
 
     edit_manifest(folder, newer)
-    with pytest.raises(BundleError, match=r"found schema 3 \(written by totalanvi 9\.1\).*reads.*up to 2; upgrade"):
+    said = rf"found schema {SCHEMA_VERSION + 1} \(written by totalanvi 9\.1\).*reads.*up to {SCHEMA_VERSION}; upgrade"
+    with pytest.raises(BundleError, match=said):
         Bundle.open(folder)
 
 
@@ -147,8 +148,8 @@ def test_newer_schema_names_both_versions(folder: Path) -> None:
         (b"[" * 100_000, "expected JSON"),
         (b"[]", "with a schema_version, found none"),
         (b'{"schema_version": "1"}', "with a schema_version, found none"),
-        (b'{"schema_version": 0}', "expected schema 2, found 0"),
-        (b'{"schema_version": 2}', "does not follow schema 2 at 'name': Field required"),
+        (b'{"schema_version": 0}', f"expected schema {SCHEMA_VERSION}, found 0"),
+        (b'{"schema_version": %d}' % SCHEMA_VERSION, f"follow schema {SCHEMA_VERSION} at 'name': Field required"),
     ],
 )
 def test_manifest_that_is_none(folder: Path, content: bytes, message: str) -> None:

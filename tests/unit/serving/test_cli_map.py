@@ -15,6 +15,7 @@ import anndata
 import h5py
 import mudata
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from tests.support.queries import (
@@ -71,7 +72,7 @@ def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> N
     command = [CONSOLE_SCRIPT, "map", bundle, query, "-o", tmp_path / "out.h5ad", "--samples", "3", "--batch-size", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Cells:      12 mapped" in done.stdout
-    assert "60 of 60 genes by symbol, which carry 100.0%" in done.stdout
+    assert "60 of 60 genes by var_names, which carry 100.0%" in done.stdout
     assert "6 of 6 proteins" in done.stdout
     assert f"Output:     {tmp_path / 'out.h5ad'}" in done.stdout
     assert done.stderr == ""
@@ -258,7 +259,7 @@ def test_warnings_go_to_stderr(run: Run, bundle: Path, tmp_path: Path) -> None:
     assert code == 0
     assert errors.count("Warning: ") == 3
     assert "RNA cannot predict IgG1" in errors
-    assert "of the reference's counts, less than 80%" in errors
+    assert "of what the model has learned from genes, less than 80%" in errors
     assert "None of the query's 6 proteins" in errors
     assert "30 of 60 genes" in printed
     assert "0 of 6 proteins" in printed
@@ -290,7 +291,8 @@ def _outside(path: Path) -> Path:
 def _renamed(path: Path, cells: list[str] | None = None, genes: list[str] | None = None) -> Path:
     adata = toy_query(5, proteins=False)
     adata.obs_names = cells or adata.obs_names
-    adata.var_names = genes or adata.var_names
+    if genes is not None:
+        adata.var = pd.DataFrame(index=genes)
     return write_anndata(adata, path)
 
 
@@ -313,7 +315,10 @@ BAD_QUERIES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "NaN": (lambda path: write_anndata(one_count(np.nan), path), ["nan", "not a number", "'cell3'", "'GENE007'"]),
     "infinite": (lambda path: write_anndata(one_count(np.inf), path), ["inf", "infinite", "'cell3'"]),
     "repeated cells": (lambda path: _renamed(path, cells=list("aabcd")), ["'a'", "obs_names_make_unique"]),
-    "repeated genes": (lambda path: _renamed(path, genes=["GENE001", *TOY.genes[1:]]), ["'GENE001'", "Sum"]),
+    "another species": (
+        lambda path: _renamed(path, genes=[name.capitalize() for name in TOY.genes]),
+        ["another (mouse or rat)", "'Gene000'", "--feature-map"],
+    ),
     "no gene in common": (
         lambda path: _renamed(path, genes=[f"x{i}" for i in range(60)]),
         ["no gene in common", "'x0'"],

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
-from totalanvi.serving.errors import AlignmentError, QueryError, TooLargeError
+from totalanvi.serving.errors import AlignmentError, QueryError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.predict import predict
-from totalanvi.serving.schemas import PredictAnswer, PredictCell, PredictRequest
+from totalanvi.serving.schemas import PredictAnswer, PredictRequest
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,8 @@ def test_imputation_is_optional(local: LocalReference) -> None:
         ([{"genes": {"GENE000": 1}}], {"measured_genes": ["GENE001"]}, "measured genes only"),
         ([{"genes": {"GENE000": 1}}], {"measured_genes": ["GENE000", "GENE000"]}, "measured gene once"),
         ([{"genes": {}}], {}, "no gene in common"),
-        ([{"genes": {"GENE000": 1}, "proteins": {"CD4": 1, "cd4": 2}}], {}, "at most once"),
+        ([{"genes": {"GENE000": 1}}, {"genes": {"other": 1}}], {}, "no gene in common"),
+        ([{"genes": {"GENE000": 1}}, {"genes": {"Gene000": 1}}], {}, "mouse or rat"),
     ],
 )
 def test_contradictions_are_refused(
@@ -132,9 +133,21 @@ def test_contradictions_are_refused(
         ask(local, *cells, **fields)
 
 
-def test_a_few_bytes_cannot_ask_for_a_table_without_end(local: LocalReference) -> None:
-    cells = [PredictCell(genes={"GENE000": 1}) for _ in range(5000)]
-    cells[0] = PredictCell(genes={"GENE000": 1}, proteins={f"P{i}": 1 for i in range(1000)})
+def test_names_of_one_cell_do_not_change_what_those_of_another_mean(local: LocalReference) -> None:
+    one = {"id": "a", "genes": {"GENE000": 5, "gene001": 2}, "proteins": {"cd19_TotalSeqB": 30}}
+    other = {"id": "b", "genes": {"GENE001": 5}, "proteins": {"CD19": 2, "cd19": 50}}
 
-    with pytest.raises(TooLargeError, match="fewer cells"):
-        predict(local, PredictRequest(cells=cells))
+    answer = ask(local, one, other)
+
+    assert answer.cells == [*ask(local, one).cells, *ask(local, other).cells]
+    assert {entry.query: entry.way for entry in answer.alignment.genes.resolved} == {"gene001": "spelling"}
+    assert {entry.query: entry.way for entry in answer.alignment.proteins.resolved} == {"cd19_TotalSeqB": "decoration"}
+    assert [entry.query for entry in answer.alignment.proteins.left_out] == ["cd19"]
+
+
+def test_the_answer_says_how_a_panel_was_matched(local: LocalReference) -> None:
+    answer = ask(local, {"genes": {"GENE000": 5}}, measured_genes=TOY.genes[:40])
+
+    assert (answer.alignment.genes.matched, answer.alignment.genes.missing) == (40, 20)
+    assert answer.alignment.gene_weight == pytest.approx(160 / 180)
+    assert ask(local, {"genes": {"GENE000": 5}}).alignment.gene_weight == 1

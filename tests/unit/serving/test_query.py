@@ -14,7 +14,7 @@ from scipy import sparse
 from tests.support.queries import make_mudata, one_count, protein_modality, refusal, rna_modality, toy_mudata
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.errors import AlignmentError, CountsError, QueryError
+from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.query import Query
 from totalanvi.serving.readers import QueryData, open_query
 
@@ -220,17 +220,14 @@ def test_repeated_cell_names_are_refused() -> None:
     refusal(QueryError, lambda: read(query), "'a'", "1 repeated", "obs_names_make_unique")
 
 
-def test_repeated_gene_names_are_refused() -> None:
+def test_repeated_feature_names_are_read_as_they_are() -> None:
     query = toy_query(4)
     query.var_names = ["GENE001", *TOY.genes[1:]]
-    refusal(AlignmentError, lambda: read(query), "gene name", "'GENE001'", "Sum")
-
-
-def test_repeated_protein_names_are_refused() -> None:
-    query = toy_query(4)
-    frame = query.obsm["protein_expression"]
-    frame.columns = ["CD4", *TOY.proteins[1:]]
-    refusal(AlignmentError, lambda: read(query), "protein name", "'CD4'", "rename")
+    query.obsm["protein_expression"].columns = ["CD4", *TOY.proteins[1:]]
+    block = read(query)
+    assert block.gene_names[:2] == ("GENE001", "GENE001")
+    assert block.protein_names[:2] == ("CD4", "CD4")
+    np.testing.assert_array_equal(block.rna.toarray(), query.X.toarray())
 
 
 def test_an_empty_query_is_refused() -> None:

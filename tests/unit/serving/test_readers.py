@@ -15,9 +15,9 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 from tests.support.queries import REAL_DATA, make_mudata, one_count, refusal, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import TOY, toy_query
+from tests.support.toy_bundle import toy_query
 
-from totalanvi.serving.errors import AlignmentError, CountsError, QueryError
+from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.query import Query
 from totalanvi.serving.readers import QueryData, open_query, read_object
 
@@ -149,10 +149,6 @@ def test_names_and_keys_are_refused_as_in_memory(file: Path, tmp_path: Path) -> 
     refusal(QueryError, lambda: read(file, "adt"), "obsm 'adt'", "'protein_expression'", "--proteins")
     path = write_mudata(toy_mudata(), tmp_path / "query.h5mu")
     refusal(QueryError, lambda: read(path, "prot"), "modality 'prot'", "'rna'", "'adt'")
-    query = toy_query(4, proteins=False)
-    query.var_names = ["GENE001", *TOY.genes[1:]]
-    repeated = write_anndata(query, tmp_path / "repeated.h5ad")
-    refusal(AlignmentError, lambda: read(repeated), "'GENE001'")
     empty = write_anndata(toy_query(4)[:0].copy(), tmp_path / "empty.h5ad")
     refusal(QueryError, lambda: read(empty), "at least one cell", "0 cells")
 

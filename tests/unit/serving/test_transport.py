@@ -24,6 +24,7 @@ from totalanvi.serving.errors import (
     StaleFeaturesError,
 )
 from totalanvi.serving.transport import Transport
+from totalanvi.serving.wire import PROTOCOL
 
 Answer = tuple[int, bytes, dict[str, str]] | None
 """Status, body and headers; None closes the connection without an answer."""
@@ -196,7 +197,7 @@ def test_a_client_needs_something_to_do(concurrency: int, chunk_cells: int) -> N
         ((200, b'{"name": "another service"}', {}), "something else that answers"),
         ((200, b'{"protocol": 99}', {}), "upgrade totalanvi at this end"),
         ((200, b'{"protocol": 0}', {}), "upgrade totalanvi at the endpoint"),
-        ((200, b'{"protocol": 2}', {}), "cannot be understood"),
+        ((200, b'{"protocol": %d}' % PROTOCOL, {}), "cannot be understood"),
         ((404, b"Not Found", {}), "status 404"),
         ((301, b"", {"Location": "https://elsewhere"}), "status 301"),
     ],

@@ -183,7 +183,7 @@ def test_wrong_columns_are_refused(changed: dict[str, pa.Array], message: str) -
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"protocol": 1}, "protocol 2, found 1"),
+        ({"protocol": PROTOCOL + 1}, f"protocol {PROTOCOL}, found {PROTOCOL + 1}"),
         ({"more": 1}, "expected an object with"),
         ({"options": []}, "options: expected an object"),
         ({"options": {"samples": 0}}, "samples"),

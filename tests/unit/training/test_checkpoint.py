@@ -242,8 +242,8 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
         ),
         (
             "registry.json",
-            lambda c: c.update(version=3),
-            r"Expected a registry of version 2 or older .* found version 3",
+            lambda c: c.update(version=4),
+            r"Expected a registry of version 3 or older .* found version 4",
         ),
         ("registry.json", lambda c: c.pop("version"), r"found version None"),
         ("config.json", lambda c: c.update(format="other"), r"cannot be read \(ValueError: format 'other'\)"),

@@ -266,3 +266,14 @@ def test_the_note_survives_copies_and_files(tmp_path: Any) -> None:
     adata[:8].copy().write_h5ad(tmp_path / "part.h5ad")
     part = ad.read_h5ad(tmp_path / "part.h5ad")
     assert read_setup(part) == read_setup(adata)
+
+
+def test_symbols_are_kept_where_genes_are_named_by_ids() -> None:
+    adata = draw_adata()
+    adata.var["feature_name"] = [f"gene{i}" for i in range(adata.n_vars)]
+    assert set_up(adata)[0].gene_symbols is None
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+    adata.var.loc[adata.var_names[0], "feature_name"] = None
+    assert set_up(adata)[0].gene_symbols == ("", *(f"gene{i}" for i in range(1, adata.n_vars)))
+    del adata.var["feature_name"]
+    assert set_up(adata)[0].gene_symbols is None

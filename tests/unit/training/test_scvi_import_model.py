@@ -137,6 +137,7 @@ def test_ensembl_ids_are_taken_from_the_data() -> None:
     data.var["gene_id"] = [f"ENSG{i:011d}" for i in range(25)]
     registry = scvi_checkpoint(TOTALANVI_SAVE.folder, data[:, ::-1].copy()).registry
     assert registry.ensembl_ids == tuple(f"ENSG{i:011d}" for i in range(25))
+    assert registry.gene_symbols is None
 
 
 def test_covariates_that_a_query_lacks_are_those_of_the_reference() -> None:

@@ -79,6 +79,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     registry = Registry(
         genes=tuple(tables.genes),
         ensembl_ids=tables.ensembl_ids,
+        gene_symbols=tables.gene_symbols,
         proteins=tuple(tables.proteins),
         labels=labels,
         unlabeled=setup.unlabeled,

@@ -16,7 +16,7 @@ from totalanvi.training.network.dimensions import Dimensions
 
 __all__ = ["Registry"]
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Registry:
         Feature names.
     ensembl_ids
         Ensembl id of each gene where the reference tells it.
+    gene_symbols
+        Symbol of each gene of a reference that names them by Ensembl ids, where it tells; empty where it does not.
     labels
         Cell types, without the unlabelled category.
     unlabeled
@@ -61,6 +63,7 @@ class Registry:
     panel_proteins: tuple[tuple[bool, ...], ...]
     setup: dict[str, Any]
     ensembl_ids: tuple[str, ...] | None = None
+    gene_symbols: tuple[str, ...] | None = None
     categorical_covariates: tuple[tuple[str, tuple[str, ...]], ...] = ()
     continuous_covariates: tuple[str, ...] = ()
     has_size_factor: bool = False

@@ -21,6 +21,13 @@ from totalanvi.training.registration.setup_note import Setup, require_kind
 __all__ = ["Tables", "counts_of", "generated_names", "read_tables"]
 
 
+_ENSEMBL_ID = r"ENS[A-Z]*G\d{6,}"
+_SYMBOL_COLUMNS = {
+    *("symbol", "symbols", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "feature_name", "hgnc_symbol"),
+    *("genesymbol", "genename", "gene", "name"),
+}
+
+
 @dataclass(frozen=True)
 class Tables:
     """The parts of one data object, cells aligned."""
@@ -47,9 +54,23 @@ class Tables:
         """Ensembl ids of the genes: the column of ``var`` that holds one for (nearly) every gene, if there is such."""
         for column in self.var.columns:
             values = self.var[column].astype(str)
-            if values.str.match(r"ENS[A-Z]*G\d{6,}").mean() > 0.9:
+            if values.str.match(_ENSEMBL_ID).mean() > 0.9:
                 return tuple(values)
         return None
+
+    @property
+    def gene_symbols(self) -> tuple[str, ...] | None:
+        """Symbols of genes that are named by Ensembl ids: the first column of ``var`` that is called as such, if any.
+
+        Nothing stands where a symbol is missing.
+        """
+        if not self.genes.astype(str).str.match(_ENSEMBL_ID).mean() > 0.9:
+            return None
+        column = next((column for column in self.var.columns if str(column).casefold() in _SYMBOL_COLUMNS), None)
+        if column is None:
+            return None
+        symbols = self.var[column].astype(object)
+        return tuple(str(symbol) for symbol in symbols.where(symbols.notna(), ""))
 
 
 def read_tables(data: AnnData | MuData, setup: Setup, may_lack_proteins: bool = False) -> Tables:

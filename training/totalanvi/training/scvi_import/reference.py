@@ -89,13 +89,20 @@ def read_reference_of(data: AnnData | MuData, save: ScviSave, registry: Registry
             "Expected the reference's RNA counts, found zeros only, as in data that scvi-tools has minified; give the "
             "data that the model was trained on."
         )
-    if tables.ensembl_ids is not None:
-        positions = tables.genes.get_indexer(pd.Index(registry.genes))
-        registry = replace(registry, ensembl_ids=tuple(np.array(tables.ensembl_ids)[positions].tolist()))
+    positions = tables.genes.get_indexer(pd.Index(registry.genes))
+    registry = replace(
+        registry,
+        ensembl_ids=_in_order(tables.ensembl_ids, positions),
+        gene_symbols=_in_order(tables.gene_symbols, positions),
+    )
     by_batch = measured_by_group(cells.measured, cells.batch, len(registry.batches))
     registry = replace(registry, batch_proteins=as_rows(by_batch))
     split = save.split if save.n_cells == len(cells) else None
     return Reference(registry, cells, None if split is None else _in_our_order(data, setup.rna, split))
+
+
+def _in_order(names: tuple[str, ...] | None, positions: Positions) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names[position] for position in positions)
 
 
 def _in_our_order(data: AnnData | MuData, rna: str | None, split: Split) -> Split:
