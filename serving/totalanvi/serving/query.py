@@ -15,7 +15,7 @@ from scipy import sparse
 from totalanvi.serving.counts import protein_counts, rna_counts
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.names import require_not_empty, require_unique_cells, require_unique_features
-from totalanvi.serving.selection import ProteinTable, choose_layer, choose_modalities, choose_proteins
+from totalanvi.serving.selection import ProteinTable, choose_modalities, choose_place, choose_proteins
 from totalanvi.serving.tables import Matrix, Table, take_rows
 
 __all__ = ["Query", "QuerySource"]
@@ -155,7 +155,7 @@ class QuerySource:
     def from_anndata(
         cls, table: Table, proteins: str | None = None, layer: str | None = None, guard: Guard = nullcontext
     ) -> QuerySource:
-        """Read RNA from an AnnData's ``X`` or a layer, and proteins from ``obsm``.
+        """Read RNA from an AnnData's ``X``, a layer or ``raw``, and proteins from ``obsm``.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class QuerySource:
         proteins
             Key of ``obsm``; None takes ``"protein_expression"`` when there is one, ``"none"`` takes none.
         layer
-            Layer that holds the raw counts; None takes ``X``.
+            Layer that holds the raw counts, or ``"X"`` or ``"raw"``; None finds the one that does.
         guard
             See the class.
 
@@ -176,7 +176,7 @@ class QuerySource:
         rna = _rna_block(table, layer, positions=None)
         chosen = choose_proteins(table, proteins)
         block = None if chosen is None else _protein_block(chosen, positions=None)
-        return cls("anndata", table.cell_names, rna, block, table.layers, guard=guard)
+        return cls("anndata", table.cell_names, rna, block, _layers(table), guard=guard)
 
     @classmethod
     def from_mudata(
@@ -199,7 +199,7 @@ class QuerySource:
             Name of the protein modality; None takes the one named prot, protein, adt or ab when there is one,
             ``"none"`` takes none.
         layer
-            Layer of the RNA modality that holds the raw counts; None takes its ``X``.
+            As in `from_anndata`, of the RNA modality.
         guard
             See the class.
 
@@ -213,11 +213,10 @@ class QuerySource:
         block = None
         if protein_name is not None:
             table = tables[protein_name]
-            chosen = ProteinTable(
-                table.feature_names, table.matrix(choose_layer(table, None)), f"modality {protein_name!r}"
-            )
+            place = choose_place(table, None, protein_name)
+            chosen = ProteinTable(table.feature_names(place), table.matrix(place), f"modality {protein_name!r}")
             block = _protein_block(chosen, _positions(cell_ids, table, protein_name))
-        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, rna_name, guard)
+        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, guard)
 
     def __len__(self) -> int:
         return len(self.cell_ids)
@@ -277,9 +276,12 @@ class QuerySource:
 
 
 def _rna_block(table: Table, layer: str | None, positions: npt.NDArray[np.intp] | None) -> _Block:
-    name = choose_layer(table, layer)
-    where = "X" if name is None else f"layer {name!r}"
-    return _Block(table.feature_names, table.matrix(name), where, positions)
+    place = choose_place(table, layer)
+    return _Block(table.feature_names(place), table.matrix(place), str(place), positions)
+
+
+def _layers(table: Table) -> list[str]:
+    return [place.layer for place in table.places if place.kind == "layer"]
 
 
 def _protein_block(proteins: ProteinTable, positions: npt.NDArray[np.intp] | None) -> _Block:

@@ -20,7 +20,7 @@ from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.output import OutputPlan, staged
-from totalanvi.serving.tables import stored_names
+from totalanvi.serving.stored_frames import stored_names
 
 if TYPE_CHECKING:
     import h5py
