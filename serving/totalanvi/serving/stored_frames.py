@@ -21,7 +21,8 @@ def stored_names(frame: Group) -> pd.Index:
     from anndata.io import read_elem
 
     names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
-    index: pd.Index = pd.Index(names.astype(str).astype(object))
+    # Zarr's strings of variable length, kind "T", turn into no others.
+    index: pd.Index = pd.Index((names if names.dtype.kind == "T" else names.astype(str)).astype(object))
     return index
 
 
