@@ -13,7 +13,7 @@ from totalanvi.formats.errors import FormatError
 
 __all__ = ["Place", "find_counts", "named_place"]
 
-_N_SLABS = 8
+_N_SLABS = 16
 _SLAB_CELLS = 64
 
 

@@ -103,13 +103,30 @@ def open_zarr(path: Path) -> Group:
     Raises
     ------
     FormatError
-        When it is damaged, leads elsewhere, or has codecs that are not known to be harmless.
+        When it is damaged or not whole, leads elsewhere, or has codecs that are not known to be harmless.
     """
     with reading(path):
         import zarr
 
         require_enclosed(path)
-        return zarr.open_group(path, mode="r")
+        root: Group = zarr.open_group(path, mode="r")
+        for table in (root, *(root["mod"][name] for name in root.get("mod", ()))):
+            _require_all_values(path, table)
+        return root
+
+
+def _require_all_values(path: Path, table: Group) -> None:
+    """Refuse a folder that was copied in part: Zarr reads zeros where a piece of an array is missing.
+
+    That can be told of sparse matrices, which store no zeros; dense ones leave out pieces that are all 0.
+    """
+    for name in ("X", "raw/X", *(f"layers/{layer}" for layer in table.get("layers", ()))):
+        stored = table.get(f"{name}/data")
+        if stored is not None and stored.nchunks_initialized < stored.nchunks:
+            raise FormatError(
+                f"Expected {stored.nchunks} pieces of {stored.path!r} in {str(path)!r}; found "
+                f"{stored.nchunks_initialized}: it is not whole. Copy the folder again."
+            )
 
 
 def content_of(path: Path, group: Group) -> Content:

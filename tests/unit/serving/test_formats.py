@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import anndata
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
-from tests.support.queries import assert_same_annotations
+from anndata import AnnData
+from scipy import sparse
+from tests.support.queries import assert_same_annotations, refusal
 from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
-from totalanvi.serving.errors import OutputError
+from totalanvi.serving.errors import CountsError, OutputError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import is_mudata, open_query, read_object
@@ -91,6 +95,57 @@ def test_what_10x_says_of_its_genes_is_kept(version: int, tmp_path: Path) -> Non
     assert set(read_object(tmp_path / "q.h5").var["genome"]) == {"GRCh38"}
 
 
+STORED = ["h5ad", "h5mu", "zarr 2", "zarr 3"]
+
+
+@pytest.mark.parametrize("kind", STORED)
+@pytest.mark.parametrize("place", ["X", "layer 'counts'", "raw"])
+def test_counts_are_found_wherever_they_are(kind: str, place: str, tmp_path: Path) -> None:
+    query = toy_query(12)
+    counts = query.X.copy()
+    if place == "raw":
+        query.raw = query.copy()
+        query = query[:, 7:].copy()
+    elif place != "X":
+        query.layers["counts"] = counts
+    query.layers["scaled"] = query.X * 0.3
+    if place != "X":
+        query.X = np.log1p(query.X)
+    path = FORMATS[kind](query, tmp_path)
+    for data, layer in ((path, None), (read_object(path), None), (path, place.removeprefix("layer ").strip("'"))):
+        with open_query(data, layer=layer) as source:
+            assert source.rna_place == place
+            blocks = list(source.blocks(5))
+        np.testing.assert_array_equal(np.concatenate([block.rna.toarray() for block in blocks]), counts.toarray())
+        assert list(blocks[0].gene_names) == TOY.genes
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_counts_in_two_places_are_refused_until_one_is_named(kind: str, tmp_path: Path) -> None:
+    query = toy_query(12)
+    query.layers["corrected"] = query.X * 2
+    query.raw = query[:, 2:].copy()
+    path = FORMATS[kind](query, tmp_path)
+    found = ("exactly one place", "X holds raw counts", "'corrected' holds raw counts", "raw holds raw counts")
+    for data in (path, read_object(path)):
+        refusal(CountsError, lambda data=data: open_query(data).__enter__(), *found, "--layer NAME")
+        for layer, n_genes in (("X", 60), ("corrected", 60), ("raw", 58)):
+            with open_query(data, layer=layer) as source:
+                assert len(source.gene_names) == n_genes
+
+
+@pytest.mark.parametrize("kind", ["h5mu", "zarr 3 of a MuData"])
+def test_counts_of_proteins_are_found_too(kind: str, tmp_path: Path) -> None:
+    mdata = read_object(FORMATS[kind](toy_query(12), tmp_path))
+    counts = mdata.mod["prot"].X.toarray()
+    mdata.mod["prot"].layers["counts"] = counts
+    mdata.mod["prot"].X = np.log1p(counts)
+    with open_query(mdata) as source:
+        np.testing.assert_array_equal(source.read(0, 12).proteins, counts)
+    mdata.mod["prot"].layers["counts"] = counts + 0.5
+    refusal(CountsError, lambda: open_query(mdata).__enter__(), "modality 'prot'", "'counts' holds ")
+
+
 def test_other_kinds_of_features_are_left_out(tmp_path: Path) -> None:
     query = toy_query(5)
     folder = write_tenx_folder(query, tmp_path / "query", compressed=False)
@@ -101,3 +156,24 @@ def test_other_kinds_of_features_are_left_out(tmp_path: Path) -> None:
     with open_query(folder) as source:
         assert list(source.gene_names) == TOY.genes[:2] + TOY.genes[3:]
         assert list(source.protein_names) == TOY.proteins[:-1]
+
+
+@pytest.mark.parametrize("kind", ["h5ad", "h5mu", "10x h5", "zarr 3"])
+def test_blocks_are_read_without_the_rest(kind: str, tmp_path: Path) -> None:
+    n_cells = 3000
+    query = AnnData(sparse.csr_matrix(np.random.default_rng(1).poisson(3, (n_cells, 500)).astype(np.float32)))
+    query.obsm["protein_expression"] = pd.DataFrame(
+        np.random.default_rng(2).poisson(3, (n_cells, 200)),
+        index=query.obs_names,
+        columns=[f"p{i}" for i in range(200)],
+    )
+    n_bytes = query.X.data.nbytes + query.X.indices.nbytes + query.obsm["protein_expression"].to_numpy().nbytes
+    with open_query(FORMATS[kind](query, tmp_path)) as source:
+        del query
+        tracemalloc.start()
+        try:
+            assert sum(len(block) for block in source.blocks(50)) == n_cells
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < n_bytes / 4, f"{most} bytes at once, of {n_bytes}"
