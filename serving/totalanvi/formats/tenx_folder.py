@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,9 @@ _SHORTEST_ENTRY = 5
 _BEST_COMPRESSION = 1032
 """Most bytes that one byte of DEFLATE can stand for."""
 _LONGEST_LINE = 1 << 16
+_CHUNK_LINES = 1 << 20
+_ENTRY = {0: np.int64, 1: np.int64, 2: np.float64}
+"""A line of a matrix: feature and cell, counted from 1, and value."""
 
 
 def read_tenx_folder(folder: Path) -> tuple[pd.Index, TenxFeatures, sparse.csr_matrix]:
@@ -60,14 +64,34 @@ def read_tenx_folder(folder: Path) -> tuple[pd.Index, TenxFeatures, sparse.csr_m
             f"Expected {n_features} features in {features.name!r}, as {matrix.name!r} says; found {len(described)}. "
             f"Copy the folder again, from one run."
         )
-    from scipy.io import mmread
+    return cells, described, _read_entries(matrix, (n_cells, n_features), n_entries)
 
-    with _whole(matrix):
-        # scipy takes a path apart in parallel, compressed or not, and refuses entries outside of the matrix.
-        counts = mmread(matrix)
-    if counts.nnz != n_entries:
-        raise FormatError(f"Expected {n_entries} values in {matrix.name!r}; found {counts.nnz}. Copy the folder again.")
-    return cells, described, sparse.csr_matrix(counts.T)
+
+def _read_entries(matrix: Path, shape: tuple[int, int], n_entries: int) -> sparse.csr_matrix:
+    """Read the values of a matrix, (cells, features), as many as its head claims.
+
+    Not by `scipy.io.mmread`, which ends the process where the lines of a damaged file are not what its head says.
+    """
+    cells, features, values = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0)]
+    with _text(matrix) as lines:
+        next(_below_head(lines))
+        while text := "".join(islice(lines, _CHUNK_LINES)):
+            table = pd.read_csv(StringIO(text), sep=r"\s+", header=None, dtype=_ENTRY)
+            if table.shape[1] != len(_ENTRY):
+                raise ValueError(f"{table.shape[1]} words in a line")
+            for place, kind, n_most in ((0, "feature", shape[1]), (1, "cell", shape[0])):
+                if table[place].min() < 1 or table[place].max() > n_most:
+                    raise ValueError(f"{kind}s from {table[place].min()} to {table[place].max()}, of {n_most}")
+            features.append(table[0].to_numpy(np.int32) - 1)
+            cells.append(table[1].to_numpy(np.int32) - 1)
+            values.append(table[2].to_numpy())
+    counts = np.concatenate(values)
+    if len(counts) != n_entries:
+        raise FormatError(
+            f"Expected {n_entries} values in {matrix.name!r}, as its head says; found {len(counts)}: it is truncated "
+            f"or damaged. Copy the folder again and compare sizes."
+        )
+    return sparse.csr_matrix((counts, (np.concatenate(cells), np.concatenate(features))), shape=shape)
 
 
 def _only(folder: Path, names: tuple[str, ...]) -> Path:
@@ -90,7 +114,7 @@ def _sizes(matrix: Path) -> tuple[int, int, int]:
                 f"Expected '%%MatrixMarket matrix coordinate integer general' at the head of {matrix.name!r}; found "
                 f"{' '.join(banner)[:80]!r}. Write it with scipy.io.mmwrite, or copy the folder again."
             )
-        words = next((line.split() for line in lines if line.strip() and not line.startswith("%")), [])
+        words = next(_below_head(lines), "").split()
     if len(words) != 3 or not all(word.isdecimal() for word in words):
         raise FormatError(
             f"Expected the numbers of features, cells and values in {matrix.name!r}; found {' '.join(words)[:80]!r}. "
@@ -104,6 +128,11 @@ def _sizes(matrix: Path) -> tuple[int, int, int]:
             f"the file; found that it claims {n_entries}. Copy the folder again."
         )
     return n_features, n_cells, n_entries
+
+
+def _below_head(lines: Iterator[str]) -> Iterator[str]:
+    """Leave out the comments that come before the sizes of a matrix."""
+    return (line for line in lines if line.strip() and not line.startswith("%"))
 
 
 def _read_features(path: Path, n_features: int) -> TenxFeatures:

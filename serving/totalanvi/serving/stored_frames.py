@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredFrame", "stored_names"]
 
+_WINDOW_BYTES = 1 << 24
+
 
 def stored_names(frame: Group) -> pd.Index:
     """Read the index of a stored DataFrame, such as the ``obs`` of a file, without its columns."""
@@ -57,6 +59,7 @@ class StoredFrame:
         self.cells = stored_names(group)
         self.shape = (len(self.cells), len(keys))
         self._columns: list[tuple[Any, Any]] = []
+        self._start, self._window = 0, np.empty((0, len(keys)))
         for key in keys:
             stored = group[key]
             nullable = hasattr(stored, "keys") and {"values", "mask"} <= set(stored)
@@ -69,8 +72,18 @@ class StoredFrame:
             self._columns.append((values, mask))
 
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        n_rows = len(np.arange(self.shape[0])[rows])
-        values = np.empty((n_rows, len(self._columns)), dtype=np.float64)
+        positions = np.arange(self.shape[0])[rows]
+        if positions.size == 0:
+            return np.empty((0, self.shape[1]))
+        first, last = int(positions.min()), int(positions.max()) + 1
+        if first < self._start or last > self._start + len(self._window):
+            # As many rows as fit beyond those asked for: each column is an array of its own, slow to begin with.
+            n_rows = max(last - first, _WINDOW_BYTES // (8 * max(self.shape[1], 1)))
+            self._start, self._window = first, self._read(slice(first, min(first + n_rows, self.shape[0])))
+        return self._window[positions - self._start]
+
+    def _read(self, rows: slice) -> npt.NDArray[np.float64]:
+        values = np.empty((rows.stop - rows.start, len(self._columns)), dtype=np.float64)
         for place, (stored, mask) in enumerate(self._columns):
             values[:, place] = stored[rows]
             if mask is not None:

@@ -163,7 +163,7 @@ FOLDER_FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "more values": (_edit(lambda text: text + "1 1 1\n" * 3, "matrix.mtx"), ["'matrix.mtx'", "truncated or damaged"]),
     "a cell there is not": (
         _edit(lambda text: text[: text.rindex("\n", 0, -2)] + "\n66 13 1\n", "matrix.mtx"),
-        ["bounds"],
+        ["cells from 1 to 13, of 12"],
     ),
     "a line without end": (_edit(lambda text: "A" * 10**6, "barcodes.tsv"), ["lines of a table", "'barcodes.tsv'"]),
     "no text": (lambda p: (p / "features.tsv").write_bytes(b"\xff\xfe\x00" * 99), ["'features.tsv'", "damaged"]),
