@@ -24,9 +24,9 @@ from totalanvi.serving.errors import QueryError
 from totalanvi.serving.readers import open_query, read_object
 
 FEW = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-MANY = settings(FEW, max_examples=60)
+MANY = settings(FEW, max_examples=25)
 
 
 @pytest.fixture

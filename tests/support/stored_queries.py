@@ -70,7 +70,7 @@ def write_tenx_folder(query: AnnData, folder: Path, version: int = 3, compressed
     }
     for name, text in files.items():
         (folder / name).write_text(text)
-    mmwrite(folder / "matrix.mtx", sparse.coo_matrix(tenx_counts(query).T))
+    mmwrite(folder / "matrix.mtx", sparse.coo_matrix(tenx_counts(query).T), field="integer", symmetry="general")
     if compressed if compressed is not None else version == 3:
         for file in list(folder.iterdir()):
             file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))

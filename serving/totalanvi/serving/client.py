@@ -121,7 +121,7 @@ class Client:
         Parameters
         ----------
         data
-            AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
+            AnnData or MuData with raw counts, or a path, as in `totalanvi.serving.mapper.LocalReference.map`.
         proteins, layer, impute, samples, background, progress
             See `totalanvi.serving.mapper.LocalReference.map`.
         batch_size
