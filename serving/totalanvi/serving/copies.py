@@ -6,15 +6,17 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from totalanvi.serving.readers import is_mudata, is_one_file, read_object
+from totalanvi.formats.stores import content_of, layout_of, open_hdf5, open_zarr
+from totalanvi.formats.tenx_h5 import TenxFile
+from totalanvi.serving.readers import read_object
+from totalanvi.serving.stored_copies import copy_anndata, copy_mudata, copy_tenx
 
 __all__ = ["copy_query"]
 
 
 def copy_query(query: Path, path: Path, modality: str | None, room_for: int) -> None:
-    """Write a query, as it is, into a new HDF5 file.
+    """Write a query that could be read, as it is, into a new HDF5 file.
 
     Parameters
     ----------
@@ -32,25 +34,46 @@ def copy_query(query: Path, path: Path, modality: str | None, room_for: int) -> 
     OSError
         When there is no room for it.
     """
-    if is_one_file(query):
-        _require_room(path, query.stat().st_size + room_for)
-        if modality is None:
-            shutil.copyfile(query, path)
-        else:
-            _copy_modality(query, modality, path)
-        return
-    data: Any = read_object(query)
-    parts = dict(data.mod) if is_mudata(data) else {None: data}
-    _require_room(path, sum(part.__sizeof__() for name, part in parts.items() if modality in (None, name)) + room_for)
-    if modality is not None:
-        parts[modality].write_h5ad(path)
-    elif is_mudata(data):
-        import mudata
+    import h5py
 
-        with mudata.set_options(pull_on_update=False):
-            data.write_h5mu(path)
+    layout = layout_of(query)
+    _require_room(path, _size(query) + room_for)
+    if layout == "10x folder":
+        read_object(query).write_h5ad(path)
+    elif layout == "zarr":
+        store = open_zarr(query)
+        with h5py.File(path, "w") as target:
+            if content_of(query, store) == "mudata" and modality is None:
+                copy_mudata(store, target)
+            else:
+                copy_anndata(store if modality is None else store["mod"][modality], target)
     else:
-        data.write_h5ad(path)
+        _copy_hdf5(query, path, modality)
+
+
+def _copy_hdf5(query: Path, path: Path, modality: str | None) -> None:
+    import h5py
+
+    with open_hdf5(query) as source:
+        if content_of(query, source) == "10x":
+            with h5py.File(path, "w") as target:
+                copy_tenx(TenxFile(source), target)
+            return
+    if modality is None:
+        shutil.copyfile(query, path)
+        return
+    with h5py.File(query, "r") as source, h5py.File(path, "w") as target:
+        group = source["mod"][modality]
+        target.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name in group:
+            source.copy(group[name], target, name=name)
+
+
+def _size(query: Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    if query.is_file():
+        return query.stat().st_size
+    return sum(path.stat().st_size for path in query.rglob("*") if path.is_file())
 
 
 def _require_room(path: Path, n_bytes: int) -> None:
@@ -58,14 +81,3 @@ def _require_room(path: Path, n_bytes: int) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent) as scratch:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(scratch.fileno(), 0, n_bytes)
-
-
-def _copy_modality(mudata_file: Path, modality: str, path: Path) -> None:
-    """Make an ``.h5ad`` of one modality of an ``.h5mu``."""
-    import h5py
-
-    with h5py.File(mudata_file, "r") as source, h5py.File(path, "w") as target:
-        group = source["mod"][modality]
-        target.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        for name in group:
-            source.copy(group[name], target, name=name)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import anndata
     import mudata
 
-__all__ = ["QueryData", "is_mudata", "is_one_file", "open_query", "read_object"]
+__all__ = ["QueryData", "is_mudata", "open_query", "read_object"]
 
 QueryData: TypeAlias = Union["anndata.AnnData", "mudata.MuData", str, "os.PathLike[str]"]
 """What can be mapped: an object in memory, or the path of a file or folder (`totalanvi.formats`)."""
@@ -88,14 +88,6 @@ def read_object(path: str | os.PathLike[str]) -> anndata.AnnData | mudata.MuData
     """
     with _reading(Path(path)):
         return objects.read_object(Path(path))
-
-
-def is_one_file(path: Path) -> bool:
-    """Tell whether a query that could be opened is an ``.h5ad`` or ``.h5mu`` file already."""
-    if layout_of(path) != "hdf5":
-        return False
-    with open_hdf5(path) as file:
-        return content_of(path, file) != "10x"
 
 
 def is_mudata(data: object) -> bool:
