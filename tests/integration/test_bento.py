@@ -136,5 +136,6 @@ def test_the_bento_holds_only_the_serving_source(bento: Path) -> None:
     assert {parts[0] for parts in files} == {"bentofile.yaml", "pyproject.toml", "serving"}
     assert {parts[1:] for parts in files if parts[0] == "serving"} == {
         ("totalanvi_bento.py",),
+        ("totalanvi", "formats"),
         ("totalanvi", "serving"),
     }

@@ -130,7 +130,7 @@ class Client:
         Parameters
         ----------
         data
-            AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
+            AnnData or MuData with raw counts, or a path, as in `totalanvi.serving.mapper.LocalReference.map`.
         proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
         certainty, progress, gene_column, feature_map
             See `totalanvi.serving.mapper.LocalReference.map`.

@@ -30,7 +30,14 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REF
 
 def map_query(
     reference: ReferenceArgument,
-    query: Annotated[Path, typer.Argument(metavar="QUERY", help="An .h5ad or .h5mu file.", show_default=False)],
+    query: Annotated[
+        Path,
+        typer.Argument(
+            metavar="QUERY",
+            help="An .h5ad, .h5mu or 10x .h5 file, a Zarr folder, or the folder of a 10x matrix.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[
         str,
         typer.Option(
@@ -51,7 +58,11 @@ def map_query(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Layer that holds the raw RNA counts; X when left out.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Layer of the raw RNA counts, or X, or raw; found when only one of them holds counts.",
+            show_default=False,
+        ),
     ] = None,
     gene_column: Annotated[
         str | None,

@@ -99,12 +99,13 @@ class LocalReference:
         Parameters
         ----------
         data
-            AnnData or MuData with raw counts, or the path of an ``.h5ad`` or ``.h5mu`` file.
+            AnnData or MuData with raw counts, or the path of an ``.h5ad``, ``.h5mu`` or 10x ``.h5`` file, of a Zarr
+            folder, or of the folder of a 10x matrix.
         proteins
             Key of ``obsm`` (AnnData) or name of a modality (MuData) that holds protein counts; None finds the usual
             ones, ``"none"`` maps from RNA alone.
         layer
-            Layer that holds the raw RNA counts; None takes ``X``.
+            Layer that holds the raw RNA counts, or ``"X"`` or ``"raw"``; None finds the only one of these that does.
         impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
         certainty
             See `totalanvi.serving.mapped.MapOptions`.

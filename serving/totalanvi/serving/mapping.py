@@ -91,7 +91,7 @@ def map_object(
     reference
         What to map to.
     data
-        AnnData, MuData, or the path of a file, which is read whole.
+        AnnData, MuData, or the path of a file or folder, which is read whole.
     proteins, layer
         See `totalanvi.serving.readers.open_query`.
     gene_column
@@ -163,7 +163,7 @@ def map_file(
     open_reference
         Opens what to map to.
     query
-        An ``.h5ad`` or ``.h5mu`` file, read in blocks.
+        Its file or folder, see `totalanvi.serving.readers.open_query`, read in blocks.
     output, overwrite
         See `totalanvi.serving.output.plan_output`.
     proteins, layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import sparse
 from totalanvi.serving.counts import protein_counts, rna_counts
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.names import require_not_empty, require_unique_cells
-from totalanvi.serving.selection import ProteinTable, choose_layer, choose_modalities, choose_proteins
+from totalanvi.serving.selection import ProteinTable, choose_modalities, choose_place, choose_proteins
 from totalanvi.serving.tables import Matrix, Table, take_rows
 
 __all__ = ["Query", "QuerySource"]
@@ -79,6 +79,8 @@ class _Block:
     where: str
     positions: npt.NDArray[np.intp] | None
     """Row of each of the query's cells in the matrix, -1 where it has none; None when rows and cells are the same."""
+    feature_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What else the query calls its features: columns of ``var`` (features,), by name."""
 
     def read(self, start: int, stop: int) -> tuple[Any, npt.NDArray[np.bool_]]:
         """Return the rows that exist among cells ``start:stop``, and a mask of which cells these are."""
@@ -104,8 +106,6 @@ class QuerySource:
         The protein counts, or None to map without.
     layers
         Names of the layers that the RNA has, for messages.
-    gene_columns
-        What else the query calls its genes: columns of ``var`` (genes,), by name.
     rna_modality
         Name of the modality that holds RNA; None in an AnnData query.
     guard
@@ -134,7 +134,6 @@ class QuerySource:
         rna: _Block,
         proteins: _Block | None,
         layers: Sequence[str],
-        gene_columns: Mapping[str, Sequence[str]],
         rna_modality: str | None = None,
         guard: Guard = nullcontext,
     ) -> None:
@@ -146,7 +145,7 @@ class QuerySource:
         self._layers = tuple(layers)
         self._guard = guard
         self.gene_names = rna.feature_names
-        self.gene_columns = dict(gene_columns)
+        self.gene_columns = dict(rna.feature_columns)
         self.protein_names = () if proteins is None else proteins.feature_names
         require_not_empty(len(cell_ids), len(self.gene_names), rna.where)
         require_unique_cells(cell_ids)
@@ -155,7 +154,7 @@ class QuerySource:
     def from_anndata(
         cls, table: Table, proteins: str | None = None, layer: str | None = None, guard: Guard = nullcontext
     ) -> QuerySource:
-        """Read RNA from an AnnData's ``X`` or a layer, and proteins from ``obsm``.
+        """Read RNA from an AnnData's ``X``, a layer or ``raw``, and proteins from ``obsm``.
 
         Parameters
         ----------
@@ -164,7 +163,7 @@ class QuerySource:
         proteins
             Key of ``obsm``; None takes ``"protein_expression"`` when there is one, ``"none"`` takes none.
         layer
-            Layer that holds the raw counts; None takes ``X``.
+            Layer that holds the raw counts, or ``"X"`` or ``"raw"``; None finds the one that does.
         guard
             See the class.
 
@@ -176,7 +175,7 @@ class QuerySource:
         rna = _rna_block(table, layer, positions=None)
         chosen = choose_proteins(table, proteins)
         block = None if chosen is None else _protein_block(chosen, positions=None)
-        return cls("anndata", table.cell_names, rna, block, table.layers, table.feature_columns(), guard=guard)
+        return cls("anndata", table.cell_names, rna, block, _layers(table), guard=guard)
 
     @classmethod
     def from_mudata(
@@ -199,7 +198,7 @@ class QuerySource:
             Name of the protein modality; None takes the one named prot, protein, adt or ab when there is one,
             ``"none"`` takes none.
         layer
-            Layer of the RNA modality that holds the raw counts; None takes its ``X``.
+            As in `from_anndata`, of the RNA modality.
         guard
             See the class.
 
@@ -213,12 +212,10 @@ class QuerySource:
         block = None
         if protein_name is not None:
             table = tables[protein_name]
-            chosen = ProteinTable(
-                table.feature_names, table.matrix(choose_layer(table, None)), f"modality {protein_name!r}"
-            )
+            place = choose_place(table, None, protein_name)
+            chosen = ProteinTable(table.feature_names(place), table.matrix(place), f"modality {protein_name!r}")
             block = _protein_block(chosen, _positions(cell_ids, table, protein_name))
-        columns = tables[rna_name].feature_columns()
-        return cls("mudata", cell_ids, rna, block, tables[rna_name].layers, columns, rna_name, guard)
+        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, guard)
 
     def __len__(self) -> int:
         return len(self.cell_ids)
@@ -278,9 +275,12 @@ class QuerySource:
 
 
 def _rna_block(table: Table, layer: str | None, positions: npt.NDArray[np.intp] | None) -> _Block:
-    name = choose_layer(table, layer)
-    where = "X" if name is None else f"layer {name!r}"
-    return _Block(table.feature_names, table.matrix(name), where, positions)
+    place = choose_place(table, layer)
+    return _Block(table.feature_names(place), table.matrix(place), str(place), positions, table.feature_columns(place))
+
+
+def _layers(table: Table) -> list[str]:
+    return [place.layer for place in table.places if place.kind == "layer"]
 
 
 def _protein_block(proteins: ProteinTable, positions: npt.NDArray[np.intp] | None) -> _Block:

@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from totalanvi.serving.errors import QueryError
+from totalanvi.formats.counts_place import Place, find_counts, named_place
+from totalanvi.formats.errors import FormatError
+from totalanvi.formats.tenx import PROTEIN_KEY
+from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.tables import Matrix, Table
 
-__all__ = ["DEFAULT_OBSM", "NO_PROTEINS", "ProteinTable", "choose_layer", "choose_modalities", "choose_proteins"]
+__all__ = ["NO_PROTEINS", "ProteinTable", "choose_place", "choose_modalities", "choose_proteins"]
 
 NO_PROTEINS = "none"
 """Given for `proteins`, this maps without proteins even when the query has some."""
 
-DEFAULT_OBSM = "protein_expression"
 RNA_MODALITIES = ("rna", "gex")
 PROTEIN_MODALITIES = ("prot", "protein", "adt", "ab")
 
@@ -30,27 +31,46 @@ class ProteinTable:
     where: str
 
 
-def choose_layer(table: Table, layer: str | None) -> str | None:
-    """Return the layer to read, None for ``X``.
+def choose_place(table: Table, layer: str | None, modality: str | None = None) -> Place:
+    """Return where to read counts: the place that is named, or the only one that holds any.
+
+    Parameters
+    ----------
+    table
+        What is chosen from.
+    layer
+        A layer, ``"X"`` or ``"raw"``; None finds the place.
+    modality
+        Name of the modality of proteins, where these are chosen, whose place cannot be named.
 
     Raises
     ------
     QueryError
-        When the layer, or ``X``, is not there.
+        When the place is not there.
+    CountsError
+        When there are several and none, or more than one, holds counts.
     """
-    if layer is None:
-        if not table.has_x:
-            raise QueryError(
-                f"Expected raw counts in X; found that the query has no X. "
-                f"Name a layer (layer=, --layer); it has {_listing(table.layers, 'no layers')}."
-            )
-        return None
-    if layer not in table.layers:
+    if not table.places:
         raise QueryError(
-            f"Expected a layer {layer!r}; found {_listing(table.layers, 'no layers')}. "
-            f"Name one of these, or none to read X (layer=, --layer)."
+            "Expected raw counts in X, a layer or raw; found that the query has no X, no layers and no raw. "
+            "Add them, in X or in a layer (layer=, --layer)."
         )
-    return layer
+    if layer is not None:
+        named = named_place(layer, table.places)
+        if named is None:
+            found = _listing([place.layer for place in table.places if place.kind == "layer"], "no layers")
+            raise QueryError(
+                f"Expected a layer {layer!r}; found {found}. "
+                f"Name one of these, or none to find the raw counts (layer=, --layer)."
+            )
+        return named
+    of, cure = "", "--layer NAME, layer="
+    if modality is not None:
+        of, cure = f" of modality {modality!r}", "keep it in X alone"
+    try:
+        return find_counts({place: table.matrix(place) for place in table.places}, of, cure)
+    except FormatError as error:
+        raise CountsError(str(error)) from error
 
 
 def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
@@ -63,7 +83,7 @@ def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
     """
     if proteins == NO_PROTEINS:
         return None
-    key = DEFAULT_OBSM if proteins is None else proteins
+    key = PROTEIN_KEY if proteins is None else proteins
     if key not in table.obsm_keys:
         if proteins is None:
             return None
@@ -72,25 +92,19 @@ def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
             f"Name one of these, or 'none' to map without proteins (proteins=, --proteins)."
         )
     where = f"obsm {key!r}"
-    values = table.obsm(key)
-    if not isinstance(values, pd.DataFrame):
+    found = table.obsm(key)
+    if isinstance(found, str):
         raise QueryError(
-            f"Expected a DataFrame with protein names as columns in {where}; found {type(values).__name__}, which "
+            f"Expected a DataFrame with protein names as columns in {where}; found {found}, which "
             f"has no names. Store pandas.DataFrame(values, index=adata.obs_names, columns=names), or map without "
             f"proteins (proteins='none', --proteins none)."
         )
-    if len(values) != len(table.cell_names) or not np.array_equal(values.index.astype(str), table.cell_names):
+    if len(found.cells) != len(table.cell_names) or not np.array_equal(found.cells, table.cell_names):
         raise QueryError(
             f"Expected one row for each of the {len(table.cell_names)} cells, in their order, in {where}; found "
-            f"{len(values)} rows with other names. Reindex it to the cells (values.loc[adata.obs_names])."
+            f"{len(found.cells)} rows with other names. Reindex it to the cells (values.loc[adata.obs_names])."
         )
-    try:
-        matrix = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise QueryError(
-            f"Expected numbers in {where}; found columns that are none ({error}). Keep protein counts only."
-        ) from error
-    return ProteinTable(tuple(str(name) for name in values.columns), matrix, where)
+    return ProteinTable(found.names, found.matrix, where)
 
 
 def choose_modalities(names: Sequence[str], proteins: str | None) -> tuple[str, str | None]:

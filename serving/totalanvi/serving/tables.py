@@ -1,7 +1,8 @@
-"""One AnnData, in memory or in an HDF5 file, seen as names and matrices whose rows can be read."""
+"""One AnnData, in memory or stored, seen as names and matrices whose rows can be read."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -9,35 +10,55 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from totalanvi.formats.counts_place import Place
+from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.stored_frames import StoredFrame, stored_names
 
 if TYPE_CHECKING:
     import anndata
-    import h5py
 
-__all__ = ["FileTable", "Matrix", "MemoryTable", "Table", "stored_names", "take_rows"]
+    from totalanvi.formats.stores import Group
+    from totalanvi.formats.tenx_h5 import TenxFile
+
+__all__ = ["FileTable", "Matrix", "MemoryTable", "NamedMatrix", "Table", "TenxTable", "take_rows"]
 
 Matrix: TypeAlias = Any
-"""NumPy array, scipy CSR, dense HDF5 data set, or anndata's backed CSR: (cells, features), sliced by rows."""
+"""(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
+`StoredFrame` or `TenxColumns`."""
+
+X = Place("X")
+RAW = Place("raw")
+
+
+@dataclass(frozen=True, eq=False)
+class NamedMatrix:
+    """An entry of ``obsm`` that names its columns (columns,) and its rows (cells,), and its values (cells, columns)."""
+
+    names: tuple[str, ...]
+    cells: pd.Index
+    matrix: Matrix
 
 
 class Table(Protocol):
     """What a query needs to know of one AnnData."""
 
     cell_names: pd.Index
-    feature_names: tuple[str, ...]
-    layers: tuple[str, ...]
+    places: tuple[Place, ...]
+    """Where it has matrices of counts or of anything else; ``X`` first."""
     obsm_keys: tuple[str, ...]
-    has_x: bool
 
-    def matrix(self, layer: str | None) -> Matrix:
-        """Return ``X`` (None) or a layer, (cells, features)."""
+    def feature_names(self, place: Place) -> tuple[str, ...]:
+        """Return the names of the columns of a place (features,)."""
 
-    def obsm(self, key: str) -> Any:
-        """Return an entry of ``obsm``."""
+    def matrix(self, place: Place) -> Matrix:
+        """Return what stands at a place, (cells, features)."""
 
-    def feature_columns(self) -> dict[str, tuple[str, ...]]:
-        """Return the columns of ``var`` that hold text (features,), by name."""
+    def obsm(self, key: str) -> NamedMatrix | str:
+        """Return an entry of ``obsm``; of one without names, what it is."""
+
+    def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
+        """Return the columns that describe the features of a place in text (features,), by name."""
 
 
 class MemoryTable:
@@ -46,55 +67,130 @@ class MemoryTable:
     def __init__(self, adata: anndata.AnnData) -> None:
         self._adata = adata
         self.cell_names = pd.Index(adata.obs_names.astype(str))
-        self.feature_names = tuple(str(name) for name in adata.var_names)
-        self.layers = tuple(adata.layers.keys())
+        layers = (Place("layer", name) for name in adata.layers)
+        self.places = (
+            *((X,) if adata.X is not None else ()),
+            *layers,
+            *((RAW,) if adata.raw is not None else ()),
+        )
         self.obsm_keys = tuple(adata.obsm.keys())
-        self.has_x = adata.X is not None
 
-    def matrix(self, layer: str | None) -> Matrix:
-        """Return ``X`` (None) or a layer, (cells, features)."""
-        return _readable(self._adata.X if layer is None else self._adata.layers[layer], layer, self._adata.shape)
+    def feature_names(self, place: Place) -> tuple[str, ...]:
+        """Return the names of the columns of a place (features,)."""
+        return tuple(str(name) for name in (self._adata.raw if place == RAW else self._adata).var_names)
 
-    def obsm(self, key: str) -> Any:
-        """Return an entry of ``obsm``."""
-        return self._adata.obsm[key]
+    def matrix(self, place: Place) -> Matrix:
+        """Return what stands at a place, (cells, features)."""
+        if place.kind == "layer":
+            found = self._adata.layers[place.layer]
+        else:
+            found = (self._adata.raw if place == RAW else self._adata).X
+        # A backed AnnData keeps HDF5 arrays; one of Zarr may lead anywhere, and nobody has looked at where.
+        return _readable(found, place, (len(self.cell_names), len(self.feature_names(place))), stored=("h5py",))
 
-    def feature_columns(self) -> dict[str, tuple[str, ...]]:
-        """Return the columns of ``var`` that hold text (features,), by name."""
-        return _text_columns(self._adata.var)
+    def obsm(self, key: str) -> NamedMatrix | str:
+        """Return an entry of ``obsm``; of one without names, what it is."""
+        values = self._adata.obsm[key]
+        if not isinstance(values, pd.DataFrame):
+            return type(values).__name__
+        try:
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise QueryError(
+                f"Expected numbers in obsm {key!r}; found columns that are none ({error}). Keep protein counts only."
+            ) from error
+        return NamedMatrix(tuple(str(name) for name in values.columns), values.index.astype(str), numbers)
+
+    def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
+        """Return the columns that describe the features of a place in text (features,), by name."""
+        return _text_columns((self._adata.raw if place == RAW else self._adata).var)
 
 
 class FileTable:
-    """An AnnData in an open HDF5 file: its root, or the group of one modality. Only names are read at once."""
+    """An AnnData in an open HDF5 file or Zarr folder, its root or the group of a modality: names are read at once."""
 
-    def __init__(self, group: h5py.Group) -> None:
+    def __init__(self, group: Group) -> None:
         self._group = group
         self.cell_names = stored_names(group["obs"])
-        self.feature_names = tuple(stored_names(group["var"]))
-        self.layers = tuple(group["layers"]) if "layers" in group else ()
-        self.obsm_keys = tuple(group["obsm"]) if "obsm" in group else ()
-        self.has_x = "X" in group and _encoding(group["X"]) != "null"
+        self._features = {X: tuple(stored_names(group["var"]))}
+        has_raw = "raw" in group and "X" in group["raw"] and "var" in group["raw"]
+        if has_raw:
+            self._features[RAW] = tuple(stored_names(group["raw"]["var"]))
+        layers = (Place("layer", name) for name in group.get("layers", ()))
+        has_x = "X" in group and group["X"].attrs.get("encoding-type") != "null"
+        self.places = (*((X,) if has_x else ()), *layers, *((RAW,) if has_raw else ()))
+        self.obsm_keys = tuple(group.get("obsm", ()))
 
-    def matrix(self, layer: str | None) -> Matrix:
-        """Return ``X`` (None) or a layer, (cells, features), not yet read unless it is stored by columns."""
-        import h5py
+    def feature_names(self, place: Place) -> tuple[str, ...]:
+        """Return the names of the columns of a place (features,)."""
+        return self._features.get(place, self._features[X])
+
+    def matrix(self, place: Place) -> Matrix:
+        """Return what stands at a place, (cells, features), not yet read unless it is stored by columns."""
         from anndata.io import sparse_dataset
 
-        stored = self._group["X"] if layer is None else self._group["layers"][layer]
-        matrix = stored if isinstance(stored, h5py.Dataset) else sparse_dataset(stored)
-        return _readable(matrix, layer, (len(self.cell_names), len(self.feature_names)))
+        if place.kind == "layer":
+            stored = self._group["layers"][place.layer]
+        else:
+            stored = (self._group["raw"] if place == RAW else self._group)["X"]
+        matrix = sparse_dataset(stored) if hasattr(stored, "keys") else stored
+        shape = (len(self.cell_names), len(self.feature_names(place)))
+        return _readable(matrix, place, shape, stored=("h5py", "zarr"))
 
-    def obsm(self, key: str) -> Any:
-        """Read an entry of ``obsm``."""
+    def obsm(self, key: str) -> NamedMatrix | str:
+        """Return an entry of ``obsm``, not yet read but for its names; of one without names, what it is."""
+        stored = self._group["obsm"][key]
+        if not hasattr(stored, "keys") or "column-order" not in stored.attrs:
+            return str(stored.attrs.get("encoding-type", "array"))
+        frame = StoredFrame(stored, f"obsm {key!r}")
+        return NamedMatrix(frame.names, frame.cells, frame)
+
+    def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
+        """Read the columns that describe the features of a place in text (features,), by name."""
         from anndata.io import read_elem
 
-        return read_elem(self._group["obsm"][key])
+        return _text_columns(read_elem((self._group["raw"] if place == RAW else self._group)["var"]))
 
-    def feature_columns(self) -> dict[str, tuple[str, ...]]:
-        """Read the columns of ``var`` that hold text (features,), by name."""
-        from anndata.io import read_elem
 
-        return _text_columns(read_elem(self._group["var"]))
+class TenxTable:
+    """An open 10x ``.h5`` file: genes stand in ``X``, proteins in ``obsm``."""
+
+    def __init__(self, file: TenxFile) -> None:
+        self._file = file
+        self.cell_names = file.cells
+        self.places: tuple[Place, ...] = (X,)
+        self.obsm_keys: tuple[str, ...] = (PROTEIN_KEY,) if len(file.features.proteins) else ()
+
+    def feature_names(self, place: Place) -> tuple[str, ...]:
+        """Return the symbols of the genes (genes,)."""
+        return tuple(self._file.features.names[self._file.features.genes])
+
+    def matrix(self, place: Place) -> Matrix:
+        """Return the counts of genes (cells, genes), not yet read."""
+        return TenxColumns(self._file, self._file.features.genes)
+
+    def obsm(self, key: str) -> NamedMatrix | str:
+        """Return the counts of proteins (cells, proteins), not yet read."""
+        features = self._file.features
+        return NamedMatrix(features.protein_names, self.cell_names, TenxColumns(self._file, features.proteins))
+
+    def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
+        """Return the ids, types and genomes of the genes (genes,), by name."""
+        return _text_columns(self._file.features.var)
+
+
+class TenxColumns:
+    """Some features of a 10x ``.h5`` file, (cells, features), read as CSR."""
+
+    def __init__(self, file: TenxFile, columns: npt.NDArray[np.intp]) -> None:
+        self._file = file
+        self._columns = columns
+        self.shape = (len(file.cells), len(columns))
+        self.dtype = file.dtype
+
+    def __getitem__(self, rows: slice) -> sparse.csr_matrix:
+        start, stop, _ = rows.indices(self.shape[0])
+        return self._file.rows(start, stop)[:, self._columns]
 
 
 def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
@@ -107,15 +203,6 @@ def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
     # HDF5 reads rows in ascending order only.
     order = np.argsort(positions, kind="stable")
     return matrix[positions[order]][np.argsort(order, kind="stable")]
-
-
-def stored_names(frame: h5py.Group) -> pd.Index:
-    """Read the index of a stored DataFrame, such as the ``obs`` of a file, without its columns."""
-    from anndata.io import read_elem
-
-    names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
-    index: pd.Index = pd.Index(names.astype(str).astype(object))
-    return index
 
 
 def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
@@ -131,45 +218,47 @@ def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     return columns
 
 
-def _readable(matrix: Any, layer: str | None, shape: tuple[int, int]) -> Matrix:
-    """Bring a matrix into a form whose rows can be sliced cheaply, once its shape is what the names say."""
+def _readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[str, ...]) -> Matrix:
+    """Bring a matrix into a form whose rows can be sliced cheaply, once its shape is what the names say.
+
+    Dense arrays are taken from memory, and from the packages in `stored`.
+    """
     from anndata.abc import CSCDataset, CSRDataset
 
-    where = "X" if layer is None else f"layer {layer!r}"
     if tuple(matrix.shape) != tuple(shape):
         raise QueryError(
-            f"Expected {shape[0]} cells × {shape[1]} genes in {where}, as obs and var say; found a matrix of shape "
+            f"Expected {shape[0]} cells × {shape[1]} genes in {place}, as obs and var say; found a matrix of shape "
             f"{tuple(matrix.shape)}. Write the query again."
         )
     if isinstance(matrix, CSRDataset):
-        _require_pointers(matrix.group, shape[0], where)
+        _require_pointers(matrix.group, shape[0], place)
         return matrix
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     if sparse.issparse(matrix):
-        _require_structure(matrix, where)
+        _require_structure(matrix, place)
         return matrix.tocsr()
-    if isinstance(matrix, np.ndarray) or type(matrix).__module__.startswith("h5py"):
+    if isinstance(matrix, np.ndarray) or type(matrix).__module__.startswith(stored):
         return matrix
     raise QueryError(
-        f"Expected a NumPy array or a scipy sparse matrix in {where}; found {type(matrix).__name__}. "
+        f"Expected a NumPy array or a scipy sparse matrix in {place}; found {type(matrix).__name__}. "
         f"Convert it before mapping (for a lazy array: .compute())."
     )
 
 
-def _require_pointers(group: h5py.Group, n_cells: int, where: str) -> None:
+def _require_pointers(group: Group, n_cells: int, place: Place) -> None:
     """Verify where the rows of a stored CSR begin and end: read row by row, wrong ones would give wrong cells."""
     pointers = group["indptr"][:]
     n_entries = group["data"].shape[0]
     whole = pointers.shape == (n_cells + 1,) and group["indices"].shape == (n_entries,)
     if not whole or pointers[0] != 0 or pointers[-1] != n_entries or np.any(pointers[1:] < pointers[:-1]):
         raise QueryError(
-            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {where}; found others: the "
+            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {place}; found others: the "
             f"matrix is damaged. Write the query again."
         )
 
 
-def _require_structure(matrix: Any, where: str) -> None:
+def _require_structure(matrix: Any, place: Place) -> None:
     """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked."""
     if matrix.format not in ("csr", "csc"):
         return
@@ -177,9 +266,5 @@ def _require_structure(matrix: Any, where: str) -> None:
         matrix.check_format(full_check=True)
     except ValueError as error:
         raise QueryError(
-            f"Expected a valid sparse matrix in {where}; found a damaged one ({error}). Write the query again."
+            f"Expected a valid sparse matrix in {place}; found a damaged one ({error}). Write the query again."
         ) from error
-
-
-def _encoding(stored: Any) -> str:
-    return str(stored.attrs.get("encoding-type", ""))

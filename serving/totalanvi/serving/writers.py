@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, Annotations
+from totalanvi.serving.copies import copy_query
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.result_table import result_table
-from totalanvi.serving.tables import stored_names
+from totalanvi.serving.stored_frames import stored_names
 
 if TYPE_CHECKING:
     import h5py
@@ -51,7 +49,7 @@ def open_writer(
     plan
         Where to, and as what.
     query
-        The query's file, of which ``.h5ad`` and ``.h5mu`` outputs are annotated copies.
+        The query's file or folder, of which ``.h5ad`` and ``.h5mu`` outputs are annotated copies.
     rna_modality
         Name of the modality that was mapped; None for an AnnData.
     features
@@ -146,7 +144,7 @@ class _ParquetFolder:
 
 
 class _AnnotatedCopy:
-    """A copy of the query's file to which annotations are added: whatever else it holds stays as it is."""
+    """A copy of the query to which annotations are added: whatever else it holds stays as it is."""
 
     def __init__(
         self,
@@ -176,34 +174,13 @@ class _AnnotatedCopy:
         mapped = MappedCells.concatenate(self._mapped)
         cell_ids = self._cell_ids[0].append(self._cell_ids[1:])
         annotation_bytes = sum(array.nbytes for array in mapped.arrays().values())
-        _require_room(self._path, self._query.stat().st_size + 3 * annotation_bytes + _SLACK_BYTES)
-        if self._format == "h5ad" and self._rna_modality is not None:
-            _copy_modality(self._query, self._rna_modality, self._path)
-        else:
-            shutil.copyfile(self._query, self._path)
+        modality = self._rna_modality if self._format == "h5ad" else None
+        copy_query(self._query, self._path, modality, room_for=3 * annotation_bytes + _SLACK_BYTES)
         with h5py.File(self._path, "r+") as file:
             groups = [file] if self._format == "h5ad" else [file, file["mod"][self._rna_modality]]
             for group in groups:
                 names = stored_names(group["obs"])
                 _annotate_group(group, Annotations.of(mapped, cell_ids, names, self._features, self._uns))
-
-
-def _require_room(path: Path, n_bytes: int) -> None:
-    """Raise OSError when a file of this size cannot be made here: HDF5 may crash where writing fails half-way."""
-    with tempfile.NamedTemporaryFile(dir=path.parent) as scratch:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(scratch.fileno(), 0, n_bytes)
-
-
-def _copy_modality(mudata_file: Path, modality: str, path: Path) -> None:
-    """Make an ``.h5ad`` of one modality of an ``.h5mu``."""
-    import h5py
-
-    with h5py.File(mudata_file, "r") as source, h5py.File(path, "w") as target:
-        group = source["mod"][modality]
-        target.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        for name in group:
-            source.copy(group[name], target, name=name)
 
 
 def _annotate_group(group: h5py.Group, annotations: Annotations) -> None:

@@ -296,9 +296,16 @@ def _renamed(path: Path, cells: list[str] | None = None, genes: list[str] | None
     return write_anndata(adata, path)
 
 
-def _normalised(path: Path) -> Path:
+def _two_counts(path: Path) -> Path:
     adata = toy_query(5)
     adata.layers["counts"] = adata.X.copy()
+    adata.layers["corrected"] = adata.X * 2
+    adata.X = np.log1p(adata.X)
+    return write_anndata(adata, path)
+
+
+def _normalised(path: Path) -> Path:
+    adata = toy_query(5)
     adata.X = np.log1p(adata.X)
     return write_anndata(adata, path)
 
@@ -310,7 +317,8 @@ BAD_QUERIES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "not AnnData": (_not_anndata, ["an AnnData", "'matrix'"]),
     "reaches outside": (_outside, ["a link into another file", "'/uns/link'"]),
     "no cells": (lambda path: write_anndata(toy_query(5)[:0].copy(), path), ["0 cells", "filtered"]),
-    "normalised": (_normalised, ["raw counts", "not whole", "'counts'", "--layer"]),
+    "normalised": (_normalised, ["raw counts", "not whole", "--layer"]),
+    "two counts": (_two_counts, ["X holds ", "'counts' holds raw counts", "'corrected' holds raw counts", "--layer"]),
     "negative": (lambda path: write_anndata(one_count(-1), path), ["-1", "negative", "'cell3'", "'GENE007'"]),
     "NaN": (lambda path: write_anndata(one_count(np.nan), path), ["nan", "not a number", "'cell3'", "'GENE007'"]),
     "infinite": (lambda path: write_anndata(one_count(np.inf), path), ["inf", "infinite", "'cell3'"]),

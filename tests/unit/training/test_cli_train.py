@@ -311,11 +311,11 @@ def test_modalities_that_cannot_be_told(run: Run, tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix: str, kind: str) -> None:
     file = tmp_path / f"broken{suffix}"
     messages = {
-        "missing": f"Expected a reference at {file}, found no such file; check the path",
-        "empty": f"Expected an HDF5 file, found that {file} is none",
-        "text": f"Expected an HDF5 file, found that {file} is none",
-        "truncated": f"in {file}, found one that cannot be read",
-        "another": f"in {file}, found one that cannot be read",
+        "missing": f"found nothing at '{file}'. Check the path",
+        "empty": f"found that '{file}' is none",
+        "text": f"found that '{file}' is none",
+        "truncated": f"found that '{file}' is truncated or damaged",
+        "another": f"in '{file}'; found 'x'",
     }
     if kind == "another":
         import h5py
@@ -336,7 +336,7 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix:
 def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("a,b\n")
     said = refused(run, tmp_path, tmp_path / "cells.csv", "--labels", "kind")
-    assert "Expected a reference in .h5ad or .h5mu, found cells.csv; convert it to one of them" in said
+    assert "Expected an HDF5 file (.h5ad, .h5mu or 10x .h5); found that" in said
 
 
 @pytest.mark.parametrize(

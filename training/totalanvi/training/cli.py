@@ -81,7 +81,10 @@ def simulate(
 
 def train(
     reference: Annotated[
-        Path, typer.Argument(metavar="REFERENCE.h5ad|.h5mu", help="Cells with RNA and protein counts.")
+        Path,
+        typer.Argument(
+            metavar="REFERENCE", help="Cells with RNA and protein counts: .h5ad, .h5mu, or a Zarr folder of either."
+        ),
     ],
     labels: Annotated[str, typer.Option(metavar="KEY", help="Column of obs with the cell types.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="CHECKPOINT/", help="Folder to write.")],
@@ -112,7 +115,12 @@ def train(
         ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer of the raw RNA counts; X by default.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Layer of the raw RNA counts, or X, or raw; found when only one of them holds counts.",
+            show_default=False,
+        ),
     ] = None,
     max_epochs: Annotated[
         int | None,
@@ -138,7 +146,6 @@ def train(
     require_writable(output, overwrite)
     target = chosen_device(device.value)
     started = time.monotonic()
-    data = read_reference(reference)
     columns = {
         "labels_key": labels,
         "unlabeled_category": unlabeled or [],
@@ -149,7 +156,7 @@ def train(
         "continuous_covariate_keys": continuous_covariate,
     }
     with told_warnings():
-        _set_up(data, proteins, layer, columns)
+        data = _set_up(read_reference(reference), proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
     typer.echo(_describe(model), err=True)
     model.train(max_epochs=max_epochs, accelerator=target.type)
@@ -157,23 +164,34 @@ def train(
     typer.echo(_summary(model, output, time.monotonic() - started), err=True)
 
 
-def _set_up(data: AnnData | MuData, proteins: str | None, layer: str | None, columns: dict[str, Any]) -> None:
+def _set_up(
+    data: AnnData | MuData, proteins: str | None, layer: str | None, columns: dict[str, Any]
+) -> AnnData | MuData:
+    """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer."""
     from mudata import MuData
 
     from totalanvi.training.models.totalanvi import TOTALANVI
+    from totalanvi.training.registration.counts_choice import with_counts
 
     if isinstance(data, MuData):
         protein_modality = proteins or _first_of(data, _PROTEIN_MODALITIES, "a protein", "--proteins MODALITY")
         others = [name for name in data.mod if name != protein_modality]
         rna = others[0] if len(others) == 1 else _first_of(data, _RNA_MODALITIES, "an RNA", "the name 'rna' for it")
+        layers: dict[str, str | None] = {}
+        for name, wanted, cure in ((rna, layer, "--layer NAME"), (protein_modality, None, "keep it in X alone")):
+            if name in data.mod:
+                data.mod[name], layers[name] = with_counts(data.mod[name], wanted, name, cure)
         TOTALANVI.setup_mudata(
             data,
-            rna_layer=layer,
+            rna_layer=layers[rna],
+            protein_layer=layers.get(protein_modality),
             modalities={"rna_layer": rna, "protein_layer": protein_modality},
             **columns,
         )
     else:
+        data, layer = with_counts(data, layer)
         TOTALANVI.setup_anndata(data, protein_expression_obsm_key=proteins or _PROTEINS_OBSM, layer=layer, **columns)
+    return data
 
 
 def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -> str:

@@ -24,7 +24,7 @@ def import_scvi(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="REFERENCE.h5ad|.h5mu",
+            metavar="REFERENCE",
             help="The cells the model was trained on; export needs some. By default those saved beside it.",
             show_default=False,
         ),

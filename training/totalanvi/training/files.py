@@ -1,4 +1,4 @@
-"""References as files: h5ad and h5mu, read whole, and written beside their final name first."""
+"""References as files: read whole, and written beside their final name first."""
 
 from __future__ import annotations
 
@@ -6,50 +6,29 @@ import os
 import tempfile
 from pathlib import Path
 
-import anndata
-import h5py
 import mudata
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.formats.errors import FormatError
+from totalanvi.formats.objects import read_object
 from totalanvi.training.errors import OutputError, RegistrationError
-from totalanvi.training.hdf5_safety import require_self_contained
 
 __all__ = ["read_reference", "require_apart", "require_new", "require_room", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
-    """Read ``.h5ad`` or ``.h5mu``.
+    """Read a reference whole: ``.h5ad``, ``.h5mu``, a 10x ``.h5``, or a folder, of Zarr or of a 10x matrix.
 
     Raises
     ------
     RegistrationError
-        When the file is missing, has another suffix, is no such file, or reaches into other files.
+        When nothing is there, it is damaged, reaches outside itself, or holds something else.
     """
-    if path.suffix not in (".h5ad", ".h5mu"):
-        raise RegistrationError(
-            f"Expected a reference in .h5ad or .h5mu, found {path.name}; convert it to one of them."
-        )
-    if not path.is_file():
-        raise RegistrationError(f"Expected a reference at {path}, found no such file; check the path.")
-    if not h5py.is_hdf5(path):
-        raise RegistrationError(
-            f"Expected an HDF5 file, found that {path} is none; it may be truncated, or something else renamed."
-        )
     try:
-        require_self_contained(path)
-        if path.suffix == ".h5mu":
-            with mudata.set_options(pull_on_update=False):
-                return mudata.read_h5mu(path)
-        return anndata.read_h5ad(path)
-    except RegistrationError:
-        raise
-    except Exception as error:  # whatever HDF5 and the readers raise for a damaged file
-        kind = "a MuData" if path.suffix == ".h5mu" else "an AnnData"
-        raise RegistrationError(
-            f"Expected {kind} in {path}, found one that cannot be read ({error}); write it again, or copy it "
-            "again: it may be truncated."
-        ) from error
+        return read_object(path)
+    except FormatError as error:
+        raise RegistrationError(str(error)) from error
 
 
 def require_new(path: Path, suffix: str, overwrite: bool) -> None:

@@ -2,14 +2,14 @@
 
 HDF5 can point elsewhere in three ways: links into other files, raw data kept in other files, and virtual data sets that
 are put together from other files. Whoever opens such a file reads, with their own rights, whatever its author named.
-AnnData and MuData need none of these, so a file with any is refused before data is read.
+AnnData, MuData and 10x matrices need none of these, so a file with any is refused before data is read.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from totalanvi.serving.errors import QueryError
+from totalanvi.formats.errors import FormatError
 
 if TYPE_CHECKING:
     import h5py
@@ -27,7 +27,7 @@ def require_self_contained(file: h5py.File) -> None:
 
     Raises
     ------
-    QueryError
+    FormatError
         Naming the first external link, external storage or virtual data set.
     """
     from h5py import h5d, h5g, h5l, h5o
@@ -65,8 +65,8 @@ def _require_stored_inside(dataset: h5py.h5d.DatasetID, name: str) -> None:
         raise _refusal(name, "data kept in another file")
 
 
-def _refusal(name: str, found: str) -> QueryError:
-    return QueryError(
+def _refusal(name: str, found: str) -> FormatError:
+    return FormatError(
         f"Expected a file that holds all of its data itself; found {found}, at {name!r}. "
-        f"Write the query again as one plain file (adata.write_h5ad, mdata.write_h5mu)."
+        f"Write it again as one plain file (adata.write_h5ad, mdata.write_h5mu)."
     )

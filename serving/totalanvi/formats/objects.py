@@ -1,0 +1,63 @@
+"""Cells read whole, as the object that a file or folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from totalanvi.formats.errors import reading
+from totalanvi.formats.stores import content_of, layout_of, open_hdf5, open_zarr
+from totalanvi.formats.tenx import tenx_anndata
+from totalanvi.formats.tenx_folder import read_tenx_folder
+from totalanvi.formats.tenx_h5 import TenxFile
+
+if TYPE_CHECKING:
+    import anndata
+    import mudata
+
+__all__ = ["read_object"]
+
+
+def read_object(path: Path) -> anndata.AnnData | mudata.MuData:
+    """Read ``.h5ad``, ``.h5mu``, a 10x ``.h5``, a 10x folder, or a Zarr folder of an AnnData or a MuData.
+
+    Raises
+    ------
+    FormatError
+        When nothing is there, it is damaged, reaches outside itself, or holds something else.
+
+    Examples
+    --------
+    >>> read_object(Path("filtered_feature_bc_matrix.h5"))  # doctest: +SKIP
+    """
+    layout = layout_of(path)
+    with reading(path):
+        if layout == "10x folder":
+            return tenx_anndata(*read_tenx_folder(path))
+        if layout == "zarr":
+            return _read_zarr(path)
+        with open_hdf5(path) as file:
+            content = content_of(path, file)
+            if content == "10x":
+                tenx = TenxFile(file)
+                return tenx_anndata(tenx.cells, tenx.features, tenx.rows(0, len(tenx.cells)))
+        if content == "anndata":
+            import anndata
+
+            return anndata.read_h5ad(path)
+        import mudata
+
+        # As the next mudata does by default; this one warns of it.
+        with mudata.set_options(pull_on_update=False):
+            return mudata.read_h5mu(path)
+
+
+def _read_zarr(path: Path) -> anndata.AnnData | mudata.MuData:
+    if content_of(path, open_zarr(path)) == "anndata":
+        from anndata.io import read_zarr
+
+        return read_zarr(path)
+    import mudata
+
+    with mudata.set_options(pull_on_update=False):
+        return mudata.read_zarr(path)
