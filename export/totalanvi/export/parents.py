@@ -9,6 +9,7 @@ from pathlib import Path
 from totalanvi.export.errors import ParentsError
 from totalanvi.export.served_labels import served_labels
 from totalanvi.serving.hierarchy import hierarchy_problem
+from totalanvi.serving.listing import quoted
 from totalanvi.serving.manifest import UNKNOWN
 
 __all__ = ["read_parents"]
@@ -57,7 +58,7 @@ def read_parents(file: Path, labels: Sequence[str]) -> dict[str, str]:
                 "Keep one of them."
             )
     if problem := hierarchy_problem(list(served.values()), parents):
-        raise ParentsError(f"{file}: {problem}. The labels are {', '.join(map(repr, labels))}; mend the table.")
+        raise ParentsError(f"{file}: {problem}. The labels are {quoted(labels)}; mend the table.")
     return parents
 
 

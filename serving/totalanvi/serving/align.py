@@ -12,12 +12,13 @@ from scipy import sparse
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import AlignmentError
 from totalanvi.serving.features import ReferenceFeatures
+from totalanvi.serving.listing import examples
 from totalanvi.serving.query import Query
 from totalanvi.serving.resolution.feature_map import places_of
 from totalanvi.serving.resolution.gene_names import gene_names
 from totalanvi.serving.resolution.genes import QueryGenes, match_genes, share_of
 from totalanvi.serving.resolution.matching import Columns, match
-from totalanvi.serving.resolution.messages import alignment_notes, alignment_warnings, examples, unused_map
+from totalanvi.serving.resolution.messages import alignment_notes, alignment_warnings, unused_map
 from totalanvi.serving.resolution.protein_names import protein_names
 from totalanvi.serving.resolution.report import AlignmentReport, feature_match
 

@@ -9,7 +9,7 @@ Nothing heavy is imported until it is needed, and never torch, ONNX Runtime or B
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
 
@@ -247,33 +247,9 @@ class Client:
 
     def _refresh(self) -> None:
         """Ask which reference is served now, and for its features when it is not the one that is known."""
-        from totalanvi.serving.schemas import EndpointInfo, FeaturesAnswer
-        from totalanvi.serving.wire import PROTOCOL
+        from totalanvi.serving.handshake import ask_features, ask_info
 
-        answer = self._transport.get("/v1/info")
-        self._require_protocol(answer, PROTOCOL)
-        info = self._transport.parse("/v1/info", answer, EndpointInfo)
+        info = ask_info(self._transport)
         if self._info is None or self._info.digest != info.digest:
-            answer = self._transport.get("/v1/features")
-            features = self._transport.parse("/v1/features", answer, FeaturesAnswer)
-            if features.digest != info.features_digest:
-                raise StaleFeaturesError(
-                    f"{self.url}: the reference was replaced while the client asked about it; try again."
-                )
-            self._features = features.features
+            self._features = ask_features(self._transport, info)
         self._info = info
-
-    def _require_protocol(self, answer: bytes, expected: int) -> None:
-        import json
-
-        try:
-            found: Any = json.loads(answer)["protocol"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise EndpointError(
-                f"{self.url}: expected a totalanvi endpoint, found something else that answers; check the URL."
-            ) from error
-        if found != expected:
-            older = "the endpoint" if isinstance(found, int) and found < expected else "this end"
-            raise EndpointError(
-                f"{self.url}: expected protocol {expected}, found {found!r}; upgrade totalanvi at {older}."
-            )

@@ -13,7 +13,6 @@ import typer
 
 if TYPE_CHECKING:
     from totalanvi.serving.info import ReferenceInfo
-    from totalanvi.serving.mapping import MapSummary
 
 __all__ = ["info", "map_query", "serve"]
 
@@ -125,6 +124,7 @@ def map_query(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
     """Map a query's file to a reference: labels, novelty and proteins for each cell."""
+    from totalanvi.serving.map_summary import summary_lines
     from totalanvi.serving.mapped import MapOptions
     from totalanvi.serving.mapping import map_file
     from totalanvi.serving.reference import load_reference
@@ -156,7 +156,7 @@ def map_query(
         typer.echo(f"Warning: {message}", err=True)
     for note in summary.alignment.notes:
         typer.echo(f"Note: {note}", err=True)
-    for line in _summary_lines(summary):
+    for line in summary_lines(summary):
         typer.echo(line)
 
 
@@ -186,26 +186,6 @@ def info(
         return
     for line in _info_lines(found):
         typer.echo(line)
-
-
-def _summary_lines(summary: MapSummary) -> list[str]:
-    mapped = summary.n_cells - summary.n_without_rna
-    genes, proteins = summary.alignment.genes, summary.alignment.proteins
-    rate = f", {mapped / summary.seconds:,.0f} cells/s" if summary.seconds > 0 else ""
-    labels = ", ".join(f"{label} {n_cells:,}" for label, n_cells in summary.labels.items())
-    return [
-        f"Cells:      {mapped:,} mapped"
-        + (f", {summary.n_without_rna:,} without RNA" if summary.n_without_rna else ""),
-        f"Labels:     {labels}",
-        f"Unknown:    {summary.n_unknown:,} cells, more novel than all but "
-        f"{summary.options.false_positive_rate:.2%} of cells like the reference's"
-        + (", which keep their likeliest label" if summary.options.keep_unknown_labels else ""),
-        f"Alignment:  {genes.matched:,} of {genes.matched + genes.missing:,} genes by "
-        f"{summary.alignment.gene_names}, which carry {summary.alignment.gene_weight:.1%} of the model's weight; "
-        f"{proteins.matched:,} of {proteins.matched + proteins.missing:,} proteins",
-        f"Time:       {summary.seconds:.1f} s{rate}",
-        f"Output:     {summary.output}",
-    ]
 
 
 def _info_lines(found: ReferenceInfo) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.listing import quoted
 from totalanvi.serving.manifest import PROTEINS, Manifest
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.scores import Imputed
@@ -39,7 +40,7 @@ def batch_weights(manifest: Manifest, impute_as: str | None) -> npt.NDArray[np.f
     able = [name for name, panel in zip(manifest.batches, measured, strict=True) if panel.any()]
     if impute_as not in able:
         raise QueryError(
-            f"Expected to impute as a batch of {manifest.name!r} that measured proteins, {_listing(able)}; found "
+            f"Expected to impute as a batch of {manifest.name!r} that measured proteins, {quoted(able)}; found "
             f"{impute_as!r}. Name one of these, or none to average over those that measured a protein (--impute-as)."
         )
     batch = manifest.batches.index(impute_as)
@@ -101,7 +102,3 @@ def _noise(samples: int, n_latent: int, seed: int) -> Floats:
     if samples == 1:
         return np.zeros((1, n_latent), dtype=np.float32)
     return np.random.default_rng(seed).standard_normal((samples, n_latent)).astype(np.float32)
-
-
-def _listing(names: list[str]) -> str:
-    return ", ".join(repr(name) for name in names)

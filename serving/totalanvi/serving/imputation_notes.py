@@ -8,6 +8,7 @@ import numpy as np
 
 from totalanvi.serving.confidence_figures import UNRELIABLE_BELOW
 from totalanvi.serving.info import ReferenceInfo
+from totalanvi.serving.listing import quoted
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.resolution.report import FeatureMatch
 
@@ -46,19 +47,14 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, proteins: Feat
     rows = zip(info.proteins, info.protein_reliability, strict=True)
     if doubtful := [name for name, row in rows if not row.reliable and name in proteins.missing_names]:
         messages.append(
-            f"RNA cannot predict {_listing(doubtful)}: do not rely on the imputed values (correlation with held-out "
-            f"counts below {UNRELIABLE_BELOW:g})."
+            f"RNA cannot predict {quoted(doubtful, _MOST_NAMES)}: do not rely on the imputed values (correlation with "
+            f"held-out counts below {UNRELIABLE_BELOW:g})."
         )
     if options.impute_as in info.batches:
         panel = info.protein_batches[info.batches.index(options.impute_as)]
         if absent := [name for name, measured in zip(info.proteins, panel, strict=True) if not measured]:
             messages.append(
-                f"Batch {options.impute_as!r} did not measure {_listing(absent)}: imputed as the average of those "
-                "that did."
+                f"Batch {options.impute_as!r} did not measure {quoted(absent, _MOST_NAMES)}: imputed as the average of "
+                "those that did."
             )
     return messages
-
-
-def _listing(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,14 @@ from totalanvi.serving.annotate import Annotations, annotate, label_names
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.imputation_notes import imputation_messages
+from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.output import plan_output, plan_report, staged
 from totalanvi.serving.progress import progress_bar
 from totalanvi.serving.provenance import provenance, write_report
-from totalanvi.serving.query import QuerySource
+from totalanvi.serving.query_source import QuerySource
 from totalanvi.serving.readers import QueryData, is_mudata, open_query, read_object
 from totalanvi.serving.resolution.feature_map import FeatureMap, read_feature_map
-from totalanvi.serving.resolution.report import AlignmentReport
 from totalanvi.serving.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.writers import open_writer
 
@@ -34,42 +33,7 @@ if TYPE_CHECKING:
     import anndata
     import mudata
 
-__all__ = ["MapSummary", "map_file", "map_object"]
-
-
-@dataclass(frozen=True)
-class MapSummary:
-    """What became of a query's file.
-
-    Parameters
-    ----------
-    output
-        Where the results are.
-    n_cells, n_without_rna
-        Cells of the query, and those among them that could not be mapped.
-    n_unknown
-        Cells more novel than cells like the reference's are, whatever label they keep.
-    options
-        How it was mapped.
-    labels
-        Number of cells of each label, most frequent first.
-    alignment
-        How the query's features were matched.
-    messages
-        What the user should know.
-    seconds
-        Wall time, opening the reference aside.
-    """
-
-    output: Path
-    n_cells: int
-    n_without_rna: int
-    n_unknown: int
-    options: MapOptions
-    labels: dict[str, int]
-    alignment: AlignmentReport
-    messages: tuple[str, ...]
-    seconds: float
+__all__ = ["map_file", "map_object"]
 
 
 def map_object(

@@ -16,7 +16,7 @@ from totalanvi.formats.tenx import tenx_anndata
 from totalanvi.formats.tenx_folder import read_tenx_folder
 from totalanvi.formats.tenx_h5 import TenxFile
 from totalanvi.serving.errors import QueryError, ServingError
-from totalanvi.serving.query import QuerySource
+from totalanvi.serving.query_source import QuerySource
 from totalanvi.serving.stored_frames import stored_names
 from totalanvi.serving.tables import FileTable, MemoryTable, Table, TenxTable
 

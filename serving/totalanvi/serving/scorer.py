@@ -19,7 +19,8 @@ from totalanvi.serving.annotate import reorder
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
-from totalanvi.serving.query import Query, QuerySource
+from totalanvi.serving.query import Query
+from totalanvi.serving.query_source import QuerySource
 
 __all__ = ["DEFAULT_BATCH_SIZE", "score_blocks"]
 

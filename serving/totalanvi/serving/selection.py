@@ -11,7 +11,9 @@ from totalanvi.formats.counts_place import Place, find_counts, named_place
 from totalanvi.formats.errors import FormatError
 from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.tables import Matrix, Table
+from totalanvi.serving.listing import quoted
+from totalanvi.serving.matrices import Matrix
+from totalanvi.serving.tables import Table
 
 __all__ = ["NO_PROTEINS", "ProteinTable", "choose_place", "choose_modalities", "choose_proteins"]
 
@@ -58,7 +60,7 @@ def choose_place(table: Table, layer: str | None, modality: str | None = None) -
     if layer is not None:
         named = named_place(layer, table.places)
         if named is None:
-            found = _listing([place.layer for place in table.places if place.kind == "layer"], "no layers")
+            found = quoted([place.layer for place in table.places if place.kind == "layer"], when_empty="no layers")
             raise QueryError(
                 f"Expected a layer {layer!r}; found {found}. "
                 f"Name one of these, or none to find the raw counts (layer=, --layer)."
@@ -88,7 +90,7 @@ def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
         if proteins is None:
             return None
         raise QueryError(
-            f"Expected proteins in obsm {key!r}; found {_listing(table.obsm_keys, 'nothing in obsm')}. "
+            f"Expected proteins in obsm {key!r}; found {quoted(table.obsm_keys, when_empty='nothing in obsm')}. "
             f"Name one of these, or 'none' to map without proteins (proteins=, --proteins)."
         )
     where = f"obsm {key!r}"
@@ -122,15 +124,16 @@ def choose_modalities(names: Sequence[str], proteins: str | None) -> tuple[str, 
         protein = proteins
     else:
         raise QueryError(
-            f"Expected proteins in a modality {proteins!r}; found modalities {_listing(names, 'none at all')}. "
-            f"Name one of these, or 'none' to map without proteins (proteins=, --proteins)."
+            f"Expected proteins in a modality {proteins!r}; found modalities "
+            f"{quoted(names, when_empty='none at all')}. Name one of these, or 'none' to map without proteins "
+            f"(proteins=, --proteins)."
         )
     others = [name for name in names if name != protein]
     rna = _first_named(others, RNA_MODALITIES) or (others[0] if len(others) == 1 else None)
     if rna is None:
         raise QueryError(
             f"Expected an RNA modality named 'rna' or 'gex', or one modality beside the proteins; found "
-            f"{_listing(names, 'no modality')}. Rename the RNA modality to 'rna'."
+            f"{quoted(names, when_empty='no modality')}. Rename the RNA modality to 'rna'."
         )
     return rna, None if proteins == NO_PROTEINS else protein
 
@@ -138,7 +141,3 @@ def choose_modalities(names: Sequence[str], proteins: str | None) -> tuple[str, 
 def _first_named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
     by_folded = {name.casefold(): name for name in reversed(names)}
     return next((by_folded[name] for name in wanted if name in by_folded), None)
-
-
-def _listing(names: Sequence[str], when_empty: str) -> str:
-    return ", ".join(repr(name) for name in names) if names else when_empty

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from scipy import sparse
 from totalanvi.formats.counts_place import Place
 from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.matrices import Matrix, readable
 from totalanvi.serving.stored_frames import StoredFrame, stored_names
 
 if TYPE_CHECKING:
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
     from totalanvi.formats.stores import Group
     from totalanvi.formats.tenx_h5 import TenxFile
 
-__all__ = ["FileTable", "Matrix", "MemoryTable", "NamedMatrix", "Table", "TenxTable", "take_rows"]
-
-Matrix: TypeAlias = Any
-"""(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
-`StoredFrame` or `TenxColumns`."""
+__all__ = ["FileTable", "MemoryTable", "NamedMatrix", "Table", "TenxTable"]
 
 X = Place("X")
 RAW = Place("raw")
@@ -86,7 +83,7 @@ class MemoryTable:
         else:
             found = (self._adata.raw if place == RAW else self._adata).X
         # A backed AnnData keeps HDF5 arrays; one of Zarr may lead anywhere, and nobody has looked at where.
-        return _readable(found, place, (len(self.cell_names), len(self.feature_names(place))), stored=("h5py",))
+        return readable(found, place, (len(self.cell_names), len(self.feature_names(place))), stored=("h5py",))
 
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return an entry of ``obsm``; of one without names, what it is."""
@@ -135,7 +132,7 @@ class FileTable:
             stored = (self._group["raw"] if place == RAW else self._group)["X"]
         matrix = sparse_dataset(stored) if hasattr(stored, "keys") else stored
         shape = (len(self.cell_names), len(self.feature_names(place)))
-        return _readable(matrix, place, shape, stored=("h5py", "zarr"))
+        return readable(matrix, place, shape, stored=("h5py", "zarr"))
 
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return an entry of ``obsm``, not yet read but for its names; of one without names, what it is."""
@@ -193,18 +190,6 @@ class TenxColumns:
         return self._file.rows(start, stop)[:, self._columns]
 
 
-def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
-    """Read rows of a matrix, in the order of `positions` (rows,); adjacent ones as one slab."""
-    if len(positions) == 0:
-        return sparse.csr_matrix((0, matrix.shape[1]), dtype=np.float32)
-    first, last = int(positions.min()), int(positions.max())
-    if np.array_equal(positions, np.arange(first, last + 1)):
-        return matrix[first : last + 1]
-    # HDF5 reads rows in ascending order only.
-    order = np.argsort(positions, kind="stable")
-    return matrix[positions[order]][np.argsort(order, kind="stable")]
-
-
 def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return the columns that hold text, with nothing where a value is missing."""
     columns: dict[str, tuple[str, ...]] = {}
@@ -216,55 +201,3 @@ def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
             texts = values.astype(object).where(values.notna(), "")
             columns.setdefault(str(name), tuple(str(text) for text in texts))
     return columns
-
-
-def _readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[str, ...]) -> Matrix:
-    """Bring a matrix into a form whose rows can be sliced cheaply, once its shape is what the names say.
-
-    Dense arrays are taken from memory, and from the packages in `stored`.
-    """
-    from anndata.abc import CSCDataset, CSRDataset
-
-    if tuple(matrix.shape) != tuple(shape):
-        raise QueryError(
-            f"Expected {shape[0]} cells × {shape[1]} genes in {place}, as obs and var say; found a matrix of shape "
-            f"{tuple(matrix.shape)}. Write the query again."
-        )
-    if isinstance(matrix, CSRDataset):
-        _require_pointers(matrix.group, shape[0], place)
-        return matrix
-    if isinstance(matrix, CSCDataset):
-        matrix = matrix.to_memory()
-    if sparse.issparse(matrix):
-        _require_structure(matrix, place)
-        return matrix.tocsr()
-    if isinstance(matrix, np.ndarray) or type(matrix).__module__.startswith(stored):
-        return matrix
-    raise QueryError(
-        f"Expected a NumPy array or a scipy sparse matrix in {place}; found {type(matrix).__name__}. "
-        f"Convert it before mapping (for a lazy array: .compute())."
-    )
-
-
-def _require_pointers(group: Group, n_cells: int, place: Place) -> None:
-    """Verify where the rows of a stored CSR begin and end: read row by row, wrong ones would give wrong cells."""
-    pointers = group["indptr"][:]
-    n_entries = group["data"].shape[0]
-    whole = pointers.shape == (n_cells + 1,) and group["indices"].shape == (n_entries,)
-    if not whole or pointers[0] != 0 or pointers[-1] != n_entries or np.any(pointers[1:] < pointers[:-1]):
-        raise QueryError(
-            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {place}; found others: the "
-            f"matrix is damaged. Write the query again."
-        )
-
-
-def _require_structure(matrix: Any, place: Place) -> None:
-    """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked."""
-    if matrix.format not in ("csr", "csc"):
-        return
-    try:
-        matrix.check_format(full_check=True)
-    except ValueError as error:
-        raise QueryError(
-            f"Expected a valid sparse matrix in {place}; found a damaged one ({error}). Write the query again."
-        ) from error

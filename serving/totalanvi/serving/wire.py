@@ -20,18 +20,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
 
-from totalanvi.serving.arrow_columns import list_arrays, plain_array, row_array, row_lists
+from totalanvi.serving.arrow_columns import plain_array, row_array, row_lists
 from totalanvi.serving.arrow_stream import read_metadata, read_stream, write_stream
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.errors import CountsError, EndpointError, QueryError, StaleFeaturesError
+from totalanvi.serving.errors import EndpointError, QueryError, StaleFeaturesError
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
+from totalanvi.serving.wire_counts import read_proteins, read_rna
 
 __all__ = [
-    "MAX_COUNT",
     "MEDIA_TYPE",
     "PROTOCOL",
     "ChunkRequest",
@@ -47,9 +45,6 @@ PROTOCOL = 2
 """Version of this format and of the endpoint's routes; a client and a server with different ones refuse each other."""
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
-
-MAX_COUNT = 2**31
-"""Counts from here on are refused: no cell has them, and float32 could not tell them from fractions."""
 
 _N_COORDINATES = 2
 
@@ -151,8 +146,8 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
     batch = read_stream(body, _request_schema(n_proteins), max_cells)
     if not batch.num_rows:
         raise QueryError("request: expected at least one cell, found none.")
-    rna = _read_rna(batch, n_genes)
-    protein, measured = _read_proteins(batch.column("protein_counts"))
+    rna = read_rna(batch, n_genes)
+    protein, measured = read_proteins(batch.column("protein_counts"))
     library = plain_array(batch.column("library"), "library")
     return ChunkRequest(features, options, AlignedCells(rna, library, protein, measured))
 
@@ -242,47 +237,4 @@ def _require_protocol(metadata: dict[str, Any]) -> None:
         raise QueryError(
             f"metadata: expected protocol {PROTOCOL}, found {metadata['protocol']!r}; upgrade the older of client and "
             "server."
-        )
-
-
-def _read_rna(batch: pa.RecordBatch, n_genes: int) -> sparse.csr_matrix:
-    pointers, indices = list_arrays(batch.column("gene_indices"), "gene_indices")
-    count_pointers, counts = list_arrays(batch.column("gene_counts"), "gene_counts")
-    if not np.array_equal(pointers, count_pointers):
-        raise QueryError("gene_counts: expected as many counts as gene_indices in every cell, found others.")
-    if indices.size and (indices.min() < 0 or indices.max() >= n_genes):
-        raise QueryError(
-            f"gene_indices: expected 0 to {n_genes - 1}, found {indices.min()} to {indices.max()}; "
-            "indices refer to /v1/features."
-        )
-    ascends = np.diff(indices) > 0
-    # Where a new cell starts, its first index may be anything.
-    starts = pointers[1:-1]
-    ascends[starts[(starts > 0) & (starts < indices.size)] - 1] = True
-    if not ascends.all():
-        raise QueryError("gene_indices: expected ascending indices in every cell, none twice, found others.")
-    _require_counts("gene_counts", counts)
-    matrix = sparse.csr_matrix((counts, indices, pointers), shape=(batch.num_rows, n_genes))
-    matrix.has_sorted_indices = True
-    return matrix
-
-
-def _read_proteins(column: pa.FixedSizeListArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    width = column.type.list_size
-    # An Arrow null inside a row reads as NaN, which has the same meaning.
-    flat = column.values.slice(column.offset * width, len(column) * width).to_numpy(zero_copy_only=False)
-    counts = flat.reshape(len(column), width)
-    measured = ~np.isnan(counts)
-    measured[column.is_null().to_numpy(zero_copy_only=False)] = False
-    counts = np.where(measured, counts, np.float32(0))
-    _require_counts("protein_counts", counts)
-    return counts, measured
-
-
-def _require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
-    good = (counts >= 0) & (counts < MAX_COUNT) & (counts == np.rint(counts))
-    if not good.all():
-        raise CountsError(
-            f"{name}: expected raw counts (whole numbers from 0 to below 2³¹), found others; send counts as they were "
-            "measured, neither normalised nor logarithms."
         )

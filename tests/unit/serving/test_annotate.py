@@ -86,9 +86,9 @@ def test_provenance_names_the_reference_the_options_and_the_alignment(reference:
 
 def test_each_imputed_protein_says_how_reliable_it_is(reference: LocalReference) -> None:
     query = toy_query(5)
-    with pytest.warns(UserWarning, match=r"RNA cannot predict IgG1: do not rely on the imputed values") as caught:
+    with pytest.warns(UserWarning, match=r"RNA cannot predict 'IgG1': do not rely on the imputed values") as caught:
         annotated = reference.map(query, proteins="none", samples=1, impute_as="run1")
-    assert any("'run1' did not measure IgG1: imputed as the average" in str(each.message) for each in caught)
+    assert any("'run1' did not measure 'IgG1': imputed as the average" in str(each.message) for each in caught)
     assert annotated.uns[UNS_KEY]["options"]["impute_as"] == "run1"
     reliability = pd.DataFrame(annotated.uns[UNS_KEY]["protein_reliability"]).set_index("protein")
     assert list(reliability.index) == TOY.proteins

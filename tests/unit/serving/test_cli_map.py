@@ -258,7 +258,7 @@ def test_warnings_go_to_stderr(run: Run, bundle: Path, tmp_path: Path) -> None:
     code, printed, errors = run("map", bundle, write_anndata(adata, tmp_path / "q.h5ad"), "-o", tmp_path / "o.parquet")
     assert code == 0
     assert errors.count("Warning: ") == 3
-    assert "RNA cannot predict IgG1" in errors
+    assert "RNA cannot predict 'IgG1'" in errors
     assert "of what the model has learned from genes, less than 80%" in errors
     assert "None of the query's 6 proteins" in errors
     assert "30 of 60 genes" in printed

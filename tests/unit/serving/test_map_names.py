@@ -20,9 +20,10 @@ from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 from totalanvi.serving.annotate import UNS_KEY
 from totalanvi.serving.cli import main
 from totalanvi.serving.errors import AlignmentError, OutputError
+from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import MapSummary, map_file
+from totalanvi.serving.mapping import map_file
 
 IDS = [known or "" for known in TOY.ensembl_ids]
 

@@ -30,9 +30,10 @@ from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
+from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import MapSummary, map_file
+from totalanvi.serving.mapping import map_file
 from totalanvi.serving.output import plan_output, staged
 
 PLUG_IN = MapOptions(samples=1)

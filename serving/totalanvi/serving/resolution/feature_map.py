@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias, Union
 
 from totalanvi.serving.errors import AlignmentError
+from totalanvi.serving.listing import examples
 from totalanvi.serving.resolution.matching import Found
 
 __all__ = ["FeatureMap", "places_of", "read_feature_map"]
@@ -92,7 +93,7 @@ def places_of(
     if unknown:
         raise AlignmentError(
             f"Expected the second column of the feature map to name genes or proteins of the reference; found "
-            f"{len(unknown)} names that it does not have, such as {', '.join(map(repr, unknown[:3]))}. Spell them as "
+            f"{len(unknown)} names that it does not have, such as {examples(unknown)}. Spell them as "
             f"the reference does (/v1/features lists its names), or leave the column empty to leave a feature out."
         )
     return genes, proteins

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.errors import AlignmentError
+from totalanvi.serving.listing import quoted
 from totalanvi.serving.resolution.gene_names import GeneNames
 from totalanvi.serving.resolution.matching import Found, Matching, match
 from totalanvi.serving.resolution.species import capitals_of, foreign_species
@@ -49,7 +50,7 @@ class QueryGenes:
             return every
         if column not in every:
             raise AlignmentError(
-                f"Expected gene names in the column {column!r} of var; found {', '.join(map(repr, every))}. Name one "
+                f"Expected gene names in the column {column!r} of var; found {quoted(list(every))}. Name one "
                 f"of these, or none to take what matches best (gene_column=, --gene-column)."
             )
         return {column: every[column]}

@@ -7,21 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from totalanvi.serving.features import ReferenceFeatures
+from totalanvi.serving.listing import examples
 from totalanvi.serving.resolution.genes import VAR_NAMES
 from totalanvi.serving.resolution.matching import Matching
 
-__all__ = ["alignment_notes", "alignment_warnings", "examples", "unused_map"]
-
-
-def examples(names: Sequence[str]) -> str:
-    """Return the first names, quoted.
-
-    Examples
-    --------
-    >>> examples(["a", "b", "c", "d"])
-    "'a', 'b', 'c'"
-    """
-    return ", ".join(repr(name) for name in names[:3])
+__all__ = ["alignment_notes", "alignment_warnings", "unused_map"]
 
 
 def alignment_warnings(

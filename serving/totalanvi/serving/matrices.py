@@ -1,0 +1,106 @@
+"""Matrices of a query: in memory or stored, whole, and cheap to read by rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from totalanvi.formats.counts_place import Place
+from totalanvi.serving.errors import QueryError
+
+if TYPE_CHECKING:
+    from totalanvi.formats.stores import Group
+
+__all__ = ["Matrix", "readable", "take_rows"]
+
+Matrix: TypeAlias = Any
+"""(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
+`totalanvi.serving.stored_frames.StoredFrame` or `totalanvi.serving.tables.TenxColumns`."""
+
+
+def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
+    """Read rows of a matrix, in the order of `positions` (rows,); adjacent ones as one slab.
+
+    Examples
+    --------
+    >>> take_rows(np.arange(8).reshape(4, 2), np.array([3, 0]))
+    array([[6, 7],
+           [0, 1]])
+    """
+    if len(positions) == 0:
+        return sparse.csr_matrix((0, matrix.shape[1]), dtype=np.float32)
+    first, last = int(positions.min()), int(positions.max())
+    if np.array_equal(positions, np.arange(first, last + 1)):
+        return matrix[first : last + 1]
+    # HDF5 reads rows in ascending order only.
+    order = np.argsort(positions, kind="stable")
+    return matrix[positions[order]][np.argsort(order, kind="stable")]
+
+
+def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[str, ...]) -> Matrix:
+    """Bring a matrix into a form whose rows can be sliced cheaply, once its shape is what the names say.
+
+    Parameters
+    ----------
+    matrix
+        Whatever stands at the place.
+    place
+        Where that is, for messages.
+    shape
+        Cells and features that there are names of.
+    stored
+        Packages whose dense arrays are taken, besides those in memory.
+
+    Raises
+    ------
+    QueryError
+        When its shape is another, it is damaged, or its kind is not known.
+    """
+    from anndata.abc import CSCDataset, CSRDataset
+
+    if tuple(matrix.shape) != tuple(shape):
+        raise QueryError(
+            f"Expected {shape[0]} cells × {shape[1]} genes in {place}, as obs and var say; found a matrix of shape "
+            f"{tuple(matrix.shape)}. Write the query again."
+        )
+    if isinstance(matrix, CSRDataset):
+        _require_pointers(matrix.group, shape[0], place)
+        return matrix
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    if sparse.issparse(matrix):
+        _require_structure(matrix, place)
+        return matrix.tocsr()
+    if isinstance(matrix, np.ndarray) or type(matrix).__module__.startswith(stored):
+        return matrix
+    raise QueryError(
+        f"Expected a NumPy array or a scipy sparse matrix in {place}; found {type(matrix).__name__}. "
+        f"Convert it before mapping (for a lazy array: .compute())."
+    )
+
+
+def _require_pointers(group: Group, n_cells: int, place: Place) -> None:
+    """Verify where the rows of a stored CSR begin and end: read row by row, wrong ones would give wrong cells."""
+    pointers = group["indptr"][:]
+    n_entries = group["data"].shape[0]
+    whole = pointers.shape == (n_cells + 1,) and group["indices"].shape == (n_entries,)
+    if not whole or pointers[0] != 0 or pointers[-1] != n_entries or np.any(pointers[1:] < pointers[:-1]):
+        raise QueryError(
+            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {place}; found others: the "
+            f"matrix is damaged. Write the query again."
+        )
+
+
+def _require_structure(matrix: Any, place: Place) -> None:
+    """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked."""
+    if matrix.format not in ("csr", "csc"):
+        return
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        raise QueryError(
+            f"Expected a valid sparse matrix in {place}; found a damaged one ({error}). Write the query again."
+        ) from error
