@@ -24,7 +24,7 @@ from anndata import AnnData
 from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
-from totalanvi.serving.bundle import hash_files, write_manifest
+from totalanvi.serving.bundle_files import hash_files
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
@@ -43,6 +43,7 @@ from totalanvi.serving.manifest import (
     Parity,
     Provenance,
 )
+from totalanvi.serving.manifest_file import write_manifest
 from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.serving.thresholds import Thresholds

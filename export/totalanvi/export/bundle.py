@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.export.ablation import ablate_genes, thresholds_of
-from totalanvi.export.errors import ExportError, TargetError
+from totalanvi.export.errors import ExportError
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
@@ -24,38 +22,34 @@ from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
+from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import REQUIRED_FILES, Bundle, hash_files, write_manifest
+from totalanvi.export.target import checked_name, make_parents, require_writable
+from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
+from totalanvi.serving.bundle_files import hash_files
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
-    MANIFEST_FILE,
     PROTEINS,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
     FileRecord,
-    Genes,
     Manifest,
     Provenance,
 )
+from totalanvi.serving.manifest_file import write_manifest
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.modes import MODES
 from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.serving.reference_arrays import ReferenceArrays
-from totalanvi.serving.resolution.species import is_ensembl_id
 from totalanvi.serving.thresholds import Thresholds
-from totalanvi.training.registration.registry import Registry
 
 __all__ = ["export_bundle"]
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
-_VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-"""What a model store takes."""
 
 _PACKAGES = ("totalanvi", "torch", "onnx", "onnxscript", "numpy", "scipy")
 _N_VERIFIED = 64
@@ -110,13 +104,13 @@ def export_bundle(
     """
     say = report or (lambda line: None)
     target = Path(output)
-    name = _checked_name(target, name, version)
-    _require_writable(target, overwrite)
+    name = checked_name(target, name, version)
+    require_writable(target, overwrite)
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
     hierarchy = {} if parents is None else read_parents(Path(parents), source.registry.labels)
-    _make_parents(target)
+    make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
         for graph in graphs_of(source.module):
@@ -152,50 +146,6 @@ def export_bundle(
     return target
 
 
-def _checked_name(target: Path, name: str | None, version: str | None) -> str:
-    if name is None:
-        # The folder's name, as far as a store takes it.
-        name = re.sub(r"[^a-z0-9]+", "-", target.resolve().name.lower()).strip("-")[:63].strip("-") or "reference"
-    for what, value, pattern in (("name", name, _NAME), ("version", version, _VERSION)):
-        if value is not None and not pattern.fullmatch(value):
-            letters = "small letters" if pattern is _NAME else "letters"
-            raise TargetError(
-                f"{what}: expected at most 63 {letters}, digits, '.', '-' and '_', with a letter or a digit at either "
-                f"end, found {value!r}; choose another."
-            )
-    return name
-
-
-def _require_writable(target: Path, overwrite: bool) -> None:
-    """Judge the output before any work is done."""
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
-    # `model.yaml` is what a model store adds.
-    foreign = sorted({entry.name for entry in target.iterdir()} - {MANIFEST_FILE, *REQUIRED_FILES, "model.yaml"})
-    if foreign:
-        raise TargetError(
-            f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "
-            "which would be lost; choose another."
-        )
-    if not overwrite:
-        raise TargetError(
-            f"{target}: expected a folder that does not exist, found one; choose another, or allow to replace it "
-            "(--overwrite)."
-        )
-
-
-def _make_parents(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TargetError(
-            f"{target}: expected a place where a folder can be made, found that it cannot ({error.strerror}); choose "
-            "another, or change its permissions."
-        ) from error
-
-
 def _draft(folder: Path, source: Source, name: str) -> Bundle:
     """Describe a bundle whose graphs are there, but not yet its calibration and map: enough to run its engine."""
     registry, training = source.registry, source.training
@@ -216,9 +166,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         name=name,
         version="draft",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        genes=Genes(
-            names=list(registry.genes), ensembl_ids=_ensembl_ids(registry), symbols=_unique(registry.gene_symbols)
-        ),
+        genes=served_genes(registry),
         proteins=list(registry.proteins),
         labels=served_labels(registry.labels),
         batches=list(registry.batches),
@@ -266,20 +214,6 @@ def _reference_arrays(source: Source, latent: npt.NDArray[np.float32]) -> Refere
         gene_weight=gene_weight(source.module, everyone),
         protein_share=protein_share(everyone),
     )
-
-
-def _ensembl_ids(registry: Registry) -> list[str | None] | None:
-    """Keep what is an Ensembl id and names one gene alone; columns of real references hold other things, too."""
-    ids = _unique(registry.ensembl_ids)
-    return ids if ids is None else [name if name is not None and is_ensembl_id(name) else None for name in ids]
-
-
-def _unique(names: Sequence[str] | None) -> list[str | None] | None:
-    """Keep what names one gene alone."""
-    if names is None:
-        return None
-    counts = Counter(names)
-    return [name if name and counts[name] == 1 else None for name in names]
 
 
 def _versions() -> dict[str, str]:

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 from tests.support.toy_bundle import TOY, sign, write_toy_bundle
 
-from totalanvi.serving.bundle import Bundle, write_manifest
+from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError
 from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, SCHEMA_VERSION, Manifest
+from totalanvi.serving.manifest_file import write_manifest
 
 
 @pytest.fixture(scope="module")
