@@ -381,14 +381,14 @@ def test_simulation(name: str, value: Any) -> None:
 
 # Flags
 
-NEEDED: dict[str, Callable[[md.MuData, TOTALANVI], dict[str, Any]]] = {
-    "get_anndata_manager": lambda mdata, model: {"adata": mdata},
-    "prepare_query_anndata": lambda mdata, model: {"adata": mdata["rna"], "reference_model": model},
-    "prepare_query_mudata": lambda mdata, model: {"mdata": mdata, "reference_model": model},
-    "load_query_data": lambda mdata, model: {"adata": mdata, "reference_model": model},
-    "save": lambda mdata, model: {"dir_path": "never written"},
-    "differential_expression": lambda mdata, model: {"groupby": "cell_type"},
-    "convert_legacy_save": lambda mdata, model: {"dir_path": "never", "output_dir_path": "written"},
+NEEDED: dict[str, Callable[[md.MuData, TOTALANVI, Path], dict[str, Any]]] = {
+    "get_anndata_manager": lambda mdata, model, folder: {"adata": mdata},
+    "prepare_query_anndata": lambda mdata, model, folder: {"adata": mdata["rna"], "reference_model": model},
+    "prepare_query_mudata": lambda mdata, model, folder: {"mdata": mdata, "reference_model": model},
+    "load_query_data": lambda mdata, model, folder: {"adata": mdata, "reference_model": model},
+    "save": lambda mdata, model, folder: {"dir_path": folder / "saved"},
+    "differential_expression": lambda mdata, model, folder: {"groupby": "cell_type"},
+    "convert_legacy_save": lambda mdata, model, folder: {"dir_path": folder, "output_dir_path": folder / "saved"},
 }
 FLAGS = [
     (method, parameter.name)
@@ -400,11 +400,15 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("method", "flag"), FLAGS)
-def test_a_text_is_no_flag(trained: TOTALANVI, reference_mdata: md.MuData, method: str, flag: str) -> None:
-    given = NEEDED.get(method, lambda mdata, model: {})(reference_mdata, trained) | {flag: "no"}
+def test_a_text_is_no_flag(
+    trained: TOTALANVI, reference_mdata: md.MuData, tmp_path: Path, method: str, flag: str
+) -> None:
+    needed = NEEDED.get(method, lambda mdata, model, folder: {})(reference_mdata, trained, tmp_path)
     refused(
-        lambda: getattr(trained, method)(**given), f"{flag}: expected True or False, found 'no'; choose one of them"
+        lambda: getattr(trained, method)(**needed, **{flag: "no"}),
+        f"{flag}: expected True or False, found 'no'; choose one of them",
     )
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_flags_are_found() -> None:
