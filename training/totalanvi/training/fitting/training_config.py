@@ -85,6 +85,11 @@ class TrainingConfig:
     ------
     ArgumentError
         For values out of range.
+
+    Examples
+    --------
+    >>> TrainingConfig(max_epochs=50, lr=1e-3).batch_size
+    256
     """
 
     max_epochs: int = 400

@@ -55,13 +55,15 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
     adata
         AnnData or MuData that `setup_anndata` or `setup_mudata` has registered with a ``labels_key``.
     **kwargs
-        As in `TOTALVI`; of `totalanvi.training.ModelConfig`, ``linear_classifier``, ``label_prior`` and
-        ``n_enumerated_labels`` matter here.
+        As in `TOTALVI`. Of the options of `totalanvi.training.ModelConfig`, ``linear_classifier``, those that begin
+        with ``classifier_``, ``label_prior`` and ``n_enumerated_labels`` matter here alone.
 
     Raises
     ------
     RegistrationError
-        When the data has no labelled cells, or one type only.
+        When the data has no labelled cells, or one type only; otherwise as `TOTALVI`.
+    ArgumentError
+        For options that are unknown or out of range.
 
     Examples
     --------

@@ -75,6 +75,16 @@ class ModelConfig:
     n_enumerated_labels
         Labels with the highest q(c | z) that an unlabelled cell is summed over exactly; one draw stands for the rest,
         without bias. With no more labels than this plus one, all are summed.
+
+    Raises
+    ------
+    ArgumentError
+        For values out of range.
+
+    Examples
+    --------
+    >>> ModelConfig(n_latent=10).norm_encoder
+    'layer'
     """
 
     n_latent: int = 20

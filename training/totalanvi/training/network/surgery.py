@@ -50,6 +50,11 @@ class Freezing:
         Keep weights and statistics of batch norm.
     freeze_classifier
         Keep the classifier.
+
+    Raises
+    ------
+    ArgumentError
+        For flags that are neither true nor false.
     """
 
     unfrozen: bool = False

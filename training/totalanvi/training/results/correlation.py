@@ -49,6 +49,11 @@ class CorrelationOptions:
         Spearman's correlation, or else Pearson's.
     log_transform
         Take logarithms first: of genes with 1e-8, of proteins with 1 added.
+
+    Raises
+    ------
+    ArgumentError
+        For a flag that is neither true nor false.
     """
 
     n_samples: int
