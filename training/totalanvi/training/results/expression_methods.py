@@ -13,13 +13,12 @@ import torch
 
 from totalanvi.training.base import BaseModel
 from totalanvi.training.checks import as_number, as_whole, require_flags
+from totalanvi.training.registration.codes import Batches
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch, chosen_features
 from totalanvi.training.results.expression import ExpressionOptions, foreground_probability, normalized_expression
 
 __all__ = ["ExpressionMethods"]
-
-Batches = str | int | Sequence[str | int] | None
 
 
 class ExpressionMethods(BaseModel):
@@ -30,7 +29,7 @@ class ExpressionMethods(BaseModel):
         adata: Data | None = None,
         indices: Sequence[int] | None = None,
         n_samples_overall: int | None = None,
-        transform_batch: Batches = None,
+        transform_batch: Batches | None = None,
         gene_list: Sequence[str] | None = None,
         protein_list: Sequence[str] | None = None,
         library_size: float | Literal["latent"] | None = 1.0,
@@ -126,7 +125,7 @@ class ExpressionMethods(BaseModel):
         self,
         adata: Data | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: Batches = None,
+        transform_batch: Batches | None = None,
         protein_list: Sequence[str] | None = None,
         n_samples: int = 1,
         batch_size: int | None = None,
