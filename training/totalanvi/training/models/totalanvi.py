@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from totalanvi.training.checks import require_type
-from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.models.attributes import LabelAttributes
 from totalanvi.training.models.semisupervised_training import SemisupervisedTraining
@@ -191,13 +190,3 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
             )
         weights |= {name: of_labels(weights[name], known, labels) for name in by_label}
         self.module.load_state_dict(weights, strict=False)
-
-    @property
-    def n_cells(self) -> int:
-        """Number of reference cells."""
-        return len(self._reference_cells())
-
-    @property
-    def n_labelled(self) -> int:
-        """Number of reference cells with a label."""
-        return int((self._reference_cells().label != UNLABELLED).sum())
