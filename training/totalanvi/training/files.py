@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -15,7 +16,7 @@ from mudata import MuData
 from totalanvi.training.errors import OutputError, RegistrationError
 from totalanvi.training.hdf5_safety import require_self_contained
 
-__all__ = ["read_reference", "require_apart", "require_new", "require_room", "write_mudata"]
+__all__ = ["read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
@@ -93,14 +94,35 @@ def write_mudata(mdata: MuData, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
-        require_room(temporary, sum(part.__sizeof__() for part in mdata.mod.values()))
-        # As the next mudata does by default; this one warns of it.
-        with mudata.set_options(pull_on_update=False):
-            mdata.write_h5mu(temporary)
+        write_data(mdata, temporary)
         temporary.replace(path)
 
 
-def require_room(path: Path, n_bytes: int) -> None:
+def write_data(data: AnnData | MuData, path: Path, **options: Any) -> None:
+    """Write ``.h5ad`` or ``.h5mu`` where there is room for it.
+
+    Parameters
+    ----------
+    data
+        What to write.
+    path
+        A temporary name: what fails may leave a part of the file there.
+    options
+        Arguments of ``AnnData.write_h5ad`` or ``MuData.write_h5mu``.
+
+    Raises
+    ------
+    OSError
+        When there is no room for it.
+    """
+    is_mudata = isinstance(data, MuData)
+    _require_room(path, sum(part.__sizeof__() for part in (data.mod.values() if is_mudata else [data])))
+    # As the next mudata does by default; this one warns of it.
+    with mudata.set_options(pull_on_update=False):
+        (data.write_h5mu if is_mudata else data.write_h5ad)(path, **options)
+
+
+def _require_room(path: Path, n_bytes: int) -> None:
     """Make a file of this size for a moment: HDF5 may crash where writing fails half-way."""
     with path.open("wb") as scratch:
         if hasattr(os, "posix_fallocate"):
