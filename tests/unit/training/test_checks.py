@@ -12,7 +12,7 @@ import pytest
 
 from totalanvi.training import checks
 from totalanvi.training.errors import ArgumentError, RegistrationError
-from totalanvi.training.ranges import require_range, require_whole
+from totalanvi.training.option_checks import require_range, require_whole
 
 
 @pytest.mark.parametrize(

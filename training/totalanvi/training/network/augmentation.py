@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.ranges import require_range
+from totalanvi.training.option_checks import require_range
 
 __all__ = ["Augmentation"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from totalanvi.training.checks import as_names, as_number
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.layers import NormKind
-from totalanvi.training.ranges import require_choice, require_flag, require_range, require_whole
+from totalanvi.training.option_checks import require_choice, require_flag, require_range, require_whole
 
 __all__ = ["Dispersion", "ModelConfig"]
 

@@ -23,7 +23,7 @@ from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.ranges import require_flag
+from totalanvi.training.option_checks import require_flag
 
 __all__ = ["Freezing", "extend", "freeze", "learn_library_prior", "mask_gradients"]
 

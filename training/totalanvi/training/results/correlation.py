@@ -21,7 +21,7 @@ from torch import Tensor
 
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.ranges import require_flag
+from totalanvi.training.option_checks import require_flag
 from totalanvi.training.results.draw import draw, draw_rates
 from totalanvi.training.results.drawn_array import with_rows
 from totalanvi.training.results.moments import Matrix, Moments, spearman
