@@ -135,12 +135,22 @@ class ExpressionMethods(BaseModel):
     ) -> pd.DataFrame | npt.NDArray[np.float32]:
         """Probability, 1 − π, that a protein's count is more than background.
 
-        Parameters and raises are those of `get_normalized_expression`.
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        transform_batch, protein_list, n_samples, return_mean, return_numpy, silent
+            As in `get_normalized_expression`.
 
         Returns
         -------
         pandas.DataFrame or numpy.ndarray
             (cells, proteins), float32, with a last axis of samples when ``return_mean`` is false.
+
+        Raises
+        ------
+        ArgumentError
+            As `get_normalized_expression`.
 
         Examples
         --------
