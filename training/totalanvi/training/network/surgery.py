@@ -86,8 +86,7 @@ def extend(trained: TotalVAE, dims: Dimensions) -> TotalVAE:
         in the decoders; a new panel with the average prior. Both are sensible before any training.
     """
     old, config = trained.dims, trained.config
-    with torch.random.fork_rng():  # the first weights are drawn, and thrown away
-        module = type(trained)(dims, config)
+    module = type(trained).unfilled(dims, config)
 
     def extended(name: str, value: Tensor) -> Tensor:
         columns = _columns_of(name, value, old, config)
