@@ -20,6 +20,7 @@ from totalanvi.export.parity import check_parity
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.source import Source, read_source
+from totalanvi.export.target import make_parents
 from totalanvi.serving.bundle import REQUIRED_FILES, Bundle, hash_files, write_manifest
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import (
@@ -100,7 +101,7 @@ def export_bundle(
     name = _checked_name(target, name, version)
     _require_writable(target, overwrite)
     source = read_source(Path(checkpoint))
-    _make_parents(target)
+    make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
         for graph in graphs_of(source.module):
@@ -161,16 +162,6 @@ def _require_writable(target: Path, overwrite: bool) -> None:
             f"{target}: expected a folder that does not exist, found one; choose another, or allow to replace it "
             "(--overwrite)."
         )
-
-
-def _make_parents(target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TargetError(
-            f"{target}: expected a place where a folder can be made, found that it cannot ({error.strerror}); choose "
-            "another, or change its permissions."
-        ) from error
 
 
 def _draft(folder: Path, source: Source, name: str) -> Bundle:
