@@ -117,6 +117,29 @@ def test_simulations_that_cannot_be(
     assert not list(tmp_path.iterdir())
 
 
+def test_simulating_where_nothing_can_be_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.h5mu").mkdir()
+    for target, message in (
+        (tmp_path / "file" / "cells.h5mu", f"found {tmp_path / 'file'}, which is a file; choose another place"),
+        (tmp_path / "folder.h5mu", "Expected the name of a file to write, found"),
+        (Path("/dev/fd/cells.h5mu"), "Expected a place where /dev/fd/cells.h5mu can be written, found one where"),
+    ):
+        code, said = run("simulate", target, *SIZES, "--overwrite")
+        assert code == 2
+        assert message in said
+        assert len(said.splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.h5mu"]
+
+
+def test_more_cells_than_memory_holds(run: Run, tmp_path: Path) -> None:
+    code, said = run("simulate", tmp_path / "cells.h5mu", "--genes", 10**14)
+    assert code == 2
+    assert said.startswith("Error: Expected memory enough for this, found too little (Unable to allocate")
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 # train
 
 
@@ -331,6 +354,20 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix:
     elif kind != "missing":
         file.write_text("" if kind == "empty" else "cells,genes\n")
     assert messages[kind] in refused(run, tmp_path, file, "--labels", "kind")
+
+
+def test_a_folder_and_a_file_with_the_suffix_of_the_other_kind(run: Run, tmp_path: Path, h5ad: Path) -> None:
+    folder, of_anndata, of_mudata = (tmp_path / name for name in ("cells.h5ad", "a.h5mu", "b.h5ad"))
+    folder.mkdir()
+    of_anndata.write_bytes(h5ad.read_bytes())
+    draw_mudata().write_h5mu(tmp_path / "b.h5mu")
+    (tmp_path / "b.h5mu").rename(of_mudata)
+    for file, message in (
+        (folder, f"Expected a reference at {folder}, found a folder; check the path."),
+        (of_anndata, f"Expected a MuData in {of_anndata}, found an AnnData; name it a.h5ad."),
+        (of_mudata, f"Expected an AnnData in {of_mudata}, found a MuData; name it b.h5mu."),
+    ):
+        assert message in refused(run, tmp_path, file, "--labels", "kind")
 
 
 def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:

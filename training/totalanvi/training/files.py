@@ -16,7 +16,7 @@ from mudata import MuData
 from totalanvi.training.errors import OutputError, RegistrationError
 from totalanvi.training.hdf5_safety import require_self_contained
 
-__all__ = ["read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
+__all__ = ["obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
@@ -32,13 +32,15 @@ def read_reference(path: Path) -> AnnData | MuData:
             f"Expected a reference in .h5ad or .h5mu, found {path.name}; convert it to one of them."
         )
     if not path.is_file():
-        raise RegistrationError(f"Expected a reference at {path}, found no such file; check the path.")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise RegistrationError(f"Expected a reference at {path}, found {found}; check the path.")
     if not h5py.is_hdf5(path):
         raise RegistrationError(
             f"Expected an HDF5 file, found that {path} is none; it may be truncated, or something else renamed."
         )
     try:
         require_self_contained(path)
+        _require_kind_of_its_suffix(path)
         if path.suffix == ".h5mu":
             with mudata.set_options(pull_on_update=False):
                 return mudata.read_h5mu(path)
@@ -53,8 +55,27 @@ def read_reference(path: Path) -> AnnData | MuData:
         ) from error
 
 
+def _require_kind_of_its_suffix(path: Path) -> None:
+    """Refuse a file of the other kind: either reader would fail on something inside it."""
+    with h5py.File(path) as file:
+        found = ".h5mu" if "mod" in file else ".h5ad" if "X" in file and "obs" in file else path.suffix
+    if found != path.suffix:
+        kind, other = ("an AnnData", "a MuData") if found == ".h5mu" else ("a MuData", "an AnnData")
+        raise RegistrationError(f"Expected {kind} in {path}, found {other}; name it {path.stem}{found}.")
+
+
+def obstacle(path: Path) -> str | None:
+    """What is in the way of making a file or a folder with the folders above it, in words; `None` if nothing is."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        return f"{above}, which is a file"
+    if not os.access(above, os.W_OK):
+        return f"{above}, which may not be written"
+    return None
+
+
 def require_new(path: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse an output that exists or has the wrong suffix, before any work is done.
+    """Refuse an output that exists, cannot be made or has the wrong suffix, before any work is done.
 
     Raises
     ------
@@ -63,6 +84,10 @@ def require_new(path: Path, suffix: str, overwrite: bool) -> None:
     """
     if path.suffix != suffix:
         raise OutputError(f"Expected an output that ends in {suffix}, found {path.name}; name it so.")
+    if found := obstacle(path):
+        raise OutputError(f"Expected a folder in which to make {path}, found {found}; choose another place.")
+    if path.is_dir():
+        raise OutputError(f"Expected the name of a file to write, found {path}, which is a folder; choose another.")
     if path.exists() and not overwrite:
         raise OutputError(
             f"Expected an output that does not exist yet, found {path}; choose another, or overwrite it (--overwrite)."
@@ -88,11 +113,20 @@ def write_mudata(mdata: MuData, path: Path) -> None:
 
     Raises
     ------
+    OutputError
+        When nothing can be written there.
     OSError
         When there is no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        room = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:  # a place may refuse what its permissions allow
+        raise OutputError(
+            f"Expected a place where {path} can be written, found one where it cannot ({error.strerror}); choose "
+            "another."
+        ) from error
+    with room as folder:
         temporary = Path(folder) / path.name
         write_data(mdata, temporary)
         temporary.replace(path)
