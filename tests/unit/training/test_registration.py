@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.support.reference_cells import (
+    FAST,
     PROTEINS,
     draw_adata,
     draw_mudata,
@@ -266,3 +267,19 @@ def test_the_note_survives_copies_and_files(tmp_path: Any) -> None:
     adata[:8].copy().write_h5ad(tmp_path / "part.h5ad")
     part = ad.read_h5ad(tmp_path / "part.h5ad")
     assert read_setup(part) == read_setup(adata)
+
+
+@pytest.mark.filterwarnings("ignore:.*AnnData expects .var.index to contain strings:UserWarning")
+def test_genes_that_are_numbered(tmp_path: Path) -> None:
+    adata = draw_adata()
+    adata.var_names = pd.RangeIndex(adata.n_vars)
+    TOTALVI.setup_anndata(adata, PROTEINS)
+    model = TOTALVI(adata, n_latent=3, n_hidden=8)
+    model.train(max_epochs=1, **FAST)
+    assert list(model.registry.genes) == [str(i) for i in range(adata.n_vars)]
+    latent = model.get_latent_representation()
+    model.save(tmp_path / "saved")
+    assert np.array_equal(TOTALVI.load(tmp_path / "saved", adata=adata).get_latent_representation(), latent)
+    reordered = adata[:, ::-1].copy()
+    TOTALVI.prepare_query_anndata(reordered, model)
+    assert np.array_equal(model.get_latent_representation(reordered), latent)

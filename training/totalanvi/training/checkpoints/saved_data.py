@@ -50,7 +50,9 @@ class DataBeside:
         """
         try:
             write_data(self.data, path, **self.options)
-        except (TypeError, ValueError) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # anndata has an error of its own for types it cannot write
             writer = "write_h5mu" if isinstance(self.data, MuData) else "write_h5ad"
             raise ArgumentError(
                 f"Expected data and options that {writer}() takes, found what it refuses ({error}); mend it, or save "

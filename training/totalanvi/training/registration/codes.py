@@ -39,9 +39,16 @@ def texts(column: pd.Series) -> npt.NDArray[np.object_]:
     Raises
     ------
     RegistrationError
-        When two values are the same string, as 1 and "1" are: nobody can say whether they are one.
+        When two values are the same string, as 1 and "1" are: nobody can say whether they are one; when values are no
+        plain ones, but lists for example.
     """
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise RegistrationError(
+            f"Expected one plain value for each cell in obs[{column.name!r}], found others ({error}); write texts or "
+            "numbers there."
+        ) from error
     names: npt.NDArray[np.object_] = np.array([*(_as_text(value) for value in values), None], dtype=object)
     twice = np.flatnonzero(pd.Index(names).duplicated())
     if len(twice):

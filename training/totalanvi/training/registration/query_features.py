@@ -50,7 +50,7 @@ def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnDat
     """
     require_type("adata", adata, AnnData, "call prepare_query_mudata for a MuData", RegistrationError)
     require_unique(adata.var_names, what)
-    source = adata.var_names.get_indexer(names)
+    source = adata.var_names.astype(str).get_indexer(names)
     found = int((source >= 0).sum())
     if found == 0:
         raise RegistrationError(
