@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.threads import one_thread
 
 if TYPE_CHECKING:
     import mudata as md
@@ -41,7 +40,7 @@ def checkpoint(reference_mdata: md.MuData, tmp_path_factory: pytest.TempPathFact
     from totalanvi.training import TOTALANVI
 
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    with _one_thread():
+    with one_thread():
         model = TOTALANVI(reference_mdata, n_latent=8, n_hidden=64)
         model.train(max_epochs=15, train_size=0.7, batch_size=32, lr=1e-2, accelerator="cpu", progress=False, seed=0)
         model.save(folder)
@@ -53,18 +52,5 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `checkpoint`. Not to be changed: copy it."""
     from totalanvi.export import export_bundle
 
-    with _one_thread():
+    with one_thread():
         return export_bundle(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", name="simulated")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads, and much slower where others use the cores too."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

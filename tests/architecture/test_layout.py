@@ -52,6 +52,7 @@ PUBLIC = {
         "load_reference",
     },
 }
+WRITTEN = {".h5ad", ".h5mu", ".npz", ".onnx", ".parquet", ".safetensors"}
 MACHINERY = {"TYPE_CHECKING", "annotations", "import_module"}
 
 
@@ -103,12 +104,23 @@ def test_a_module_is_named_for_its_topic(path: Path) -> None:
     assert path.stem not in {"utils", "helpers", "common", "misc"}
 
 
-def test_no_file_names_the_machine_it_was_written_on() -> None:
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
+    """Files that git keeps."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
+    files = [ROOT / entry for entry in listed.stdout.decode().split("\0") if entry]
+    return [path for path in files if path.is_file()]
+
+
+def test_no_file_names_the_machine_it_was_written_on(tracked: list[Path]) -> None:
     here = f"{ROOT}/".encode()
     if len(ROOT.parts) < 3:
         pytest.skip("the checkout's path is too short to search for")
-    files = [ROOT / entry for entry in listed.stdout.decode().split("\0") if entry]
-    assert [name(path) for path in files if path.is_file() and here in path.read_bytes()] == []
+    assert [name(path) for path in tracked if here in path.read_bytes()] == []
+
+
+def test_what_runs_write_is_not_kept(tracked: list[Path]) -> None:
+    outputs = [path for path in tracked if path.suffix in WRITTEN and not path.is_relative_to(ROOT / "tests")]
+    assert [name(path) for path in outputs] == []

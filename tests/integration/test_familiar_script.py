@@ -16,6 +16,7 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
+from tests.support.threads import one_thread
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
 from totalanvi.training.simulation.simulate import simulate_query
@@ -30,11 +31,9 @@ N_CELLS, N_GENES, N_PROTEINS = 400, 150, 12
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """One thread, since models this small are slower on several; and the same draws every time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture(scope="module")

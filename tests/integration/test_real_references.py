@@ -9,30 +9,26 @@ import anndata as ad
 import mudata as md
 import numpy as np
 import pytest
-import torch
+from tests.support.queries import REAL_DATA
+from tests.support.threads import one_thread
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.registration.register import register
 from totalanvi.training.registration.setup_note import read_setup
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-
 
 def real(name: str) -> Path:
     """A file of real cells; the test is skipped where it is not."""
-    if not (DATA / name).exists():
+    if not (REAL_DATA / name).exists():
         pytest.skip(f"{name} is not at hand")
-    return DATA / name
+    return REAL_DATA / name
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A moment's training is slower on several threads where others use the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 def test_a_mosaic_of_batches_with_and_without_proteins() -> None:

@@ -5,7 +5,6 @@ Every joint is the real one: the files, the formats and the endpoint's process a
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,8 +24,10 @@ from totalanvi.export.demo_endpoint import running_endpoint
 from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FALSE_POSITIVE_RATE, Scores, score_query
 from totalanvi.export.errors import TargetError
+from totalanvi.export.target import make_parents
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.client import Client
+from totalanvi.serving.output import OutputPlan, staged
 from totalanvi.training.models.totalanvi import TOTALANVI
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -95,14 +96,12 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
     size = size or DemoSize()
     _require_replaceable(folder, overwrite)
     watch = _Stopwatch(Console())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
-        room, made = Path(name), Path(name) / "made"
+    make_parents(folder)
+    with staged(OutputPlan(folder, "parts")) as made, tempfile.TemporaryDirectory() as scratch:
         made.mkdir()
         # What mudata does from 0.4 on: no copies of the modalities' columns in the whole's obs.
         with md.set_options(pull_on_update=False):
-            scores = _run(made, room, watch, size, seed)
-        _publish(made, folder)
+            scores = _run(made, Path(scratch), watch, size, seed)
     for table in _tables(scores, watch.seconds):
         watch.console.print(table)
     for product in PRODUCTS:
@@ -190,12 +189,6 @@ def _require_replaceable(folder: Path, overwrite: bool) -> None:
         raise TargetError(
             f"Expected no earlier demo in {folder}, found one; choose another folder, or allow --overwrite."
         )
-
-
-def _publish(made: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    made.rename(folder)
 
 
 def _tables(scores: Scores, seconds: dict[str, float]) -> list[Table]:

@@ -60,8 +60,8 @@ def relative_error(found: npt.NDArray[np.floating], expected: npt.NDArray[np.flo
 
     Examples
     --------
-    >>> relative_error(np.array([1.1, 0.001]), np.array([1.0, 0.0]), floor=0.01)
-    0.1
+    >>> relative_error(np.array([1.25, 0.001]), np.array([1.0, 0.0]), floor=0.01)
+    0.25
     """
     found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):

@@ -23,17 +23,16 @@ _FEWEST = 16
 """Fewer landmarks than this have no neighbourhoods to speak of: they are projected on their principal components."""
 _EXTENT = 10.0
 _JITTER = 1e-4
+_SEED = 0
 
 
-def map_coordinates(latent: npt.NDArray[np.floating], seed: int = 0) -> npt.NDArray[np.float32]:
+def map_coordinates(latent: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Place cells in the plane so that neighbours in the latent are neighbours there.
 
     Parameters
     ----------
     latent
-        (cells, latent); a few thousand cells.
-    seed
-        The same arguments give the same map.
+        (cells, latent); a few thousand cells. The same latents give the same map.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def map_coordinates(latent: npt.NDArray[np.floating], seed: int = 0) -> npt.NDAr
     exact = np.asarray(latent, dtype=np.float64)
     place = _principal_components(exact)
     if len(exact) >= _FEWEST:
-        place = _umap(exact, place, seed)
+        place = _umap(exact, place)
     return np.asarray(place - place.mean(axis=0), dtype=np.float32)
 
 
@@ -62,14 +61,14 @@ def _principal_components(latent: npt.NDArray[np.float64]) -> npt.NDArray[np.flo
     return _EXTENT * place / extent if extent > 0 else place
 
 
-def _umap(latent: npt.NDArray[np.float64], start: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+def _umap(latent: npt.NDArray[np.float64], start: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import: what TensorFlow would add
         from umap import UMAP
 
     # Cells at the very same place would never part, and their distances of zero leave no scale.
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     start = start + rng.normal(scale=_JITTER, size=start.shape)
     apart = latent + rng.normal(scale=_JITTER, size=latent.shape)
-    layout = UMAP(n_neighbors=_N_NEIGHBOURS, init=start.astype(np.float32), random_state=seed, n_jobs=1)
+    layout = UMAP(n_neighbors=_N_NEIGHBOURS, init=start.astype(np.float32), random_state=_SEED, n_jobs=1)
     return np.asarray(layout.fit_transform(apart), dtype=np.float64)

@@ -31,10 +31,12 @@ def reading(path: Path, *known: type[Exception]) -> Iterator[None]:
 
     Examples
     --------
-    >>> with reading(Path("query.h5ad")):
-    ...     raise KeyError("obs")
-    Traceback (most recent call last):
-    totalanvi.formats.errors.FormatError: Expected valid cells ...
+    >>> try:
+    ...     with reading(Path("query.h5ad")):
+    ...         raise KeyError("obs")
+    ... except FormatError as error:
+    ...     print(str(error)[:54])
+    Expected valid cells (AnnData, MuData or a 10x matrix)
     """
     try:
         yield

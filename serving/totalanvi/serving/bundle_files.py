@@ -41,7 +41,10 @@ def inside(folder: Path, name: str) -> Path:
     except OSError as error:
         raise BundleError(f"{folder}: expected the file {name!r}, found it missing; copy or export again.") from error
     if not regular or folder.resolve() not in real.parents:
-        raise BundleError(f"{folder}: expected {name!r} to be a file in this folder, found another kind or a link out.")
+        raise BundleError(
+            f"{folder}: expected {name!r} to be a file in this folder, found another kind or a link out; copy or "
+            "export again."
+        )
     return file
 
 

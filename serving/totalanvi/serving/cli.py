@@ -53,6 +53,7 @@ CLIENT_PACKAGES = {"httpx", "pyarrow"}
 
 EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
+EXIT_NO_MEMORY = 2
 EXIT_INTERRUPTED = 130
 EXIT_OF_A_SIGNAL = 128
 """To which shells add the signal's number."""
@@ -146,6 +147,12 @@ def _run(arguments: list[str]) -> int:
             f"permissions, or choose another place."
         )
         return EXIT_NO_PLACE
+    except MemoryError as error:
+        _complain(
+            f"Expected memory enough for this, found too little ({error or 'none left'}). Take fewer cells or features "
+            "at once, or a machine with more."
+        )
+        return EXIT_NO_MEMORY
     except Exception as error:
         code: int | None = getattr(error, "exit_code", None)
         if code is None:

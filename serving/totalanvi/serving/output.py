@@ -169,7 +169,8 @@ def staged(plan: OutputPlan) -> Iterator[Path]:
         made = room / target.name
         yield made
         if target.is_dir():
-            _replace_folder(made, target, aside=room / "replaced")
+            # Whatever the output is called, no other thing in the room has this name.
+            _replace_folder(made, target, aside=room / f"{target.name}.replaced")
         else:
             made.replace(target)
     finally:

@@ -9,9 +9,9 @@ import threading
 from typing import Any
 
 from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.errors import EndpointError
+from totalanvi.serving.errors import BundleError, EndpointError
 from totalanvi.serving.limits import Limits
-from totalanvi.serving.reference import find_bundle
+from totalanvi.serving.reference import find_bundle, is_url
 
 __all__ = ["serve"]
 
@@ -45,6 +45,10 @@ def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3
     >>> serve("bundle/", port=8080)  # doctest: +SKIP
     Serving pbmc 1 at http://127.0.0.1:8080 (press Ctrl+C to stop)
     """
+    if is_url(bundle):
+        raise BundleError(
+            f"{bundle}: expected a bundle to serve, found the URL of an endpoint; name a folder or a tag."
+        )
     folder = find_bundle(bundle).resolve()
     manifest = Bundle.open(folder).manifest
     Limits.from_environment(os.environ)

@@ -47,6 +47,11 @@ def test_a_bundle_that_cannot_be_opened_is_told_first(tmp_path: Path) -> None:
         serve(tmp_path, port=free_port())
 
 
+def test_an_endpoint_is_no_bundle() -> None:
+    with pytest.raises(BundleError, match="expected a bundle to serve, found the URL of an endpoint; name a folder"):
+        serve("http://localhost:3000", port=free_port())
+
+
 def test_an_unusable_setting_is_told_first(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOTALANVI_MAX_CELLS", "many")
     with pytest.raises(SettingsError, match="TOTALANVI_MAX_CELLS"):

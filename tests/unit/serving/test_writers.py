@@ -339,6 +339,16 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["out", "replaced"])
+def test_a_folder_is_replaced_whatever_its_name(tmp_path: Path, name: str) -> None:
+    for content in ("first", "second"):
+        with staged(plan_output(f"{tmp_path / name}/", tmp_path / "query", overwrite=True)) as path:
+            path.mkdir()
+            (path / "part-00000.parquet").write_text(content)
+    assert (tmp_path / name / "part-00000.parquet").read_text() == "second"
+    assert listing(tmp_path) == [name]
+
+
 def test_a_reference_that_answers_for_fewer_cells_is_an_error(
     reference: LocalReference, query: Path, tmp_path: Path
 ) -> None:

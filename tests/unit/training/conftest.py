@@ -10,19 +10,16 @@ import mudata as md
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from tests.support.reference_cells import FAST
+from tests.support.threads import one_thread
 
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Models this small are slower on several threads, and much slower where others use the cores too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")

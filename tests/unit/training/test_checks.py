@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from totalanvi.training import checks
 from totalanvi.training.errors import ArgumentError, RegistrationError
-from totalanvi.training.ranges import require_range, require_whole
+from totalanvi.training.option_checks import require_range, require_whole
 
 
 @pytest.mark.parametrize(
@@ -112,9 +111,3 @@ def test_none_is_an_option_only_where_it_is_the_default() -> None:
         require_whole(_Options(size=None), ("size", "most"), 1)
     with pytest.raises(ArgumentError, match="most: expected a number of at least 1 and at most 9, found inf"):
         require_range(_Options(most=float("inf")), ("most",), 1, 9)
-
-
-def test_the_examples_run() -> None:
-    tried = doctest.testmod(checks)
-    assert tried.attempted >= 6
-    assert tried.failed == 0

@@ -16,6 +16,7 @@ from tests.support.reference_cells import PROTEINS, draw_adata, draw_mudata, wit
 from totalanvi.serving.cli import main
 from totalanvi.training import TOTALANVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.files import read_reference
 
 Run = Callable[..., tuple[int, str]]
 
@@ -114,6 +115,29 @@ def test_simulations_that_cannot_be(
     code, said = run("simulate", tmp_path / name, *SIZES, *options)
     assert code == 2
     assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_simulating_where_nothing_can_be_made(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.h5mu").mkdir()
+    for target, message in (
+        (tmp_path / "file" / "cells.h5mu", f"found {tmp_path / 'file'}, which is a file; choose another place"),
+        (tmp_path / "folder.h5mu", "Expected the name of a file to write, found"),
+        (Path("/dev/fd/cells.h5mu"), "Expected a place where /dev/fd/cells.h5mu can be written, found one where"),
+    ):
+        code, said = run("simulate", target, *SIZES, "--overwrite")
+        assert code == 2
+        assert message in said
+        assert len(said.splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder.h5mu"]
+
+
+def test_more_cells_than_memory_holds(run: Run, tmp_path: Path) -> None:
+    code, said = run("simulate", tmp_path / "cells.h5mu", "--genes", 10**14)
+    assert code == 2
+    assert said.startswith("Error: Expected memory enough for this, found too little (Unable to allocate")
+    assert len(said.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -331,6 +355,22 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path, h5ad: Path, suffix:
     elif kind != "missing":
         file.write_text("" if kind == "empty" else "cells,genes\n")
     assert messages[kind] in refused(run, tmp_path, file, "--labels", "kind")
+
+
+def test_a_folder_of_no_cells(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "cells.h5ad"
+    folder.mkdir()
+    said = refused(run, tmp_path, folder, "--labels", "kind")
+    assert f"found that {str(folder)!r} is a folder of neither kind, which holds nothing" in said
+
+
+def test_a_file_is_what_it_holds_whatever_its_suffix(tmp_path: Path, h5ad: Path) -> None:
+    of_anndata, of_mudata = tmp_path / "a.h5mu", tmp_path / "b.h5ad"
+    of_anndata.write_bytes(h5ad.read_bytes())
+    draw_mudata().write_h5mu(tmp_path / "b.h5mu")
+    (tmp_path / "b.h5mu").rename(of_mudata)
+    assert isinstance(read_reference(of_anndata), ad.AnnData)
+    assert isinstance(read_reference(of_mudata), md.MuData)
 
 
 def test_a_file_of_another_kind(run: Run, tmp_path: Path) -> None:

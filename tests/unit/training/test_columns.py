@@ -152,3 +152,21 @@ def test_numbers_as_batches_are_known_again_where_gaps_made_them_floats() -> Non
         RegistrationError, match=r"a batch for every cell in obs\['lane'\], found 1 cells without; fill"
     ):
         read_cells(adata, Setup(**registry.setup), registry)
+
+
+def test_two_columns_of_one_name() -> None:
+    adata = draw_adata()
+    adata.obs.insert(0, "donor", adata.obs["donor"], allow_duplicates=True)
+    with pytest.raises(
+        RegistrationError, match="Expected one column 'donor' in obs, found 2 of this name; rename or remove"
+    ):
+        set_up(adata)
+
+
+def test_values_that_are_lists() -> None:
+    adata = draw_adata()
+    adata.obs["donor"] = pd.Series([["x"], ["y"]] * 10, index=adata.obs_names)
+    with pytest.raises(
+        RegistrationError, match=r"one plain value for each cell in obs\['donor'\], found others .*list"
+    ):
+        set_up(adata)

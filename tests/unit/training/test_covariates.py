@@ -10,7 +10,7 @@ import torch
 from tests.support.tiny_model import TINY, tiny_batch, tiny_model
 from torch import Tensor
 
-from totalanvi.training.data import UNKNOWN, CellBatch, Cells
+from totalanvi.training.data import CellBatch, Cells
 from totalanvi.training.network.covariates import Covariates, UsualCovariates
 from totalanvi.training.network.inputs import EncoderInputs
 
@@ -33,15 +33,6 @@ def test_one_hots_side_by_side() -> None:
     assert torch.equal(covariates.injected[:, 5:].argmax(dim=1), batch.categorical[:, 1])
     assert torch.equal(covariates.injected.sum(dim=1), torch.full((12,), 3.0))
     assert torch.equal(covariates.beside(torch.zeros(12, 1))[:, 1:], batch.continuous)
-
-
-def test_a_category_that_nobody_knows_is_all_zeros() -> None:
-    batch = batch_with_covariates()
-    batch.categorical[4, 0] = UNKNOWN
-    covariates = Covariates.of(batch, DIMS)
-    assert covariates.categorical is not None
-    assert not covariates.categorical[4, :3].any()
-    assert covariates.categorical[4, 3:].sum() == 1
 
 
 def test_pretending_to_be_of_one_batch() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 from typing import Any
 
 import mudata as md
@@ -162,10 +160,3 @@ def test_what_it_says_of_itself(trained: TOTALANVI, trained_totalvi: TOTALVI, re
     assert trained.n_cells == 400
     parts = [getattr(trained_totalvi, f"{part}_indices") for part in ("train", "validation", "test")]
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(400))
-
-
-@pytest.mark.parametrize("module", ["totalvi", "totalanvi"])
-def test_examples_run(module: str) -> None:
-    tried = doctest.testmod(importlib.import_module(f"totalanvi.training.models.{module}"))
-    assert tried.attempted > 3
-    assert tried.failed == 0

@@ -154,6 +154,21 @@ def test_references_that_are_refused(
     assert caught.value.exit_code == 2
 
 
+def test_proteins_that_are_no_table() -> None:
+    adata = draw_adata()
+    adata.obsm[PROTEINS] = np.ones((20, 3, 2))
+    with pytest.raises(RegistrationError, match=r"Expected a table of cells × features in obsm.*shape \(20, 3, 2\); "):
+        set_up(adata)
+
+
+def test_a_count_that_single_precision_does_not_hold() -> None:
+    adata = draw_adata()
+    adata.X = adata.X.toarray().astype(np.float64) if hasattr(adata.X, "toarray") else adata.X.astype(np.float64)
+    adata.X[2, 1] = 1e39
+    with pytest.raises(CountsError, match=r"raw counts .* in X, found 1e\+39 for feature 'GENE1' in cell 'cell2'"):
+        set_up(adata)
+
+
 def test_an_obsm_key_that_is_not_there() -> None:
     with pytest.raises(KeyError, match=r"^Expected obsm\['adt'\], found the keys protein_expression; name one"):
         TOTALVI.setup_anndata(draw_adata(), "adt")

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from tests.support.reference_cells import (
+    FAST,
     PROTEINS,
     draw_adata,
     draw_mudata,
@@ -277,3 +278,19 @@ def test_symbols_are_kept_where_genes_are_named_by_ids() -> None:
     assert set_up(adata)[0].gene_symbols == ("", *(f"gene{i}" for i in range(1, adata.n_vars)))
     del adata.var["feature_name"]
     assert set_up(adata)[0].gene_symbols is None
+
+
+@pytest.mark.filterwarnings("ignore:.*AnnData expects .var.index to contain strings:UserWarning")
+def test_genes_that_are_numbered(tmp_path: Path) -> None:
+    adata = draw_adata()
+    adata.var_names = pd.RangeIndex(adata.n_vars)
+    TOTALVI.setup_anndata(adata, PROTEINS)
+    model = TOTALVI(adata, n_latent=3, n_hidden=8)
+    model.train(max_epochs=1, **FAST)
+    assert list(model.registry.genes) == [str(i) for i in range(adata.n_vars)]
+    latent = model.get_latent_representation()
+    model.save(tmp_path / "saved")
+    assert np.array_equal(TOTALVI.load(tmp_path / "saved", adata=adata).get_latent_representation(), latent)
+    reordered = adata[:, ::-1].copy()
+    TOTALVI.prepare_query_anndata(reordered, model)
+    assert np.array_equal(model.get_latent_representation(reordered), latent)

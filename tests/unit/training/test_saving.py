@@ -10,6 +10,7 @@ from typing import Any
 import anndata as ad
 import mudata as md
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tests.support.reference_cells import FAST, PROTEINS, draw_adata
@@ -30,6 +31,18 @@ def on_adata() -> TOTALANVI:
 
 
 # Data beside
+
+
+def test_data_that_cannot_be_written(tmp_path: Path) -> None:
+    adata = draw_adata()
+    adata.obs["day"] = pd.to_datetime(["2024-05-01"] * adata.n_obs)
+    TOTALVI.setup_anndata(adata, PROTEINS)
+    model = TOTALVI(adata, n_latent=3, n_hidden=8)
+    with pytest.raises(
+        ArgumentError, match=r"data and options that write_h5ad\(\) takes, found what it refuses .*Datetime"
+    ):
+        model.save(tmp_path / "saved", save_anndata=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_anndata_beside(on_adata: TOTALANVI, tmp_path: Path) -> None:

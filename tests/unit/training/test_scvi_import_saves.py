@@ -15,7 +15,7 @@ import pytest
 import torch
 from tests.reference.saves import SAVES, Save, altered, save_named
 
-from totalanvi.training import CheckpointError
+from totalanvi.training import ArgumentError, CheckpointError
 from totalanvi.training.scvi_import.inert import read_inert
 from totalanvi.training.scvi_import.saves import read_save
 
@@ -175,3 +175,14 @@ def test_an_array_of_another_kind_is_refused(tmp_path: Path) -> None:
     torch.save({"when": np.array(["2020-01-01"], dtype="datetime64[D]")}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="an array of type 'M8'"):
         read_inert(tmp_path / "model.pt")
+
+
+def test_a_prefix_that_leads_out_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"prefix: expected the beginning of a file name, found '\.\./'"):
+        read_save(tmp_path, "../")
+
+
+def test_a_folder_called_model_pt_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"Expected model.pt in .*, found no file; give the folder that holds it"):
+        read_save(tmp_path)

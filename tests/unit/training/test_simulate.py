@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
-
 import mudata as md
 import numpy as np
 import pytest
@@ -156,7 +153,3 @@ def test_sizes_that_cannot_be(arguments: dict[str, int], message: str) -> None:
 def test_a_share_that_is_none() -> None:
     with pytest.raises(ArgumentError, match=r"unseen: expected a number of at least 0 and at most 1, found 1\.5"):
         simulate_query(10, unseen=1.5)
-
-
-def test_examples_run() -> None:
-    assert doctest.testmod(importlib.import_module("totalanvi.training.simulation.simulate")).failed == 0

@@ -19,7 +19,7 @@ from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.positions import cells_moved, positions_of
 from totalanvi.training.registration.cell_covariates import warn_of_large_covariates
-from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.codes import Batches, codes_of_batches
 from totalanvi.training.registration.panels import warn_of_missing_proteins
 from totalanvi.training.registration.register import read_cells, register
 from totalanvi.training.registration.registry import Registry
@@ -136,7 +136,7 @@ class BaseModel(SetUp):
             raise ArgumentError("Expected cells, found none; look at what chose them.")
         return (cells, names) if indices is None else (cells[positions], names[positions])
 
-    def _batch_codes(self, batches: str | int | Sequence[str | int] | None) -> list[int | None]:
+    def _batch_codes(self, batches: Batches | None) -> list[int | None]:
         """Codes of the batches to decode as; `None` for each cell's own."""
         return [None] if batches is None else [*codes_of_batches(self.registry.batches, batches, "transform_batch")]
 

@@ -1,6 +1,7 @@
 """What users may give: each check returns the value in its plain type, or says what it should have been.
 
-They are called where an argument is first used, by its name. `ranges` has them for the fields of an options object.
+They are called where an argument is first used, by its name. `option_checks` has them for the fields of an options
+object.
 """
 
 from __future__ import annotations

@@ -16,13 +16,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-__all__ = ["UNKNOWN", "UNLABELLED", "CellBatch", "Cells", "SparseRows"]
+__all__ = ["UNLABELLED", "CellBatch", "Cells", "SparseRows"]
 
 UNLABELLED = -1
 """The label code of a cell without a label."""
-
-UNKNOWN = -1
-"""The code of a category of a covariate that the model does not know."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class CellBatch:
     label: Tensor
     """Label codes, (cells,); `UNLABELLED` where there is none."""
     categorical: Tensor
-    """Codes of the categorical covariates, (cells, covariates); `UNKNOWN` where a category is not the reference's."""
+    """Codes of the categorical covariates, (cells, covariates)."""
     continuous: Tensor
     """Continuous covariates, (cells, covariates)."""
     size_factor: Tensor
@@ -147,7 +144,7 @@ class Cells:
     label: npt.NDArray[np.int64]
     """Codes, (cells,); `UNLABELLED` where there is none."""
     categorical: npt.NDArray[np.int64] = None  # type: ignore[assignment]  # (cells, 0) unless given
-    """Codes of the categorical covariates, (cells, covariates); `UNKNOWN` where a category is not the reference's."""
+    """Codes of the categorical covariates, (cells, covariates)."""
     continuous: npt.NDArray[np.float32] = None  # type: ignore[assignment]
     """Continuous covariates, (cells, covariates)."""
     size_factor: npt.NDArray[np.float32] = None  # type: ignore[assignment]

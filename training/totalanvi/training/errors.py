@@ -6,13 +6,13 @@ line prints it and exits with ``exit_code``.
 ::
 
     TrainingError
-    ├── RegistrationError   a reference cannot be registered: no labelled cell, duplicate names
+    ├── RegistrationError   cells cannot be registered: no labelled cell, duplicate names, genes that are missing
     │   ├── CountsError     values that are not raw counts
     │   └── MissingKeyError a column, table, layer or modality that is not there; also a KeyError
     ├── CheckpointError     a checkpoint is missing, incomplete, of a newer version, or made by something else
-    ├── ArgumentError       an argument that the model does not know: a batch, a protein, a negative count
+    ├── ArgumentError       an argument that makes no sense: an unknown batch, a negative number, a text for a flag
     ├── DivergenceError     training whose loss is no number any more
-    └── OutputError         an output exists already, or its suffix is unknown
+    └── OutputError         an output exists already, has an unknown suffix, or the name of another output
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TrainingError(ValueError):
 
 
 class RegistrationError(TrainingError):
-    """A reference cannot be registered."""
+    """A reference, or a query, cannot be registered."""
 
 
 class CountsError(RegistrationError):
@@ -62,7 +62,7 @@ class CheckpointError(TrainingError):
 
 
 class ArgumentError(TrainingError):
-    """An argument that the model does not know."""
+    """An argument that makes no sense: an unknown batch, a number out of range, a value of another type."""
 
 
 class DivergenceError(TrainingError):
@@ -70,7 +70,7 @@ class DivergenceError(TrainingError):
 
 
 class OutputError(TrainingError):
-    """An output exists already, or its suffix is unknown."""
+    """An output exists already, has an unknown suffix, or the name of another output."""
 
 
 def listed(names: Iterable[object], most: int = 8) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import mudata
 from anndata import AnnData
@@ -14,7 +15,7 @@ from totalanvi.formats.errors import FormatError
 from totalanvi.formats.objects import read_object
 from totalanvi.training.errors import OutputError, RegistrationError
 
-__all__ = ["read_reference", "require_apart", "require_new", "require_room", "write_mudata"]
+__all__ = ["obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
 
 
 def read_reference(path: Path) -> AnnData | MuData:
@@ -31,8 +32,18 @@ def read_reference(path: Path) -> AnnData | MuData:
         raise RegistrationError(str(error)) from error
 
 
+def obstacle(path: Path) -> str | None:
+    """What is in the way of making a file or a folder with the folders above it, in words; `None` if nothing is."""
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        return f"{above}, which is a file"
+    if not os.access(above, os.W_OK):
+        return f"{above}, which may not be written"
+    return None
+
+
 def require_new(path: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse an output that exists or has the wrong suffix, before any work is done.
+    """Refuse an output that exists, cannot be made or has the wrong suffix, before any work is done.
 
     Raises
     ------
@@ -41,6 +52,10 @@ def require_new(path: Path, suffix: str, overwrite: bool) -> None:
     """
     if path.suffix != suffix:
         raise OutputError(f"Expected an output that ends in {suffix}, found {path.name}; name it so.")
+    if found := obstacle(path):
+        raise OutputError(f"Expected a folder in which to make {path}, found {found}; choose another place.")
+    if path.is_dir():
+        raise OutputError(f"Expected the name of a file to write, found {path}, which is a folder; choose another.")
     if path.exists() and not overwrite:
         raise OutputError(
             f"Expected an output that does not exist yet, found {path}; choose another, or overwrite it (--overwrite)."
@@ -66,20 +81,50 @@ def write_mudata(mdata: MuData, path: Path) -> None:
 
     Raises
     ------
+    OutputError
+        When nothing can be written there.
     OSError
         When there is no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        room = tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:  # a place may refuse what its permissions allow
+        raise OutputError(
+            f"Expected a place where {path} can be written, found one where it cannot ({error.strerror}); choose "
+            "another."
+        ) from error
+    with room as folder:
         temporary = Path(folder) / path.name
-        require_room(temporary, sum(part.__sizeof__() for part in mdata.mod.values()))
-        # As the next mudata does by default; this one warns of it.
-        with mudata.set_options(pull_on_update=False):
-            mdata.write_h5mu(temporary)
+        write_data(mdata, temporary)
         temporary.replace(path)
 
 
-def require_room(path: Path, n_bytes: int) -> None:
+def write_data(data: AnnData | MuData, path: Path, **options: Any) -> None:
+    """Write ``.h5ad`` or ``.h5mu`` where there is room for it.
+
+    Parameters
+    ----------
+    data
+        What to write.
+    path
+        A temporary name: what fails may leave a part of the file there.
+    options
+        Arguments of ``AnnData.write_h5ad`` or ``MuData.write_h5mu``.
+
+    Raises
+    ------
+    OSError
+        When there is no room for it.
+    """
+    is_mudata = isinstance(data, MuData)
+    _require_room(path, sum(part.__sizeof__() for part in (data.mod.values() if is_mudata else [data])))
+    # As the next mudata does by default; this one warns of it.
+    with mudata.set_options(pull_on_update=False):
+        (data.write_h5mu if is_mudata else data.write_h5ad)(path, **options)
+
+
+def _require_room(path: Path, n_bytes: int) -> None:
     """Make a file of this size for a moment: HDF5 may crash where writing fails half-way."""
     with path.open("wb") as scratch:
         if hasattr(os, "posix_fallocate"):

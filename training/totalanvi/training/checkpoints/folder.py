@@ -17,6 +17,7 @@ from typing import Any
 
 from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, CheckpointError
+from totalanvi.training.files import obstacle
 
 __all__ = [
     "CELLS",
@@ -104,17 +105,9 @@ def require_writable(folder: Path, overwrite: bool, prefix: str = "", others: It
     CheckpointError
         When ``folder`` exists and may not, cannot be made, or has files of ours by name that no checkpoint lists.
     """
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise CheckpointError(
-            f"Expected a folder in which to make {folder}, found {above}, which is a file; choose another folder."
-        )
     if not os.path.lexists(folder):
-        if not os.access(above, os.W_OK):
-            raise CheckpointError(
-                f"Expected a folder in which to make {folder}, found {above}, which may not be written; choose "
-                "another folder."
-            )
+        if found := obstacle(folder):
+            raise CheckpointError(f"Expected a folder in which to make {folder}, found {found}; choose another folder.")
         return
     if not overwrite:
         raise CheckpointError(

@@ -14,7 +14,6 @@ file can run.
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def read_legacy_save(folder: Path, prefix: str = "") -> Checkpoint:
         return Checkpoint(
             kind=attributes["class_"],
             weights=_weights(folder / f"{prefix}{_WEIGHTS}"),
-            registry=_registry(attributes["registry_"]),
+            registry=Registry.of_fields(attributes["registry_"], "registry_"),
             model=attributes["init_params_"],
             training=attributes["training_"],
             history=attributes["history_"],
@@ -88,13 +87,6 @@ def read_legacy_save(folder: Path, prefix: str = "") -> Checkpoint:
             f"{folder}: expected a save in parts of a model of totalanvi, found one that cannot be read "
             f"({type(error).__name__}: {error}); save the model again, with save(...)."
         ) from error
-
-
-def _registry(fields: dict[str, Any]) -> Registry:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "registry_"
-        file.write_text(json.dumps(fields), encoding="utf-8")
-        return Registry.read(file)
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

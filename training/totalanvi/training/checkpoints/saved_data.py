@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mudata
 from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.checkpoints.folder import DATA_FILES
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.files import require_room
+from totalanvi.training.files import write_data
 
 __all__ = ["DataBeside"]
 
@@ -49,15 +48,13 @@ class DataBeside:
         OSError
             When there is no room for it.
         """
-        parts = self.data.mod.values() if isinstance(self.data, MuData) else [self.data]
-        require_room(path, sum(part.__sizeof__() for part in parts))
-        write = self.data.write_h5mu if isinstance(self.data, MuData) else self.data.write_h5ad
         try:
-            # As the next mudata does by default; this one warns of it.
-            with mudata.set_options(pull_on_update=False):
-                write(path, **self.options)
-        except (TypeError, ValueError) as error:
+            write_data(self.data, path, **self.options)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # anndata has an error of its own for types it cannot write
+            writer = "write_h5mu" if isinstance(self.data, MuData) else "write_h5ad"
             raise ArgumentError(
-                f"Expected data and options that {write.__name__}() takes, found what it refuses ({error}); mend it, "
-                "or save the model without its data."
+                f"Expected data and options that {writer}() takes, found what it refuses ({error}); mend it, or save "
+                "the model without its data."
             ) from error

@@ -22,6 +22,8 @@ from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["Adversary", "make_adversary"]
 
+_N_HIDDEN = 32
+
 
 class Adversary(nn.Module):
     """A classifier of where a latent comes from.
@@ -32,15 +34,13 @@ class Adversary(nn.Module):
         Dimensions of the latent space.
     n_origins
         Batches or panels to tell apart, at least 2.
-    n_hidden
-        Width of its two hidden layers.
     """
 
-    def __init__(self, n_latent: int, n_origins: int, n_hidden: int = 32):
+    def __init__(self, n_latent: int, n_origins: int):
         super().__init__()
         self.n_origins = n_origins
-        self.trunk = FullyConnected(n_latent, n_hidden, n_layers=2, norm="batch", dropout=0.1)
-        self.head = Head(n_hidden, n_origins)
+        self.trunk = FullyConnected(n_latent, _N_HIDDEN, n_layers=2, norm="batch", dropout=0.1)
+        self.head = Head(_N_HIDDEN, n_origins)
 
     def loss(self, latent: Tensor, origin: Tensor, fool: bool) -> Tensor:
         """Cross-entropy to the true origin or, to fool it, to an even spread over all the others."""

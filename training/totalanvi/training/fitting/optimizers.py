@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.adversary import Adversary
 from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["adversary_optimizer", "model_optimizer", "plateau_schedule", "trained_parameters"]
 
@@ -19,13 +19,13 @@ _ADVERSARY_EPS = 0.01
 _ADVERSARY_LR = 1e-3
 
 
-def trained_parameters(module: nn.Module) -> list[dict[str, Any]]:
+def trained_parameters(module: TotalVAE) -> list[dict[str, Any]]:
     """Parameters that train, in groups: those of which only some entries do come last, without weight decay.
 
     ``module.trained_parts`` names these (see `surgery`). Their gradient is zero where they are frozen, and a zero
     gradient moves nothing as long as no decay does.
     """
-    partly_frozen = getattr(module, "trained_parts", {})
+    partly_frozen = module.trained_parts
     trained = [(name, weight) for name, weight in module.named_parameters() if weight.requires_grad]
     whole = [weight for name, weight in trained if name not in partly_frozen]
     in_part = [weight for name, weight in trained if name in partly_frozen]
@@ -33,7 +33,7 @@ def trained_parameters(module: nn.Module) -> list[dict[str, Any]]:
     return [*groups, {"params": in_part, "weight_decay": 0.0}] if in_part else groups
 
 
-def model_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
+def model_optimizer(module: TotalVAE, config: TrainingConfig) -> Optimizer:
     """Make the optimiser that ``config`` names for the parameters that train.
 
     Raises

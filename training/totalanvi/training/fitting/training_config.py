@@ -15,7 +15,7 @@ from totalanvi.training.checks import as_number, as_seed, require_function, requ
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.metrics import METRICS
 from totalanvi.training.network.augmentation import Augmentation
-from totalanvi.training.ranges import require_choice, require_flag, require_range, require_whole
+from totalanvi.training.option_checks import require_choice, require_flag, require_range, require_whole
 
 __all__ = ["OptimizerCreator", "TrainingConfig", "default_warm_up"]
 
@@ -85,6 +85,11 @@ class TrainingConfig:
     ------
     ArgumentError
         For values out of range.
+
+    Examples
+    --------
+    >>> TrainingConfig(max_epochs=50, lr=1e-3).batch_size
+    256
     """
 
     max_epochs: int = 400

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from totalanvi.training.checkpoints.checkpoint import Checkpoint, package_versions
@@ -66,8 +65,7 @@ class CheckpointedModel(ModelAttributes):
         self.registry = checkpoint.registry
         try:
             self._setup = Setup(**checkpoint.registry.setup)
-            with torch.random.fork_rng():  # the first weights are drawn, and thrown away
-                self.module = self._module_class(checkpoint.registry.dimensions, model_config(**checkpoint.model))
+            self.module = self._module_class.unfilled(checkpoint.registry.dimensions, model_config(**checkpoint.model))
             _load_weights(self.module, checkpoint.weights)
             _freeze(self.module, checkpoint.frozen)
         except (RuntimeError, LookupError, TypeError, ValueError) as error:

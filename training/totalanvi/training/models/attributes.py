@@ -83,6 +83,16 @@ class LabelAttributes(BaseModel):
     """What users ask of a model that knows labels."""
 
     @property
+    def n_cells(self) -> int:
+        """Number of cells of the model's data."""
+        return len(self._reference_cells())
+
+    @property
+    def n_labelled(self) -> int:
+        """How many of them have a label."""
+        return len(self._labeled_indices)
+
+    @property
     def n_labels(self) -> int:
         """Number of labels, "not labelled" aside."""
         return len(self.registry.labels)

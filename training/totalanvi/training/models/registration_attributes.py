@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.checks import as_path, require_flags
+from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.models.trainable import TrainableModel
 from totalanvi.training.registration.attribute_dict import AttributeDict
@@ -148,6 +149,11 @@ class RegistrationAttributes(TrainableModel):
         numpy.ndarray or dict
             Genes, (genes,); for MuData, genes and proteins by modality.
 
+        Raises
+        ------
+        ArgumentError
+            For a flag that is neither true nor false.
+
         Examples
         --------
         >>> model.get_var_names()["prot"]  # doctest: +SKIP
@@ -174,23 +180,28 @@ class RegistrationAttributes(TrainableModel):
         ------
         RegistrationError
             As `get_anndata_manager`.
+        ArgumentError
+            For a flag that is neither true nor false.
 
         Examples
         --------
         >>> model.view_anndata_setup(hide_state_registries=True)  # doctest: +SKIP
         """
-        require_flags(hide_state_registries=hide_state_registries)
         manager = self.adata_manager if adata is None else self.get_anndata_manager(adata)
         manager.view_registry(hide_state_registries)
 
     def view_registry(self, hide_state_registries: bool = False) -> None:
         """Print how the model's data was registered, as `view_anndata_setup` does; the model need not have its data.
 
+        Raises
+        ------
+        ArgumentError
+            For a flag that is neither true nor false.
+
         Examples
         --------
         >>> TOTALANVI.load("checkpoint/", adata=False).view_registry()  # doctest: +SKIP
         """
-        require_flags(hide_state_registries=hide_state_registries)
         self.adata_manager.view_registry(hide_state_registries)
 
     def view_setup_method_args(self) -> None:
@@ -243,8 +254,8 @@ class RegistrationAttributes(TrainableModel):
         """
         return _saved_manager(dir_path, prefix).registry
 
-    def _manager(self, adata: Data | None, cells: Any) -> DataManager:
-        n_cells = len(cells) if cells is not None else int(self._training.get("n_cells", 0))
+    def _manager(self, adata: Data | None, cells: Cells | None) -> DataManager:
+        n_cells = int(self._training.get("n_cells", 0)) if cells is None else len(cells)
         return DataManager(type(self).__name__, self.registry, n_cells, adata, cells)
 
 

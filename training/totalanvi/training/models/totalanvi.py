@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from totalanvi.training.checks import require_type
-from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.models.attributes import LabelAttributes
 from totalanvi.training.models.semisupervised_training import SemisupervisedTraining
@@ -55,13 +54,15 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
     adata
         AnnData or MuData that `setup_anndata` or `setup_mudata` has registered with a ``labels_key``.
     **kwargs
-        As in `TOTALVI`; of `totalanvi.training.ModelConfig`, ``linear_classifier``, ``label_prior`` and
-        ``n_enumerated_labels`` matter here.
+        As in `TOTALVI`. Of the options of `totalanvi.training.ModelConfig`, ``linear_classifier``, those that begin
+        with ``classifier_``, ``label_prior`` and ``n_enumerated_labels`` matter here alone.
 
     Raises
     ------
     RegistrationError
-        When the data has no labelled cells, or one type only.
+        When the data has no labelled cells, or one type only; otherwise as `TOTALVI`.
+    ArgumentError
+        For options that are unknown or out of range.
 
     Examples
     --------
@@ -189,13 +190,3 @@ class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttri
             )
         weights |= {name: of_labels(weights[name], known, labels) for name in by_label}
         self.module.load_state_dict(weights, strict=False)
-
-    @property
-    def n_cells(self) -> int:
-        """Number of reference cells."""
-        return len(self._reference_cells())
-
-    @property
-    def n_labelled(self) -> int:
-        """Number of reference cells with a label."""
-        return int((self._reference_cells().label != UNLABELLED).sum())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
-from totalanvi.training.data import Cells
+from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.fit import fit
 from totalanvi.training.fitting.options import Options, default_protein_weight, read_run
@@ -166,7 +166,7 @@ class TrainableModel(BaseModel):
         run = read_run(arguments, options, configs, defaults, len(cells), self._knows_labels)
         split = split_cells(len(cells), seed=run.config.seed, **run.split)
         history, n_epochs = fit(self.module, cells, split, run.config, **run.trainer)
-        self.history = _joined(getattr(self, "history", {}), history)
+        self.history = _joined(self.history, history)
         self._split = split
         record = {
             "options": run.config.to_dict(),
@@ -174,7 +174,7 @@ class TrainableModel(BaseModel):
             "n_cells": len(cells),
             "n_train": len(split.train),
             "n_validation": len(split.validation),
-            "n_labelled": int((cells.label >= 0).sum()),
+            "n_labelled": int((cells.label != UNLABELLED).sum()),
             "data_digest": data_digest(self.registry, cells),
         }
         # What a model is said to be made of is its reference, whatever it was adapted to since.

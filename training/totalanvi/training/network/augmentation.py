@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.ranges import require_range
+from totalanvi.training.option_checks import require_range
 
 __all__ = ["Augmentation"]
 
@@ -28,6 +28,16 @@ class Augmentation:
         Share of cells whose RNA counts are thinned binomially, to a random depth between ``thinning_floor`` and 1.
     thinning_floor
         Least share of the counts that thinning leaves.
+
+    Raises
+    ------
+    ArgumentError
+        For shares outside [0, 1], and for panels hidden, whole and in part, of more than all cells.
+
+    Examples
+    --------
+    >>> Augmentation(no_panel=0.5, part_panel=0.5).thinning
+    0.0
     """
 
     no_panel: float = 0.6

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from totalanvi.training.checks import as_names, as_number
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.layers import NormKind
-from totalanvi.training.ranges import require_choice, require_flag, require_range, require_whole
+from totalanvi.training.option_checks import require_choice, require_flag, require_range, require_whole
 
 __all__ = ["Dispersion", "ModelConfig"]
 
@@ -75,6 +75,16 @@ class ModelConfig:
     n_enumerated_labels
         Labels with the highest q(c | z) that an unlabelled cell is summed over exactly; one draw stands for the rest,
         without bias. With no more labels than this plus one, all are summed.
+
+    Raises
+    ------
+    ArgumentError
+        For values out of range.
+
+    Examples
+    --------
+    >>> ModelConfig(n_latent=10).norm_encoder
+    'layer'
     """
 
     n_latent: int = 20

@@ -1,7 +1,7 @@
 """What a cell is encoded and decoded with besides its counts: its batch, and the covariates that a user names.
 
 Batch and categorical covariates are one-hot and enter every layer; continuous covariates stand beside the first input,
-beside z in the decoders. A category that is not known is all zeros.
+beside z in the decoders. To the encoder, a batch that is not known is all zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Covariates(NamedTuple):
     def of(cls, cells: CellBatch, dims: Dimensions) -> Covariates:
         """Covariates of a mini-batch."""
         dtype = cells.protein.dtype
-        one_hots = [_one_hot(cells.categorical[:, i], n, dtype) for i, n in enumerate(dims.n_categories)]
+        one_hots = _one_hots(cells.categorical, dims, dtype)
         return cls(
             batch=F.one_hot(cells.batch, dims.n_batches).to(dtype),
             categorical=torch.cat(one_hots, dim=-1) if one_hots else None,
@@ -75,8 +75,7 @@ class UsualCovariates(nn.Module):
     def learn(self, cells: Cells, dims: Dimensions) -> None:
         """Take the averages of these cells."""
         if self.categorical is not None:
-            codes = torch.from_numpy(cells.categorical)
-            one_hots = [_one_hot(codes[:, i], n, torch.float32) for i, n in enumerate(dims.n_categories)]
+            one_hots = _one_hots(torch.from_numpy(cells.categorical), dims, torch.float32)
             self.categorical.copy_(torch.cat([one_hot.mean(dim=0) for one_hot in one_hots]))
         if self.continuous is not None:
             self.continuous.copy_(torch.from_numpy(cells.continuous.mean(axis=0)))
@@ -86,9 +85,9 @@ class UsualCovariates(nn.Module):
         return Covariates(batch, *(_like(value, batch) for value in (self.categorical, self.continuous)))
 
 
-def _one_hot(codes: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """One-hot codes, (cells,) → (cells, n); an unknown code, below 0, becomes zeros."""
-    return F.one_hot(codes.clamp(min=0), n).to(dtype) * (codes >= 0).unsqueeze(-1)
+def _one_hots(codes: Tensor, dims: Dimensions, dtype: torch.dtype) -> list[Tensor]:
+    """One-hot codes of each categorical covariate, (cells, covariates) → (cells, its categories) each."""
+    return [F.one_hot(codes[:, i], n).to(dtype) for i, n in enumerate(dims.n_categories)]
 
 
 def _like(value: Tensor | None, batch: Tensor) -> Tensor | None:

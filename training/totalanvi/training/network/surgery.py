@@ -23,7 +23,7 @@ from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.layers import BatchNorm
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.ranges import require_flag
+from totalanvi.training.option_checks import require_flag
 
 __all__ = ["Freezing", "extend", "freeze", "learn_library_prior", "mask_gradients"]
 
@@ -50,6 +50,11 @@ class Freezing:
         Keep weights and statistics of batch norm.
     freeze_classifier
         Keep the classifier.
+
+    Raises
+    ------
+    ArgumentError
+        For flags that are neither true nor false.
     """
 
     unfrozen: bool = False
@@ -81,8 +86,7 @@ def extend(trained: TotalVAE, dims: Dimensions) -> TotalVAE:
         in the decoders; a new panel with the average prior. Both are sensible before any training.
     """
     old, config = trained.dims, trained.config
-    with torch.random.fork_rng():  # the first weights are drawn, and thrown away
-        module = type(trained)(dims, config)
+    module = type(trained).unfilled(dims, config)
 
     def extended(name: str, value: Tensor) -> Tensor:
         columns = _columns_of(name, value, old, config)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Self
 
 import numpy as np
 import torch
@@ -103,6 +104,12 @@ class TotalVAE(FamiliarNames):
     library_log_means: Tensor
     """Prior mean of log ℓ, (1, batches), where the library is inferred."""
     library_log_vars: Tensor
+
+    @classmethod
+    def unfilled(cls, dims: Dimensions, config: ModelConfig) -> Self:
+        """Make a network whose weights are yet to be loaded; the global random state does not move."""
+        with torch.random.fork_rng():
+            return cls(dims, config)
 
     # Inference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import pandas as pd
 from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.registration.columns import COLUMN_ARGUMENTS, Columns
 
-__all__ = ["added_names", "as_values", "codes_of", "codes_of_batches", "names_of", "texts"]
+__all__ = ["Batches", "added_names", "as_values", "codes_of", "codes_of_batches", "names_of", "texts"]
+
+Batches: TypeAlias = str | int | Iterable[str | int]
+"""One batch or several, by name, or by code where no batch has that name."""
 
 _ONE_GROUP = ("0",)
 """The only batch where no column tells batches apart."""
@@ -35,9 +39,16 @@ def texts(column: pd.Series) -> npt.NDArray[np.object_]:
     Raises
     ------
     RegistrationError
-        When two values are the same string, as 1 and "1" are: nobody can say whether they are one.
+        When two values are the same string, as 1 and "1" are: nobody can say whether they are one; when values are no
+        plain ones, but lists for example.
     """
-    codes, values = pd.factorize(column)
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError as error:
+        raise RegistrationError(
+            f"Expected one plain value for each cell in obs[{column.name!r}], found others ({error}); write texts or "
+            "numbers there."
+        ) from error
     names: npt.NDArray[np.object_] = np.array([*(_as_text(value) for value in values), None], dtype=object)
     twice = np.flatnonzero(pd.Index(names).duplicated())
     if len(twice):
@@ -96,8 +107,8 @@ def _as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
-def codes_of_batches(known: Sequence[str], wanted: Iterable[str | int] | str | int, argument: str) -> list[int]:
-    """Codes of batches that a user names, or gives by code where no batch has that name.
+def codes_of_batches(known: Sequence[str], wanted: Batches, argument: str) -> list[int]:
+    """Codes of batches that a user gives.
 
     Parameters
     ----------

@@ -126,7 +126,11 @@ class Columns:
         return column
 
     def _aligned(self, place: str, key: str) -> pd.Series:
-        column: pd.Series = self.tables[place][key]
+        column = self.tables[place][key]
+        if isinstance(column, pd.DataFrame):
+            raise RegistrationError(
+                f"Expected one column {key!r} in obs, found {column.shape[1]} of this name; rename or remove one."
+            )
         if column.index.equals(self.cells):
             return column
         require_unique(column.index, "cell")

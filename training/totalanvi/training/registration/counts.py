@@ -73,8 +73,9 @@ def require_counts(
 
 def _offender(values: npt.NDArray[Any], may_lack: bool = False) -> int | None:
     """Position of the first value that is not a count."""
-    with np.errstate(invalid="ignore"):
-        wrong = ~((values >= 0) & (values == np.floor(values)) & np.isfinite(values))
+    with np.errstate(invalid="ignore", over="ignore"):
+        # What single precision, in which counts are kept, does not hold becomes infinite there.
+        wrong = ~((values >= 0) & (values == np.floor(values)) & np.isfinite(values.astype(np.float32, copy=False)))
     if may_lack:
         wrong &= ~np.isnan(values)
     return int(np.argmax(wrong)) if wrong.any() else None

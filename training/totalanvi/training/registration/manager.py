@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from totalanvi.training.checks import require_flags
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.registration.attribute_dict import AttributeDict
@@ -123,7 +124,14 @@ class DataManager:
         return _PARTS[registry_key](self.cells)
 
     def view_registry(self, hide_state_registries: bool = False) -> None:
-        """Print arguments of registration, sizes, places and, unless they are hidden, categories."""
+        """Print arguments of registration, sizes, places and, unless they are hidden, categories.
+
+        Raises
+        ------
+        ArgumentError
+            For a flag that is neither true nor false.
+        """
+        require_flags(hide_state_registries=hide_state_registries)
         view_registry(self.registry, self.summary_stats, hide_state_registries)
 
     def view_setup_method_args(self) -> None:

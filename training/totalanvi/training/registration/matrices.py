@@ -34,7 +34,7 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
     RegistrationError
         When there is no matrix.
     CountsError
-        When its values are no real numbers, or its sparse structure is damaged.
+        When it is no table, its values are no real numbers, or its sparse structure is damaged.
     """
     if matrix is None:
         raise RegistrationError(f"Expected counts in {where}, found nothing there; name the layer that holds them.")
@@ -51,6 +51,10 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
         raise CountsError(
             f"Expected numbers in {where}, found values that are none ({error}); keep the columns with counts only."
         ) from error
+    if values.ndim != 2:
+        raise CountsError(
+            f"Expected a table of cells × features in {where}, found an array of shape {values.shape}; give one."
+        )
     _require_numbers(values.dtype, where)
     # Sparse matrices of half precision do not exist.
     return values.astype(np.float32) if values.dtype == np.float16 else np.asarray(values)

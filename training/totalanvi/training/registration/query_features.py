@@ -17,7 +17,8 @@ from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.training.checks import require_type
-from totalanvi.training.errors import RegistrationError
+from totalanvi.training.errors import RegistrationError, listed
+from totalanvi.training.registration.counts import require_unique
 
 __all__ = ["with_features", "with_features_of_modalities"]
 
@@ -48,17 +49,13 @@ def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnDat
         When not one feature is there, or names are repeated.
     """
     require_type("adata", adata, AnnData, "call prepare_query_mudata for a MuData", RegistrationError)
-    if not adata.var_names.is_unique:
-        raise RegistrationError(
-            f"Expected unique {what} names, found repeated ones; make them unique, for example with "
-            "var_names_make_unique()."
-        )
-    source = adata.var_names.get_indexer(names)
+    require_unique(adata.var_names, what)
+    source = adata.var_names.astype(str).get_indexer(names)
     found = int((source >= 0).sum())
     if found == 0:
         raise RegistrationError(
-            f"Expected {what}s of the reference ({', '.join(map(str, names[:3]))}, …), found none of them among the "
-            f"query's {adata.n_vars} ({', '.join(map(str, adata.var_names[:3]))}, …); give both the same kind of names."
+            f"Expected {what}s of the reference ({listed(names, 3)}), found none of them among the query's "
+            f"({listed(adata.var_names, 3)}); give both the same kind of names."
         )
     if found < _SHARE_THAT_NEEDS_NO_WARNING * len(names):
         warnings.warn(

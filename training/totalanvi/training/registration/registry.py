@@ -115,17 +115,28 @@ class Registry:
                 f"Expected the registry of a checkpoint at {path}, found it unreadable ({error}); train again, or "
                 "restore the file."
             ) from error
+        return cls.of_fields(fields, str(path))
+
+    @classmethod
+    def of_fields(cls, fields: Any, where: str) -> Registry:
+        """Make one of what JSON keeps of it; ``where`` says where that was, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            When it is not a registry, or is of a newer version.
+        """
         version = fields.get("version") if isinstance(fields, dict) else None
         if not isinstance(version, int) or version > _VERSION:
             raise CheckpointError(
-                f"Expected a registry of version {_VERSION} or older in {path}, found version {version}; upgrade "
+                f"Expected a registry of version {_VERSION} or older in {where}, found version {version}; upgrade "
                 "totalanvi."
             )
         try:
             return cls(**_as_tuples(fields))
         except TypeError as error:
             raise CheckpointError(
-                f"Expected a registry that this version knows in {path}, found another ({error}); train again."
+                f"Expected a registry that this version knows in {where}, found another ({error}); train again."
             ) from error
 
 

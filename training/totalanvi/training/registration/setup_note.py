@@ -41,7 +41,13 @@ COUNT_ARGUMENTS = ("rna_layer", "protein_layer")
 
 @dataclass(frozen=True)
 class Setup:
-    """Where the parts of a reference are; the arguments of ``setup_anndata`` and ``setup_mudata``."""
+    """Where the parts of a reference are; the arguments of ``setup_anndata`` and ``setup_mudata``.
+
+    Raises
+    ------
+    ArgumentError
+        For a name of a column that is no text.
+    """
 
     kind: str
     """``"anndata"`` or ``"mudata"``."""

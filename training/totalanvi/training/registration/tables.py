@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +99,8 @@ def read_tables(data: AnnData | MuData, setup: Setup, may_lack_proteins: bool = 
         tables = _of_mudata(data, setup, may_lack_proteins)
     else:
         tables = _of_anndata(data, setup, may_lack_proteins)
+    # Integers, which an AnnData takes for names with a warning, are texts in every file.
+    tables = replace(tables, genes=tables.genes.astype(str), proteins=tables.proteins.astype(str))
     require_unique(tables.genes, "gene")
     require_unique(tables.proteins, "protein")
     return tables

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.checks import as_names, as_whole
-from totalanvi.training.errors import ArgumentError
+from totalanvi.training.errors import ArgumentError, listed
 
 __all__ = ["DEFAULT_BATCH_SIZE", "chosen_features", "cells_in_batch"]
 
@@ -41,7 +41,7 @@ def chosen_features(names: Sequence[str] | None, known: Sequence[str], what: str
     unknown = [name for name in wanted if not isinstance(name, str) or name not in positions]
     if unknown:
         raise ArgumentError(
-            f"{what}_list: expected {what}s of the model, found {', '.join(map(repr, unknown[:5]))}; "
+            f"{what}_list: expected {what}s of the model, found {listed(map(repr, unknown))}; "
             f"`registry.{what}s` names them all."
         )
     return np.array([positions[name] for name in wanted], dtype=np.intp)

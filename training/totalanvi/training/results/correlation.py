@@ -21,7 +21,7 @@ from torch import Tensor
 
 from totalanvi.training.data import Cells
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.ranges import require_flag
+from totalanvi.training.option_checks import require_flag
 from totalanvi.training.results.draw import draw, draw_rates
 from totalanvi.training.results.drawn_array import with_rows
 from totalanvi.training.results.moments import Matrix, Moments, spearman
@@ -49,6 +49,11 @@ class CorrelationOptions:
         Spearman's correlation, or else Pearson's.
     log_transform
         Take logarithms first: of genes with 1e-8, of proteins with 1 added.
+
+    Raises
+    ------
+    ArgumentError
+        For a flag that is neither true nor false.
     """
 
     n_samples: int

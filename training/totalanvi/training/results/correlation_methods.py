@@ -10,6 +10,7 @@ import pandas as pd
 from totalanvi.training.base import BaseModel
 from totalanvi.training.checks import as_choice, as_number, as_whole, require_flags
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.codes import Batches
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.correlation import CorrelationOptions, feature_correlation
@@ -27,7 +28,7 @@ class CorrelationMethods(BaseModel):
         n_samples: int = 10,
         batch_size: int | None = 64,
         rna_size_factor: float = 1000,
-        transform_batch: str | int | Sequence[str | int] | None = None,
+        transform_batch: Batches | None = None,
         correlation_type: Literal["spearman", "pearson"] = "spearman",
         log_transform: bool = False,
         silent: bool = True,

@@ -16,7 +16,7 @@ from totalanvi.training.data import Cells
 from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.decoders import ProteinParameters
 from totalanvi.training.network.vae import TotalVAE
-from totalanvi.training.ranges import require_flag
+from totalanvi.training.option_checks import require_flag
 from totalanvi.training.results.drawn_array import DrawnArray, with_rows
 from totalanvi.training.results.posterior import CellPosterior, posteriors
 

@@ -13,13 +13,12 @@ import torch
 
 from totalanvi.training.base import BaseModel
 from totalanvi.training.checks import as_number, as_whole, require_flags
+from totalanvi.training.registration.codes import Batches
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch, chosen_features
 from totalanvi.training.results.expression import ExpressionOptions, foreground_probability, normalized_expression
 
 __all__ = ["ExpressionMethods"]
-
-Batches = str | int | Sequence[str | int] | None
 
 
 class ExpressionMethods(BaseModel):
@@ -30,7 +29,7 @@ class ExpressionMethods(BaseModel):
         adata: Data | None = None,
         indices: Sequence[int] | None = None,
         n_samples_overall: int | None = None,
-        transform_batch: Batches = None,
+        transform_batch: Batches | None = None,
         gene_list: Sequence[str] | None = None,
         protein_list: Sequence[str] | None = None,
         library_size: float | Literal["latent"] | None = 1.0,
@@ -126,7 +125,7 @@ class ExpressionMethods(BaseModel):
         self,
         adata: Data | None = None,
         indices: Sequence[int] | None = None,
-        transform_batch: Batches = None,
+        transform_batch: Batches | None = None,
         protein_list: Sequence[str] | None = None,
         n_samples: int = 1,
         batch_size: int | None = None,
@@ -136,12 +135,22 @@ class ExpressionMethods(BaseModel):
     ) -> pd.DataFrame | npt.NDArray[np.float32]:
         """Probability, 1 − π, that a protein's count is more than background.
 
-        Parameters and raises are those of `get_normalized_expression`.
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in `get_latent_representation`.
+        transform_batch, protein_list, n_samples, return_mean, return_numpy, silent
+            As in `get_normalized_expression`.
 
         Returns
         -------
         pandas.DataFrame or numpy.ndarray
             (cells, proteins), float32, with a last axis of samples when ``return_mean`` is false.
+
+        Raises
+        ------
+        ArgumentError
+            As `get_normalized_expression`.
 
         Examples
         --------

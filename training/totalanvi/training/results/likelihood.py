@@ -75,13 +75,21 @@ class LikelihoodMethods(BaseModel):
     ) -> dict[str, Tensor]:
         """Negative log-likelihood of the counts given one draw of what is latent.
 
-        Parameters and raises are those of `get_elbo`.
+        Parameters
+        ----------
+        adata, indices, batch_size, return_mean
+            As in `get_elbo`.
 
         Returns
         -------
         dict
             ``"reconst_loss_gene"``, ``−log p(x | z, ℓ)``, and ``"reconst_loss_protein"``, ``−log p(y | z, β)`` of the
             measured proteins: each a number, or (cells,), float64, in nats. Less is better.
+
+        Raises
+        ------
+        TrainingError
+            As `get_latent_representation`.
 
         Examples
         --------

@@ -118,8 +118,7 @@ def scvi_checkpoint(folder: Path, data: AnnData | MuData | None = None, prefix: 
 def _network(save: ScviSave, registry: Registry, config: ModelConfig) -> TotalVAE:
     dims = registry.dimensions
     network_class = TotalANVAE if save.kind == TOTALANVI.__name__ else TotalVAE
-    with torch.random.fork_rng():  # the first weights are drawn, and thrown away
-        module = network_class(dims, config)
+    module = network_class.unfilled(dims, config)
     _expect_all_categories_alike(module)
     try:
         weights = translate_weights(save.weights, dims, config)

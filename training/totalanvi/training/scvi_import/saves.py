@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from totalanvi.training.checkpoints.folder import require_prefix
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.split import Split
 from totalanvi.training.scvi_import.inert import read_inert
@@ -83,8 +84,10 @@ def read_save(folder: Path, prefix: str = "") -> ScviSave:
     ------
     CheckpointError
         When there is no such model, it is of another class or older than scvi-tools 0.15, or it cannot be read.
+    ArgumentError
+        When the prefix leads out of the folder.
     """
-    content = read_inert(_model_file(folder, prefix))
+    content = read_inert(_model_file(folder, require_prefix(prefix)))
     try:
         attributes = content["attr_dict"]
         registry = attributes["registry_"]
@@ -124,7 +127,7 @@ def _model_file(folder: Path, prefix: str) -> Path:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing"
         raise CheckpointError(f"Expected a folder that scvi-tools saved at {folder}, found {what}; give the folder.")
-    names = sorted(found.name for found in folder.iterdir())
+    names = sorted(found.name for found in folder.iterdir() if found.is_file())
     if f"{prefix}model_params.pt" in names or f"{prefix}attr.pkl" in names:
         raise CheckpointError(
             f"Expected {file.name} in {folder}, found the layout that scvi-tools had before 0.15; convert it with "

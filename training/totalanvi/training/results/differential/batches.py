@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.registration.codes import codes_of_batches
+from totalanvi.training.registration.codes import Batches, codes_of_batches
 from totalanvi.training.registration.registry import Registry
 
-__all__ = ["BatchNames", "BatchPolicy", "batch_policy", "warn_of_unmeasured"]
-
-BatchNames: TypeAlias = Iterable[str | int] | str | int | None
+__all__ = ["BatchPolicy", "batch_policy", "warn_of_unmeasured"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,9 @@ class BatchPolicy:
         return self.first == self.second and self.first != (None,)
 
 
-def batch_policy(registry: Registry, batch_correction: bool, batchid1: BatchNames, batchid2: BatchNames) -> BatchPolicy:
+def batch_policy(
+    registry: Registry, batch_correction: bool, batchid1: Batches | None, batchid2: Batches | None
+) -> BatchPolicy:
     """Decide as which batches to decode.
 
     Without correction, every cell is decoded as its own batch. With it, both groups are decoded as every batch, or as
@@ -62,7 +61,7 @@ def batch_policy(registry: Registry, batch_correction: bool, batchid1: BatchName
     return BatchPolicy(first, second)
 
 
-def _codes(batches: Sequence[str], wanted: BatchNames, argument: str) -> tuple[int, ...]:
+def _codes(batches: Sequence[str], wanted: Batches | None, argument: str) -> tuple[int, ...]:
     """Codes in ascending order, so that the draws of two groups are in the same order of batches."""
     return tuple(sorted(set(range(len(batches)) if wanted is None else codes_of_batches(batches, wanted, argument))))
 

@@ -149,4 +149,4 @@ class _Groups:
         return np.asarray(mask)
 
     def __str__(self) -> str:
-        return ", ".join(map(repr, self.names[:10])) + (", …" if len(self.names) > 10 else "") or "none"
+        return listed(map(repr, self.names))

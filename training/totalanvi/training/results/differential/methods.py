@@ -13,10 +13,11 @@ from rich.progress import track
 from totalanvi.training.base import BaseModel
 from totalanvi.training.checks import as_choice, as_names, as_whole, require_flags
 from totalanvi.training.errors import ArgumentError
+from totalanvi.training.registration.codes import Batches
 from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
-from totalanvi.training.results.differential.batches import BatchNames, batch_policy, warn_of_unmeasured
+from totalanvi.training.results.differential.batches import batch_policy, warn_of_unmeasured
 from totalanvi.training.results.differential.compare import Comparer
 from totalanvi.training.results.differential.groups import (
     Comparison,
@@ -53,8 +54,8 @@ class DifferentialMethods(BaseModel):
         batch_size: int | None = None,
         all_stats: bool = True,
         batch_correction: bool = False,
-        batchid1: BatchNames = None,
-        batchid2: BatchNames = None,
+        batchid1: Batches | None = None,
+        batchid2: Batches | None = None,
         fdr_target: float = 0.05,
         silent: bool = False,
         protein_prior_count: float = 0.1,

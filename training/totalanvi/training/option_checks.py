@@ -1,4 +1,4 @@
-"""What the values of options may be: `checks` for the fields of an options object.
+"""What the values of options may be: the `checks`, for fields of an options object by their names.
 
 `None` is taken where it is a field's default, and means that the option is not given.
 """
