@@ -108,7 +108,7 @@ def _imputation(truth: Truth, answers: Answers) -> dict[str, Any]:
     return {
         **{figure: float(values.mean()) for figure, values in by_protein.items()},
         "proteins": {
-            str(name): {figure: float(values[place]) for figure, values in by_protein.items()}
+            str(name): {figure: round(float(values[place]), 4) for figure, values in by_protein.items()}
             for place, name in enumerate(truth.protein_names)
         },
     }

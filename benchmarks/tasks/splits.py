@@ -24,7 +24,7 @@ def split(n_cells: int, seed: int, held_out: float = 0.2) -> tuple[npt.NDArray[n
 
 
 def thinned(cells: ad.AnnData, proteins_key: str, seed: int, kept: float = 0.5) -> ad.AnnData:
-    """Return the cells as a shallower run would have counted them: each RNA and protein count stays with chance `kept`."""
+    """Return the cells as a shallower run would count them: each molecule stays with chance `kept`."""
     rng = np.random.default_rng([seed, 1])
     shallow = cells.copy()
     counts = sp.csr_matrix(cells.X, copy=True)
