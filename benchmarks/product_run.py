@@ -84,7 +84,7 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         },
         novelty={mode: table[NOVELTY].to_numpy(dtype=np.float64) for mode, table in tables.items()},
         sets={
-            mode: np.array([[label in held.split("|") for label in labels] for held in table[LABEL_SET]])
+            mode: np.array([[label in held.split("|") for label in labels] for held in table[LABEL_SET].fillna("")])
             for mode, table in tables.items()
             if LABEL_SET in table
         },
