@@ -4,7 +4,8 @@
 #   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
 #   make test         the whole test suite, with coverage
 #   make lint         style, types, and who may import whom
-#   make bench        measure accuracy on real cells (see benchmarks/)
+#   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
+#   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
 #   make clean        remove what the targets made
@@ -23,7 +24,7 @@ CODE := training export serving tests benchmarks
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint bench bento constraints clean
+.PHONY: setup demo test lint bench bench-full bento constraints clean
 
 setup: $(STAMP)
 
@@ -49,6 +50,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/accuracy.py
+
+bench-full: setup
+	$(BIN)/python benchmarks/accuracy.py --full
 
 bento: setup
 	$(BIN)/bentoml build

@@ -1,4 +1,4 @@
-"""Figures of merit: how right the labels are, how honest their probabilities, how close the imputed proteins."""
+"""Figures of merit: how right and how honest the labels are, how novelty ranks, how close the imputed proteins."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from scipy.stats import rankdata
 Array = npt.NDArray[np.float64]
 
 
-def label_figures(truth: npt.NDArray[np.str_], labels: npt.NDArray[np.str_], probabilities: Array) -> dict[str, float]:
-    """Score the labels of the cells whose truth is known.
+def label_figures(
+    truth: npt.NDArray[np.str_],
+    labels: npt.NDArray[np.str_],
+    probabilities: Array,
+    guess: npt.NDArray[np.str_] | None = None,
+) -> dict[str, float]:
+    """Score the labels of cells whose truth is known.
 
     Parameters
     ----------
     truth
-        (cells,) the true label, an empty string where there is none; those cells are left out.
+        (cells,) the true label.
     labels
         (labels,) the columns of ``probabilities``.
     probabilities
         (cells, labels), rows summing to 1.
+    guess
+        (cells,) the label that the method says; its most probable one when left out.
 
     Returns
     -------
     ``accuracy``, ``macro_f1`` (over the labels that are present), ``log_loss`` (nats, probabilities clipped at 1e-15;
     a true label that the method cannot give counts as 1e-15) and ``ece`` (15 bins of equal width).
     """
-    known = truth != ""
-    truth, probabilities = truth[known], probabilities[known]
-    predicted = labels[probabilities.argmax(axis=1)]
+    predicted = labels[probabilities.argmax(axis=1)] if guess is None else guess
     right = predicted == truth
     given = np.where(truth[:, None] == labels[None, :], probabilities, 0).sum(axis=1)
     return {
@@ -39,6 +44,20 @@ def label_figures(truth: npt.NDArray[np.str_], labels: npt.NDArray[np.str_], pro
         "log_loss": float(-np.log(np.clip(given, 1e-15, 1)).mean()),
         "ece": expected_calibration_error(probabilities.max(axis=1), right),
     }
+
+
+def set_figures(
+    truth: npt.NDArray[np.str_], labels: npt.NDArray[np.str_], sets: npt.NDArray[np.bool_]
+) -> dict[str, float]:
+    """Score sets of labels, (cells, labels): ``coverage``, the share that holds the truth, and mean ``size``."""
+    held = (sets & (truth[:, None] == labels[None, :])).any(axis=1)
+    return {"coverage": float(held.mean()), "size": float(sets.sum(axis=1).mean())}
+
+
+def auroc(novelty: Array, novel: npt.NDArray[np.bool_]) -> float:
+    """Chance that a novel cell's novelty, (cells,), is above a known cell's; half where both are equal."""
+    n_novel, n_known = novel.sum(), (~novel).sum()
+    return float((rankdata(novelty)[novel].sum() - n_novel * (n_novel + 1) / 2) / (n_novel * n_known))
 
 
 def macro_f1(truth: npt.NDArray[np.str_], predicted: npt.NDArray[np.str_]) -> float:
@@ -71,3 +90,11 @@ def protein_correlations(
     norms = np.sqrt((left**2).sum(axis=0) * (right**2).sum(axis=0))
     correlations: Array = np.divide((left * right).sum(axis=0), norms, out=np.zeros_like(norms), where=norms > 0)
     return correlations
+
+
+def interval_coverage(
+    observed: npt.NDArray[np.floating[Any]], low: npt.NDArray[np.floating[Any]], high: npt.NDArray[np.floating[Any]]
+) -> Array:
+    """Share of cells whose count lies in its interval, bounds included, one figure per protein (proteins,)."""
+    coverage: Array = ((low <= observed) & (observed <= high)).mean(axis=0)
+    return coverage

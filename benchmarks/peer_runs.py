@@ -21,11 +21,12 @@ class Peer:
     script: str
     variant: str = ""
     epochs: bool = False
-    """Whether `--max-epochs` means anything to it."""
+    """Whether it is a deep model: `--max-epochs` means something to it, and it takes minutes."""
 
 
 PEERS: dict[str, Peer] = {
-    "scvi_totalanvi": Peer("scvi-tools TOTALANVI", "scvi_totalanvi.py", epochs=True),
+    "scvi_totalanvi": Peer("scvi-tools TOTALANVI, zero-shot", "scvi_totalanvi.py", epochs=True),
+    "scvi_totalvi_joint": Peer("scvi-tools TOTALVI, trained jointly", "scvi_totalvi_joint.py", epochs=True),
     "celltypist": Peer("CellTypist, own model", "celltypist_own.py"),
     "knn": Peer("50 PCs + 15 nearest neighbours (30 for proteins)", "knn.py"),
     "logistic_pcs": Peer("50 PCs + logistic regression (ridge for proteins)", "logistic.py", variant="pcs"),
@@ -39,7 +40,7 @@ def set_up() -> None:
 
 
 def run(name: str, folder: Path, seed: int, max_epochs: int, threads: int) -> Answers:
-    """Return a peer's answers to the task in ``folder``: the kept ones, or new ones."""
+    """Return a peer's answers to the case in ``folder``: the kept ones, or new ones."""
     peer = PEERS[name]
     output = folder / (f"{name}-epochs{max_epochs}.npz" if peer.epochs else f"{name}.npz")
     if not output.exists():

@@ -21,11 +21,12 @@ from tasks import Task, Truth
 
 COMMAND = Path(sys.executable).with_name("totalanvi")
 SAMPLES = 25
-PROBABILITY, PROTEIN = "probability:", "protein:"
+PROBABILITY, PROTEIN, LOW, HIGH = "probability:", "protein:", "protein_low:", "protein_high:"
+GUESS, NOVELTY, LABEL_SET = "totalanvi_guess", "totalanvi_novelty", "totalanvi_set"
 
 
 def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
-    """Train on the task in ``folder``, export, map every query; ``work`` receives checkpoint, bundle and tables."""
+    """Train on the case in ``folder``, export, map every query; ``work`` receives checkpoint, bundle and tables."""
     task, truth, commit = Task.read(folder), Truth.read(folder), _commit()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     seconds: dict[str, float] = {}
@@ -40,8 +41,7 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
 
     checkpoint, bundle = work / "checkpoint", work / "bundle"
     unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
-    batch = ["--batch", task.batch_key] if task.batch_key else []
-    options = ["--labels", task.labels_key, *unlabelled, *batch, "--proteins", task.proteins_key]
+    options = ["--labels", task.labels_key, *unlabelled, "--batch", task.batch_key, "--proteins", task.proteins_key]
     options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
     totalanvi("train", "train", folder / task.reference, *options, "-o", checkpoint)
     totalanvi("export", "export", checkpoint, "-o", bundle)
@@ -50,31 +50,48 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
 
     def map_query(step: str, mode: str, *options: str) -> pd.DataFrame:
         output = work / f"{step}.parquet"
-        proteins = task.proteins_key if mode == "protein" else "none"
+        proteins = task.proteins_key if task.panels[mode] else "none"
         totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
         cells: pd.DataFrame = pd.read_parquet(output).set_index("cell_id")
         in_order: pd.DataFrame = cells.loc[truth.cell_ids.tolist()]
         return in_order
 
-    imputed: dict[str, npt.NDArray[np.float32]] = {}
+    imputed: dict[str, pd.DataFrame] = {}
     for mode in task.queries:
         if mode == "rna" and len(truth.protein_names):
-            columns = [PROTEIN + name for name in truth.protein_names]
-            for background in ("include", "exclude"):
+            for background in ("exclude", "include"):
                 options = ["--background", background, "--samples", str(SAMPLES)]
-                tables[mode] = map_query(f"map_{mode}_{background}", mode, *options)
-                imputed[background] = tables[mode][columns].to_numpy(dtype=np.float32)
+                imputed[background] = map_query(f"map_{mode}_{background}", mode, *options)
+            tables[mode] = imputed["include"]
         else:
             tables[mode] = map_query(f"map_{mode}", mode, "--no-impute")
+
+    def proteins(background: str, prefix: str) -> npt.NDArray[np.float32] | None:
+        columns = [prefix + str(name) for name in truth.protein_names]
+        if background not in imputed or not set(columns) <= set(imputed[background].columns):
+            return None
+        return imputed[background][columns].to_numpy(dtype=np.float32)
+
     labels = json.loads((bundle / "manifest.json").read_text())["labels"]
+    columns = [PROBABILITY + label for label in labels]
     return Answers(
         labels=np.array(labels, dtype=str),
-        probabilities={
-            mode: table[[PROBABILITY + label for label in labels]].to_numpy(dtype=np.float64)
+        probabilities={mode: table[columns].to_numpy(dtype=np.float64) for mode, table in tables.items()},
+        # Versions that say "unknown" of novel cells say their best guess beside; others say it in the label.
+        guesses={
+            mode: table[GUESS if GUESS in table else "totalanvi_label"].to_numpy().astype(str)
             for mode, table in tables.items()
         },
-        protein_include=imputed.get("include"),
-        protein_exclude=imputed.get("exclude"),
+        novelty={mode: table[NOVELTY].to_numpy(dtype=np.float64) for mode, table in tables.items()},
+        sets={
+            mode: np.array([[label in held.split("|") for label in labels] for held in table[LABEL_SET].fillna("")])
+            for mode, table in tables.items()
+            if LABEL_SET in table
+        },
+        protein_include=proteins("include", PROTEIN),
+        protein_exclude=proteins("exclude", PROTEIN),
+        protein_low=proteins("include", LOW),
+        protein_high=proteins("include", HIGH),
         seconds=seconds,
         processor_seconds=processor_seconds,
         versions={

@@ -1,4 +1,4 @@
-"""Results as JSON, one file per task and seed, and as Markdown tables, averaged over seeds."""
+"""Results as JSON, one file per case of a task and seed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PRODUCT = "totalanvi"
-MODES = ("protein", "rna")
-LABEL_FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "log_loss": "log-loss", "ece": "ECE"}
-IMPUTATION_FIGURES = {"pearson": "Pearson", "spearman": "Spearman"}
 
 
 def machine() -> dict[str, str | int]:
@@ -28,54 +24,24 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def path_of(task: str, seed: int, max_epochs: int) -> Path:
-    """Where the results of one task and seed lie."""
-    return RESULTS / f"{task}-seed{seed}-epochs{max_epochs}.json"
+def read(case: str, seed: int, max_epochs: int) -> dict[str, Any]:
+    """Return the figures of one case and seed by method, empty where nothing was measured."""
+    path = _path_of(case, seed, max_epochs)
+    methods: dict[str, Any] = json.loads(path.read_text())["methods"] if path.exists() else {}
+    return methods
 
 
-def update(task: str, seed: int, max_epochs: int, threads: int, methods: dict[str, dict[str, Any]]) -> Path:
-    """Write the figures of some methods beside those of others that were measured before."""
-    path = path_of(task, seed, max_epochs)
-    record = json.loads(path.read_text()) if path.exists() else {"methods": {}}
-    measured = {name: {**figures, "machine": {**machine(), "threads": threads}} for name, figures in methods.items()}
-    record = {"task": task, "seed": seed, "max_epochs": max_epochs, "methods": {**record["methods"], **measured}}
+def update(case: str, seed: int, max_epochs: int, threads: int, method: str, figures: dict[str, Any]) -> None:
+    """Write the figures of a method beside those of others that were measured before."""
+    methods = read(case, seed, max_epochs)
+    methods[method] = {**figures, "machine": {**machine(), "threads": threads}}
+    record = {"task": case, "seed": seed, "max_epochs": max_epochs, "methods": methods}
+    path = _path_of(case, seed, max_epochs)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(record, indent=2) + "\n")
     temporary.replace(path)
-    return path
 
 
-def table(records: list[dict[str, Any]], titles: dict[str, str]) -> str:
-    """Tabulate the records of one task: a row per method, each figure ``with proteins / RNA only``.
-
-    Figures are means over the records (seeds); a method counts only where every record has it.
-    """
-    heads = [f"{title}, prot / RNA" for title in LABEL_FIGURES.values()]
-    heads += [f"imputation, {title}" for title in IMPUTATION_FIGURES.values()] + ["processor seconds, train / map"]
-    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, title in titles.items():
-        measured = [record["methods"][name] for record in records if name in record["methods"]]
-        if len(measured) == len(records):
-            cells = [_pair(measured, figure) for figure in LABEL_FIGURES]
-            cells += [_mean([m.get("imputation", {}).get(figure) for m in measured]) for figure in IMPUTATION_FIGURES]
-            lines.append(f"| {title} | " + " | ".join([*cells, _seconds(measured)]) + " |")
-    return "\n".join(lines)
-
-
-def _pair(measured: list[dict[str, Any]], figure: str) -> str:
-    return " / ".join(_mean([m["labels"].get(mode, {}).get(figure) for m in measured]) for mode in MODES)
-
-
-def _seconds(measured: list[dict[str, Any]]) -> str:
-    known = [m["processor_seconds"] for m in measured if m.get("processor_seconds")]
-    if not known:
-        return "–"
-    mapping = [sum(s for step, s in steps.items() if step.startswith("map")) for steps in known]
-    total = [sum(steps.values()) for steps in known]
-    return f"{(sum(total) - sum(mapping)) / len(known):.0f} / {sum(mapping) / len(known):.0f}"
-
-
-def _mean(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.4f}" if known and len(known) == len(values) else "–"
+def _path_of(case: str, seed: int, max_epochs: int) -> Path:
+    return RESULTS / f"{case}-seed{seed}-epochs{max_epochs}.json"

@@ -1,4 +1,7 @@
-"""CellTypist with a model of its own, trained on the reference; RNA only, no imputation."""
+"""CellTypist with a model of its own, trained on the reference; RNA only, no imputation.
+
+Its own measure of novelty is one minus its confidence, the highest of its one-against-rest probabilities.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ def main() -> None:
     with exchange.timed("map_rna"):
         prediction = celltypist.annotate(normalised, model=model)
     # Its probabilities are one-against-rest sigmoids; scores of a choice among labels have to sum to one.
-    scores = prediction.probability_matrix
-    exchange.answer_labels("rna", scores.columns, scores.to_numpy() / scores.to_numpy().sum(axis=1, keepdims=True))
+    scores = prediction.probability_matrix.to_numpy()
+    shares = scores / scores.sum(axis=1, keepdims=True)
+    exchange.answer_labels("rna", prediction.probability_matrix.columns, shares)
+    exchange.answer_novelty("rna", 1 - scores.max(axis=1))
     exchange.write("celltypist", "scikit-learn")
 
 

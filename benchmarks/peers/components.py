@@ -26,17 +26,22 @@ class View:
         if components:
             genes = log_normalised(reference.X).toarray()
             self.pca = PCA(N_COMPONENTS, random_state=exchange.seed).fit(genes)
-        proteins = np.log1p(exchange.proteins(reference))
-        self.protein_mean = np.nanmean(proteins, axis=0)
-        deviation = np.maximum(np.nanstd(proteins, axis=0), 1e-6)
         spread = self.features(reference, "rna").var(axis=0).sum()
-        self.protein_weight = np.sqrt(spread / proteins.shape[1]) / deviation
+        self.centres: dict[str, Features] = {}
+        self.weights: dict[str, Features] = {}
+        for mode, panel in exchange.task["panels"].items():
+            if panel:
+                proteins = np.log1p(exchange.proteins(reference, mode))
+                self.centres[mode] = np.nanmean(proteins, axis=0)
+                deviation = np.maximum(np.nanstd(proteins, axis=0), 1e-6)
+                self.weights[mode] = np.sqrt(spread / len(panel)) / deviation
 
     def features(self, cells: ad.AnnData, mode: str) -> Features:
-        """RNA features (cells, components or genes); in mode ``protein`` with the proteins (NaN: unmeasured) beside."""
+        """RNA features (cells, components or genes); but in mode ``rna`` with the mode's proteins (NaN: unmeasured)."""
         rna = log_normalised(cells.X).toarray()
         if self.pca is not None:
             rna = self.pca.transform(rna)
         if mode == "rna":
             return rna
-        return np.hstack([rna, (np.log1p(self.exchange.proteins(cells)) - self.protein_mean) * self.protein_weight])
+        proteins = np.log1p(self.exchange.proteins(cells, mode))
+        return np.hstack([rna, (proteins - self.centres[mode]) * self.weights[mode]])

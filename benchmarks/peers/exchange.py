@@ -73,9 +73,10 @@ class Exchange:
         values = column.astype(object).where(column.notna(), "").to_numpy().astype(str)
         return np.where(np.isin(values, self.task["unlabelled"]), "", values)
 
-    def proteins(self, cells: ad.AnnData) -> npt.NDArray[np.float32]:
-        """Protein counts (cells, proteins), NaN rows where they were not measured."""
-        return np.asarray(cells.obsm[self.task["proteins_key"]], dtype=np.float32)
+    def proteins(self, cells: ad.AnnData, mode: str | None = None) -> npt.NDArray[np.float32]:
+        """Protein counts (cells, proteins), NaN rows where they were not measured; with `mode` those of its panel."""
+        counts = cells.obsm[self.task["proteins_key"]]
+        return np.asarray(counts if mode is None else counts[self.task["panels"][mode]], dtype=np.float32)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -89,6 +90,10 @@ class Exchange:
         """Give the probabilities (cells, labels) of one query mode."""
         self.answers["labels"] = np.asarray(labels).astype(str)
         self.answers[f"probabilities_{mode}"] = np.asarray(probabilities, dtype=np.float64)
+
+    def answer_novelty(self, mode: str, novelty: npt.NDArray[Any]) -> None:
+        """Give a measure of novelty of its own (cells,), high where a cell is unlike the reference."""
+        self.answers[f"novelty_{mode}"] = np.asarray(novelty, dtype=np.float64)
 
     def answer_proteins(self, include: npt.NDArray[Any], exclude: npt.NDArray[Any] | None = None) -> None:
         """Give the counts imputed from RNA (cells, proteins): with background and, where it can be told, without."""

@@ -1,4 +1,7 @@
-"""50 principal components and the nearest neighbours: 15 vote on the label, 30 average the proteins."""
+"""50 principal components and the nearest neighbours: 15 vote on the label, 30 average the proteins.
+
+Its own measure of novelty is the mean distance of the 15.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ def main() -> None:
         with exchange.timed(f"map_{mode}"):
             features = view.features(query, mode)
             probabilities = voters[mode].predict_proba(features)
+            distances, _ = voters[mode].kneighbors(features)
             imputed = np.expm1(averages.predict(features)) if mode == "rna" else None
         exchange.answer_labels(mode, voters[mode].classes_, probabilities)
+        exchange.answer_novelty(mode, distances.mean(axis=1))
         if imputed is not None:
             exchange.answer_proteins(imputed)
     exchange.write("scikit-learn")
