@@ -35,7 +35,11 @@ class LabelDensity:
 
     @classmethod
     def fit(
-        cls, features: npt.NDArray[np.floating], known: npt.NDArray[np.bool_], label: npt.NDArray[np.int64], n_labels: int
+        cls,
+        features: npt.NDArray[np.floating],
+        known: npt.NDArray[np.bool_],
+        label: npt.NDArray[np.int64],
+        n_labels: int,
     ) -> LabelDensity:
         """Fit the Gaussians.
 
@@ -87,4 +91,6 @@ def _mean(
 ) -> npt.NDArray[np.float64]:
     """Mean of what is known in each column, or something else where nothing is."""
     n_known = known.sum(axis=0)
-    return np.where(n_known > 0, np.where(known, features, 0).sum(axis=0, dtype=np.float64) / np.maximum(n_known, 1), otherwise)
+    return np.where(
+        n_known > 0, np.where(known, features, 0).sum(axis=0, dtype=np.float64) / np.maximum(n_known, 1), otherwise
+    )

@@ -121,9 +121,7 @@ def _network(
     return network
 
 
-def _train(
-    network: ReadoutNetwork, projected: list[Floats], protein: Floats, targets: Targets, seed: int
-) -> None:
+def _train(network: ReadoutNetwork, projected: list[Floats], protein: Floats, targets: Targets, seed: int) -> None:
     """Let each member see its own mini-batches: now this depth, now that, with this panel or another."""
     views = [torch.from_numpy(view) for view in projected]
     shown_protein, wanted = torch.from_numpy(protein), torch.from_numpy(targets.protein)

@@ -105,7 +105,9 @@ class ReadoutNetwork(nn.Module):
             (cells, components + proteins + labels).
         """
         normalised = torch.log1p(rna * (LIBRARY / library.clamp(min=1.0)))
-        return normalised @ self.projection + (self.projection_offset - (present * self.projection_centre) @ self.projection)
+        return normalised @ self.projection + (
+            self.projection_offset - (present * self.projection_centre) @ self.projection
+        )
 
     def standardise(self, protein: Tensor) -> Tensor:
         """Put protein counts, (cells, proteins), on the scale of all batches."""

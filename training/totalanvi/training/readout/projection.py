@@ -153,7 +153,9 @@ def _ridge(normalised: sp.csr_matrix, targets: Targets, variance: float) -> tupl
         cells, proteins = panels[:, panel], np.flatnonzero(panel_of.ravel() == panel)
         if cells.any():
             # Half of a protein's variance is noise, and the other half lies in all genes together: a guess that fits.
-            ridge = Ridge(alpha=variance, solver="sparse_cg").fit(normalised[cells], targets.protein[np.ix_(cells, proteins)])
+            ridge = Ridge(alpha=variance, solver="sparse_cg").fit(
+                normalised[cells], targets.protein[np.ix_(cells, proteins)]
+            )
             weights[:, proteins], intercept[proteins] = np.atleast_2d(ridge.coef_).T, ridge.intercept_
     return weights, intercept
 
