@@ -57,12 +57,8 @@ def verified_files(folder: Path, prefix: str, config: dict[str, Any]) -> dict[st
         Naming the file that was altered.
     """
     signed = config["version"] > 1
-    optional = [
-        name
-        for name in (CELLS, READOUT)
-        if (name in config["files"] if signed else (folder / f"{prefix}{name}").exists())
-    ]
-    names = (MODEL, REGISTRY, *optional)
+    there = config["files"] if signed else [name for name in (CELLS,) if (folder / f"{prefix}{name}").exists()]
+    names = (MODEL, REGISTRY, *(name for name in (CELLS, READOUT) if name in there))
     files = {name: folder / f"{prefix}{name}" for name in names}
     for name, path in files.items():
         if signed and _digest(path) != config["files"][name]:

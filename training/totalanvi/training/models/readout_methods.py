@@ -16,10 +16,10 @@ class ReadoutMethods(TrainableModel):
     def fit_readout(self, seed: int | None = None) -> None:
         """Fit a readout to the cells that trained: labels, imputed proteins and novelty straight from counts.
 
-        A low-dimensional z keeps what generates a cell, and loses some of what tells it from its neighbours. A readout is linear
-        in log-normalised counts, with an ensemble of small networks on top that has met cells of every panel and of shallower
-        runs. It leaves the model's weights as they are; what is exported with it serves the readout's labels and proteins.
-        `BENCHMARKS.md` says what that gains.
+        A low-dimensional z keeps what generates a cell, and loses some of what tells it from its neighbours. A readout
+        is linear in log-normalised counts, with an ensemble of small networks on top that has met cells of every panel
+        and of shallower runs. It leaves the model's weights as they are. What is exported with it serves the readout's
+        labels and proteins; `BENCHMARKS.md` says what that gains.
 
         Parameters
         ----------

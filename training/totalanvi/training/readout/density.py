@@ -27,7 +27,8 @@ class LabelDensity:
     mean
         (labels, features).
     covariance
-        (labels, features, features). A label's own, drawn towards the one that all labels share the more, the fewer its cells are.
+        (labels, features, features). A label's own, drawn towards the one that all labels share: the more, the fewer
+        its cells are.
     """
 
     mean: Floats
@@ -56,8 +57,8 @@ class LabelDensity:
 
         Notes
         -----
-        With n cells of a label, scatter matrix T and d features, the covariance is ``(T + d C) / (n + d)``: the posterior mode
-        under an inverse Wishart prior around C, the covariance within labels, whose entries off the diagonal are shrunk by 5 %.
+        With n cells of a label, scatter matrix T and d features, the covariance is ``(T + d C) / (n + d)``: that of an
+        inverse Wishart prior around C, the covariance within labels, whose entries off the diagonal are shrunk by 5 %.
 
         Examples
         --------
@@ -66,7 +67,7 @@ class LabelDensity:
         """
         n_features = features.shape[1]
         labelled = label >= 0
-        features, known, label = (array[labelled] for array in (features, known, label))
+        features, known, label = features[labelled], known[labelled], label[labelled]
         overall = _mean(features, known, np.zeros(n_features))
         means, scatters, sizes = [], [], []
         for code in range(n_labels):
@@ -91,6 +92,5 @@ def _mean(
 ) -> npt.NDArray[np.float64]:
     """Mean of what is known in each column, or something else where nothing is."""
     n_known = known.sum(axis=0)
-    return np.where(
-        n_known > 0, np.where(known, features, 0).sum(axis=0, dtype=np.float64) / np.maximum(n_known, 1), otherwise
-    )
+    total = np.where(known, features, 0).sum(axis=0, dtype=np.float64)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), otherwise)

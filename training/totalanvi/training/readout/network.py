@@ -38,8 +38,8 @@ class ReadoutNetwork(nn.Module):
         proteins_e = R + W_e x + f_e(x)
         logits_e   = A [m S + (1 - m) R, D] + b + W'_e x + f'_e(x)
 
-    where f has two hidden layers. The answer is the mean of the members' proteins, and of their probabilities. A protein that was
-    not measured is unknown to it, not zero.
+    where f has two hidden layers. The answer is the mean of the members' proteins, and of their probabilities. A
+    protein that was not measured is unknown to it, not zero.
 
     Parameters
     ----------
@@ -105,9 +105,8 @@ class ReadoutNetwork(nn.Module):
             (cells, components + proteins + labels).
         """
         normalised = torch.log1p(rna * (LIBRARY / library.clamp(min=1.0)))
-        return normalised @ self.projection + (
-            self.projection_offset - (present * self.projection_centre) @ self.projection
-        )
+        average = (present * self.projection_centre) @ self.projection
+        return normalised @ self.projection + (self.projection_offset - average)
 
     def standardise(self, protein: Tensor) -> Tensor:
         """Put protein counts, (cells, proteins), on the scale of all batches."""
@@ -131,7 +130,8 @@ class ReadoutNetwork(nn.Module):
             Standardised, (members, cells, proteins), and (members, cells, labels).
         """
         dims = self.dims
-        components, of_protein, of_label = projected.split((dims.n_components, dims.n_proteins, dims.n_labels), dim=-1)
+        widths = (dims.n_components, dims.n_proteins, dims.n_labels)
+        components, of_protein, of_label = torch.split(projected, widths, dim=-1)
         of_label = of_label / self.logit_spread
         shown = protein * measured
         filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)

@@ -18,8 +18,8 @@ __all__ = ["Projection", "Targets", "cross_fitted_regressions", "logistic_column
 
 _MOST_COMPONENTS = 50
 _LABEL_VARIANCE = 600.0
-"""Prior variance of a logit, summed over genes: the penalty that cross-validation chose on real cells, on a scale that does
-not depend on how many genes there are."""
+"""Prior variance of a logit, summed over genes: the penalty that cross-validation chose on real cells, on a scale that
+does not depend on how many genes there are."""
 
 _N_FOLDS = 4
 _MOST_STEPS = 500
