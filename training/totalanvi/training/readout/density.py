@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
 
 __all__ = ["LabelDensity"]
 
 _DIAGONAL_SHARE = 0.05
+_LEAST_VARIANCE = 1e-3
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,10 +31,13 @@ class LabelDensity:
     covariance
         (labels, features, features). A label's own, drawn towards the one that all labels share: the more, the fewer
         its cells are.
+    shared_covariance
+        (features, features): what the surprise of a label is counted from.
     """
 
     mean: Floats
     covariance: Floats
+    shared_covariance: Floats
 
     @classmethod
     def fit(
@@ -78,13 +83,37 @@ class LabelDensity:
             scatters.append(centred.T @ centred)
             sizes.append(len(centred))
         n_known = np.maximum(known.sum(axis=0), 1)
-        shared = sum(scatters) / np.sqrt(np.outer(n_known, n_known))
+        shared = np.sum(scatters, axis=0) / np.sqrt(np.outer(n_known, n_known))
         shared = (1 - _DIAGONAL_SHARE) * shared + _DIAGONAL_SHARE * np.diag(np.diag(shared))
-        shared[np.diag_indices(n_features)] += 1e-3
+        shared[np.diag_indices(n_features)] += _LEAST_VARIANCE
         covariance = [
             (scatter + n_features * shared) / (size + n_features) for scatter, size in zip(scatters, sizes, strict=True)
         ]
-        return cls(np.array(means, dtype=np.float32), np.array(covariance, dtype=np.float32))
+        return cls(np.array(means, dtype=np.float32), np.array(covariance, dtype=np.float32), shared.astype(np.float32))
+
+    def surprise(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Say how far cells lie from the label they are nearest to, all features known, (cells,).
+
+        Parameters
+        ----------
+        features
+            (cells, features).
+
+        Notes
+        -----
+        ``min over labels of (M² + log det C_label − log det C − d) / √(2 d)``, with M the Mahalanobis distance: for
+        cells of a label with the shared covariance, about standard normal, however many features are known. What serves
+        computes the same for any panel.
+        """
+        n_features = features.shape[1]
+        _, shared = np.linalg.slogdet(self.shared_covariance.astype(np.float64))
+        least = np.full(len(features), np.inf)
+        for mean, covariance in zip(self.mean, self.covariance.astype(np.float64), strict=True):
+            factor = np.linalg.cholesky(covariance)
+            distance = np.square(solve_triangular(factor, (features - mean).T, lower=True)).sum(axis=0)
+            log_ratio = 2 * np.log(np.diag(factor)).sum() - shared
+            np.minimum(least, distance + log_ratio, out=least)
+        return np.asarray((least - n_features) / np.sqrt(2 * n_features))
 
 
 def _mean(

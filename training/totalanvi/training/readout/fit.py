@@ -24,12 +24,15 @@ _LEAST_OF_A_LABEL = 200
 _DEPTHS = (0.7, 0.45, 0.25)
 """Shares of the counts that thinned views keep: queries of shallower runs."""
 
-_N_STEPS = 2_000
+_N_STEPS = 1_000
 _BATCH = 256
 _RATE = 3e-3
 _WEIGHT_DECAY = 1e-2
 _NO_PANEL, _WHOLE_PANEL = 0.35, 0.35
 """Shares of cells that are shown without proteins, and with all of them; the others with a random part."""
+
+_MOST_MISSED = 3.0
+"""In logs: what is further off says nothing of the usual."""
 
 
 def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> Readout:
@@ -66,10 +69,9 @@ def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> R
     network = _network(projection, scales, targets, regressions[0], query_protein, rng, seed)
     projected = [np.hstack(parts) for parts in zip(components, regressions, strict=True)]
     _train(network, projected, query_protein, targets, seed)
-    features = np.hstack([components[0], query_protein])
-    known = np.hstack([np.ones(components[0].shape, dtype=bool), cells.measured])
-    density = LabelDensity.fit(features, known, cells.label, n_labels)
-    return Readout(network, scales.batch_centre, scales.batch_spread, density)
+    density, novelty_scale = _density(components[0], query_protein, cells, regressions[0][:, -n_labels:])
+    smear = _smear(network, projected[0], cells, scales)
+    return Readout(network, scales.batch_centre, scales.batch_spread, smear, density, novelty_scale)
 
 
 def _drawn(label: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -154,3 +156,27 @@ def _panel(rows: Tensor, n_proteins: int) -> Tensor:
     kind, share = torch.rand(rows.shape), torch.rand(rows.shape)
     share = torch.where(kind < _NO_PANEL, 0.0, torch.where(kind < _NO_PANEL + _WHOLE_PANEL, 1.0, share))
     return (torch.rand(*rows.shape, n_proteins) < share.unsqueeze(-1)).float()
+
+
+def _density(components: Floats, protein: Floats, cells: Cells, logits: Floats) -> tuple[LabelDensity, Floats]:
+    """Fit where labels lie, and how far from them cells of the reference are: mean and spread, (2, 2)."""
+    features = np.hstack([components, protein])
+    known = np.hstack([np.ones(components.shape, dtype=bool), cells.measured])
+    density = LabelDensity.fit(features, known, cells.label, logits.shape[1])
+    whole = known.all(axis=1) & (cells.label >= 0)
+    rows = np.flatnonzero(whole if whole.any() else cells.label >= 0)
+    surprise = density.surprise(np.where(known, features, 0)[rows])
+    measures = (surprise, logits[cells.label >= 0].max(axis=1))
+    return density, np.array([[each.mean(), max(float(each.std()), 1e-3)] for each in measures], dtype=np.float32)
+
+
+@torch.no_grad()
+def _smear(network: ReadoutNetwork, projected: Floats, cells: Cells, scales: ProteinScales) -> Floats:
+    """Mean of exp(measured − predicted log count) of each protein, predicted from RNA alone, (proteins,)."""
+    nothing = torch.zeros(1, len(cells), cells.protein.shape[1])
+    standardised = network.members(torch.from_numpy(projected)[None], nothing, nothing)[0].mean(dim=0).numpy()
+    predicted = standardised * scales.batch_spread[cells.batch] + scales.batch_centre[cells.batch]
+    ratio = np.exp(np.clip(np.log1p(cells.protein) - predicted, -_MOST_MISSED, _MOST_MISSED))
+    n_cells = np.maximum(cells.measured.sum(axis=0), 1)
+    smear = np.where(cells.measured, ratio, 0).sum(axis=0) / n_cells
+    return np.where(cells.measured.any(axis=0), smear, 1).astype(np.float32)

@@ -130,8 +130,7 @@ class ReadoutNetwork(nn.Module):
             Standardised, (members, cells, proteins), and (members, cells, labels).
         """
         dims = self.dims
-        widths = (dims.n_components, dims.n_proteins, dims.n_labels)
-        components, of_protein, of_label = torch.split(projected, widths, dim=-1)
+        components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
         of_label = of_label / self.logit_spread
         shown = protein * measured
         filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)
@@ -144,7 +143,7 @@ class ReadoutNetwork(nn.Module):
 
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read out cells.
 
         Parameters
@@ -159,16 +158,23 @@ class ReadoutNetwork(nn.Module):
         log_probabilities
             Of the labels, (cells, labels).
         proteins
-            Expected log counts on the scale of a batch, (cells, proteins).
+            Log counts, standardised within a batch, (cells, proteins).
         components
             Principal components of the RNA, (cells, components).
+        evidence
+            The largest logit of the labels' regression from RNA, (cells, 1): small where RNA speaks for no label.
         """
         projected = self.project(rna, library, present)
         proteins, logits = self.members(projected[None], self.standardise(protein)[None], measured[None])
         log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=0) - torch.log(
             torch.tensor(float(self.dims.n_members))
         )
-        return log_probabilities, proteins.mean(dim=0), projected[:, : self.dims.n_components]
+        components, _, of_label = torch.split(projected, self._widths, dim=-1)
+        return log_probabilities, proteins.mean(dim=0), components, of_label.amax(dim=-1, keepdim=True)
+
+    @property
+    def _widths(self) -> list[int]:
+        return [self.dims.n_components, self.dims.n_proteins, self.dims.n_labels]
 
 
 def _weights(n_members: int, n_in: int, n_out: int, scale: float = 1.0) -> nn.Parameter:

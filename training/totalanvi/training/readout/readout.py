@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from totalanvi.training.readout.network import ReadoutDimensions, ReadoutNetwork
 
 __all__ = ["Readout"]
 
-_NETWORK, _DIMENSIONS = "network.", "dimensions"
+_NETWORK, _DENSITY, _DIMENSIONS = "network.", "density.", "dimensions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,24 @@ class Readout:
         Labels and standardised proteins.
     batch_centre, batch_spread
         What standardised proteins are in log counts of each batch, (batches, proteins).
+    protein_smear
+        What ``exp`` of a predicted log count falls short of the mean count by, as a factor, (proteins,).
     density
         Where the labels lie, in components of the RNA and standardised proteins.
+    novelty_scale
+        Mean and spread, over the cells it was fitted to, of the density's surprise and of the evidence, (2, 2).
+
+    References
+    ----------
+    Duan: Smearing estimate: a nonparametric retransformation method. JASA 78 (1983).
     """
 
     network: ReadoutNetwork
     batch_centre: npt.NDArray[np.float32]
     batch_spread: npt.NDArray[np.float32]
+    protein_smear: npt.NDArray[np.float32]
     density: LabelDensity
+    novelty_scale: npt.NDArray[np.float32]
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return plain arrays for a safetensors file."""
@@ -44,8 +54,9 @@ class Readout:
             _DIMENSIONS: np.array(self.network.dims, dtype=np.int64),
             "batch_centre": self.batch_centre,
             "batch_spread": self.batch_spread,
-            "density.mean": self.density.mean,
-            "density.covariance": self.density.covariance,
+            "protein_smear": self.protein_smear,
+            "novelty_scale": self.novelty_scale,
+            **{f"{_DENSITY}{name}": array for name, array in vars(self.density).items()},
         }
 
     @classmethod
@@ -65,5 +76,7 @@ class Readout:
             network.eval().requires_grad_(False),
             arrays["batch_centre"],
             arrays["batch_spread"],
-            LabelDensity(arrays["density.mean"], arrays["density.covariance"]),
+            arrays["protein_smear"],
+            LabelDensity(*(arrays[f"{_DENSITY}{field.name}"] for field in fields(LabelDensity))),
+            arrays["novelty_scale"],
         )

@@ -73,8 +73,8 @@ class PredictionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For ``ig_args`` that are unknown or make no sense, flags that are none, and ``use_readout`` without a readout
-            or with attributions, which are those of q(c | z).
+            For ``ig_args`` that are unknown or make no sense, flags that are none, and ``use_readout`` without a
+            readout or with attributions, which are those of q(c | z).
         TrainingError
             For cells as `get_latent_representation`.
 
