@@ -20,11 +20,12 @@ from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
+from totalanvi.export.readout_arrays import readout_arrays
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import REQUIRED_FILES, Bundle, hash_files, write_manifest
+from totalanvi.serving.bundle import READOUT_FILES, REQUIRED_FILES, Bundle, hash_files, write_manifest
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.engine import Engine
@@ -33,6 +34,7 @@ from totalanvi.serving.manifest import (
     ENCODER,
     MANIFEST_FILE,
     PROTEINS,
+    READOUT,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -116,19 +118,22 @@ def export_bundle(
     _make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
-        for graph in graphs_of(source.module):
+        readout = source.readout
+        for graph in graphs_of(source.module, None if readout is None else readout.network):
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
         draft = _draft(folder, source, name)
         say("Comparing with torch")
-        parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out))
+        parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out), readout)
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")
         evaluation = evaluate(placed, source.sample)
         placed.reference.save(folder, draft.manifest)
         evaluation.arrays.save(folder, draft.manifest)
-        files = hash_files(folder, REQUIRED_FILES)
+        if draft.readout is not None:
+            draft.readout.save(folder, draft.manifest)
+        files = hash_files(folder, REQUIRED_FILES if draft.readout is None else (*REQUIRED_FILES, *READOUT_FILES))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),
@@ -167,7 +172,9 @@ def _require_writable(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
     # `model.yaml` is what a model store adds.
-    foreign = sorted({entry.name for entry in target.iterdir()} - {MANIFEST_FILE, *REQUIRED_FILES, "model.yaml"})
+    foreign = sorted(
+        {entry.name for entry in target.iterdir()} - {MANIFEST_FILE, *REQUIRED_FILES, *READOUT_FILES, "model.yaml"}
+    )
     if foreign:
         raise TargetError(
             f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "
@@ -204,6 +211,8 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         false_positive_rate=0,
         novelty_threshold=0,
     )
+    readout = None if source.readout is None else readout_arrays(source.readout)
+    graphs = (ENCODER, CLASSIFIER, PROTEINS) if readout is None else (ENCODER, CLASSIFIER, PROTEINS, READOUT)
     unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -229,10 +238,10 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
             training={**training, "versions": source.versions},
         ),
         parity=[],
-        files=hash_files(folder, [graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS)]),
+        files=hash_files(folder, [graph.file for graph in graphs]),
     )
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
-    return Bundle(folder, manifest, _empty_reference(manifest), unknown, digest="")
+    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, digest="")
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:

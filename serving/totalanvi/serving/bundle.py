@@ -35,21 +35,27 @@ from totalanvi.serving.manifest import (
     ENCODER,
     MANIFEST_FILE,
     PROTEINS,
+    READOUT,
+    READOUT_FILE,
     REFERENCE_FILE,
     SCHEMA_VERSION,
     FileRecord,
     Manifest,
 )
+from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.serving.version import software_version
 
-__all__ = ["REQUIRED_FILES", "Bundle", "hash_files", "write_manifest"]
+__all__ = ["READOUT_FILES", "REQUIRED_FILES", "Bundle", "hash_files", "write_manifest"]
 
 _OWN_DIGEST = "digest"
 """Field of the manifest's file that guards the other fields against accidents, as the records guard the files."""
 
 REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
 """What a manifest must list; it may list more."""
+
+READOUT_FILES = (READOUT.file, READOUT_FILE)
+"""What the manifest of a bundle with a readout lists too."""
 
 _BLOCK_BYTES = 1 << 20
 
@@ -68,6 +74,8 @@ class Bundle:
         Its map and profile.
     calibration
         What held-out cells of the reference came out as.
+    readout
+        What its readout needs besides a graph; None in a bundle without one.
     digest
         SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
 
@@ -82,6 +90,7 @@ class Bundle:
     manifest: Manifest
     reference: ReferenceArrays
     calibration: CalibrationArrays
+    readout: ReadoutArrays | None
     digest: str
 
     @classmethod
@@ -100,15 +109,20 @@ class Bundle:
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = _read_manifest(folder)
         manifest = _parse_manifest(folder, content)
-        missing = [name for name in REQUIRED_FILES if name not in manifest.files]
+        with_readout = any(name in manifest.files for name in READOUT_FILES)
+        required = (*REQUIRED_FILES, *READOUT_FILES) if with_readout else REQUIRED_FILES
+        missing = [name for name in required if name not in manifest.files]
         if missing:
             raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
         for name, record in manifest.files.items():
             _verify(folder, name, record, _hash(_inside(folder, name)))
         reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
         calibration = CalibrationArrays.parse((folder / CALIBRATION_FILE).read_bytes(), manifest, source=folder)
+        readout = None
+        if READOUT.file in manifest.files:
+            readout = ReadoutArrays.parse((folder / READOUT_FILE).read_bytes(), manifest, source=folder)
         _verify_manifest(folder, content)
-        return cls(folder, manifest, reference, calibration, hashlib.sha256(content).hexdigest())
+        return cls(folder, manifest, reference, calibration, readout, hashlib.sha256(content).hexdigest())
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

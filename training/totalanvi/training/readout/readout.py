@@ -80,3 +80,44 @@ class Readout:
             LabelDensity(*(arrays[f"{_DENSITY}{field.name}"] for field in fields(LabelDensity))),
             arrays["novelty_scale"],
         )
+
+    def keeping(self, proteins: npt.NDArray[np.intp]) -> Self:
+        """Return the same readout of some of its proteins.
+
+        Exact where the others were measured nowhere: regressions of these are zero, and the network never saw them.
+
+        Parameters
+        ----------
+        proteins
+            Positions of those to keep, ascending.
+        """
+        old = self.network.dims
+        labels = old.n_proteins + np.arange(old.n_labels)
+        answers = np.concatenate([proteins, labels])
+        columns = np.concatenate([np.arange(old.n_components), old.n_components + answers])
+        width = old.n_components + old.n_proteins + old.n_labels
+        inputs = np.concatenate([columns, width + proteins, width + old.n_proteins + proteins])
+        kept = {
+            "projection": (slice(None), columns),
+            "projection_offset": (columns,),
+            "protein_centre": (proteins,),
+            "protein_spread": (proteins,),
+            "panel_weights": (answers, slice(None)),
+            "first": (slice(None), inputs, slice(None)),
+            "past": (slice(None), inputs[:, None], answers),
+            "last": (slice(None), slice(None), answers),
+            "biases.2": (slice(None), slice(None), answers),
+        }
+        features = np.concatenate([np.arange(old.n_components), old.n_components + proteins])
+        block = np.ix_(features, features)
+        arrays = {name: array for name, array in self.to_arrays().items() if not name.startswith(_DENSITY)}
+        for name, index in kept.items():
+            arrays[f"{_NETWORK}{name}"] = arrays[f"{_NETWORK}{name}"][index]
+        arrays |= {name: arrays[name][..., proteins] for name in ("batch_centre", "batch_spread", "protein_smear")}
+        arrays |= {
+            _DIMENSIONS: np.array(old._replace(n_proteins=len(proteins)), dtype=np.int64),
+            f"{_DENSITY}mean": self.density.mean[:, features],
+            f"{_DENSITY}covariance": self.density.covariance[:, *block],
+            f"{_DENSITY}shared_covariance": self.density.shared_covariance[block],
+        }
+        return self.from_arrays(arrays)
