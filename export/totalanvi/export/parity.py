@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 from totalanvi.export.errors import ParityError
 from totalanvi.export.probes import probe_cells
@@ -31,6 +30,7 @@ from totalanvi.serving.sessions import open_sessions
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.losses import Normal
 from totalanvi.training.readout.readout import Readout
 
 __all__ = ["TOLERANCE", "check_parity", "relative_error"]
@@ -54,8 +54,8 @@ FLOORS: Mapping[str, float] = {
     "protein": 0.01,
 }
 """Values smaller than this count as this large, so that the rounding of a value near zero is not blown up: in standard
-deviations of the prior (z, latent), in log-odds, in counts and in probability; of a readout, in its own spreads. 1e-4 of these is far below what anybody
-reads off them."""
+deviations of the prior (z, latent), in log-odds, in counts and in probability; of a readout, in spreads of the
+reference. 1e-4 of these is far below what anybody reads off them."""
 
 _N_SAMPLES = 7
 _ENGINE = "engine"

@@ -97,7 +97,7 @@ class Readout:
         columns = np.concatenate([np.arange(old.n_components), old.n_components + answers])
         width = old.n_components + old.n_proteins + old.n_labels
         inputs = np.concatenate([columns, width + proteins, width + old.n_proteins + proteins])
-        kept = {
+        kept: dict[str, tuple[Any, ...]] = {
             "projection": (slice(None), columns),
             "projection_offset": (columns,),
             "protein_centre": (proteins,),
@@ -117,7 +117,7 @@ class Readout:
         arrays |= {
             _DIMENSIONS: np.array(old._replace(n_proteins=len(proteins)), dtype=np.int64),
             f"{_DENSITY}mean": self.density.mean[:, features],
-            f"{_DENSITY}covariance": self.density.covariance[:, *block],
+            f"{_DENSITY}covariance": np.array([covariance[block] for covariance in self.density.covariance]),
             f"{_DENSITY}shared_covariance": self.density.shared_covariance[block],
         }
         return self.from_arrays(arrays)
