@@ -20,7 +20,7 @@ from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
-from totalanvi.export.readout_arrays import readout_arrays
+from totalanvi.export.readout_arrays import readout_arrays, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.served_labels import served_labels
@@ -122,9 +122,10 @@ def export_bundle(
         for graph in graphs_of(source.module, None if readout is None else readout.network):
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
-        draft = _draft(folder, source, name)
+        everyone = joined(source.sample.landmarks, source.sample.held_out)
+        draft = with_shares(_draft(folder, source, name), everyone)
         say("Comparing with torch")
-        parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out), readout)
+        parity = check_parity(draft, source.module, everyone, readout)
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")

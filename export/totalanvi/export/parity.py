@@ -161,8 +161,10 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
     expected = {"latent": latent, "probabilities": (logits / divisor.unsqueeze(1)).softmax(dim=-1)}
     weights = batch_weights(bundle.manifest, None)
     counts = _average(module, z, weights)
-    if readout is not None and said is not None:
-        counts = readout_counts(readout, said["standardised"], counts, torch.from_numpy(query.measured), weights)
+    arrays = bundle.readout
+    if readout is not None and said is not None and arrays is not None:
+        measured = torch.from_numpy(query.measured)
+        counts = readout_counts(readout, arrays, said["standardised"], counts, measured, weights)
     figures = _Figures()
     outputs: dict[Background, str] = {"exclude": "denoised", "include": "expected"}
     for background, output in outputs.items():

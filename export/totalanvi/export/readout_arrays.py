@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+
+from totalanvi.export.reference_cells import aligned
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.readout_arrays import ReadoutArrays
+from totalanvi.serving.scores import Imputed
+from totalanvi.training.data import Cells
 from totalanvi.training.readout.readout import Readout
 
-__all__ = ["readout_arrays"]
+__all__ = ["readout_arrays", "with_shares"]
+
+_N_KNOTS = 24
 
 
 def readout_arrays(readout: Readout) -> ReadoutArrays:
@@ -17,16 +28,57 @@ def readout_arrays(readout: Readout) -> ReadoutArrays:
     ----------
     readout
         As it was fitted.
+
+    Returns
+    -------
+    ReadoutArrays
+        In which nothing is background yet; see `with_shares`.
     """
     density, network = readout.density, readout.network
+    n_proteins = network.dims.n_proteins
     return ReadoutArrays(
         protein_centre=network.protein_centre.numpy(),
         protein_spread=network.protein_spread.numpy(),
         protein_smear=readout.protein_smear,
+        share_knots=np.zeros((n_proteins, 1), np.float32),
+        share=np.ones((n_proteins, 1), np.float32),
         batch_centre=readout.batch_centre,
         batch_spread=readout.batch_spread,
         density_mean=density.mean,
         density_covariance=density.covariance,
         density_shared=density.shared_covariance,
-        novelty_scale=np.asarray(readout.novelty_scale),
+        novelty_scale=readout.novelty_scale,
     )
+
+
+def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
+    """Let the decoder say which share of a count is no background, as a function of the count that the readout expects.
+
+    The decoder's share of a single cell varies with more than the count, and not always for the better: read as a rising
+    function of the expected count, it takes the background away and leaves the order of cells as the readout has it.
+
+    Parameters
+    ----------
+    bundle
+        With its graphs in place; without a readout, it is returned as it is.
+    cells
+        Of the reference, imputed from RNA alone.
+    """
+    if bundle.readout is None:
+        return bundle
+    decoded, read = (_imputed(each, cells) for each in (replace(bundle, readout=None), bundle))
+    shares = np.clip(decoded.denoised / np.maximum(decoded.expected, np.float32(1e-12)), 0, 1)
+    logs = np.log1p(read.expected)
+    knots = np.quantile(logs, np.linspace(0, 1, _N_KNOTS), axis=0).T
+    curves = [
+        IsotonicRegression(out_of_bounds="clip").fit(log, share).predict(at)
+        for log, share, at in zip(logs.T, shares.T, knots, strict=True)
+    ]
+    arrays = replace(bundle.readout, share_knots=knots.astype(np.float32), share=np.array(curves, dtype=np.float32))
+    return replace(bundle, readout=arrays)
+
+
+def _imputed(bundle: Bundle, cells: Cells) -> Imputed:
+    imputed = Engine(bundle, provider="cpu").score(aligned(cells, with_proteins=False), MapOptions()).imputed
+    assert imputed is not None
+    return imputed

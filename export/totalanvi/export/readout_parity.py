@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from totalanvi.serving.manifest import READOUT
+from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.readout import Readout
 
@@ -30,6 +31,7 @@ def readout_outputs(readout: Readout, feed: Mapping[str, Tensor]) -> dict[str, T
 
 def readout_counts(
     readout: Readout,
+    arrays: ReadoutArrays,
     standardised: Tensor,
     decoded: Mapping[str, Tensor],
     measured: Tensor,
@@ -41,8 +43,10 @@ def readout_counts(
     ----------
     readout
         As it was fitted.
+    arrays
+        Of the bundle: what share of a count is no background.
     standardised
-        Its proteins, (cells, proteins).
+        The readout's proteins, (cells, proteins).
     decoded
         "denoised" and "expected" of the decoder, (cells, proteins).
     measured
@@ -54,6 +58,7 @@ def readout_counts(
     logs = centre.unsqueeze(1) + spread.unsqueeze(1) * standardised
     counts = (logs.exp() * torch.from_numpy(readout.protein_smear) - 1).clamp(min=0)
     expected = (torch.as_tensor(weights, dtype=torch.float32).unsqueeze(1) * counts).sum(dim=0)
-    share = decoded["denoised"] / decoded["expected"]
+    columns = zip(expected.log1p().T.numpy(), arrays.share_knots, arrays.share, strict=True)
+    share = torch.from_numpy(np.stack([np.interp(*column) for column in columns], axis=1)).float()
     answers = {"expected": expected, "denoised": expected * share}
     return {name: torch.where(measured, decoded[name], answer) for name, answer in answers.items()}

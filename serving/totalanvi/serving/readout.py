@@ -85,7 +85,7 @@ class Readout:
         Parameters
         ----------
         decoded
-            What the decoder makes of the cells. It keeps saying which share of a count is background.
+            What the decoder makes of the cells.
         readings
             Of the same cells.
         measured
@@ -99,7 +99,9 @@ class Readout:
             if weight.any():
                 counts = np.exp(centre + spread * readings.standardised) * arrays.protein_smear - 1
                 expected += weight * np.maximum(counts, 0)
-        share = decoded.denoised / np.maximum(decoded.expected, np.float32(1e-12))
+        logs = np.log1p(expected)
+        curves = zip(logs.T, arrays.share_knots, arrays.share, strict=True)
+        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves], axis=1)
         return Imputed(
             denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
             expected=np.where(measured, decoded.expected, expected).astype(np.float32),

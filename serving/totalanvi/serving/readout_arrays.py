@@ -24,6 +24,8 @@ class ReadoutArrays(ArrayFile):
         Of log(1 + count) over all batches, (proteins,).
     protein_smear
         Mean of exp(measured − predicted log count), (proteins,).
+    share_knots, share
+        What share of a count is no background, at ascending logs of the count, (proteins, knots).
     batch_centre, batch_spread
         Of log(1 + count) within each batch, (batches, proteins).
     density_mean, density_covariance, density_shared
@@ -38,6 +40,8 @@ class ReadoutArrays(ArrayFile):
     protein_centre: npt.NDArray[np.float32]
     protein_spread: npt.NDArray[np.float32]
     protein_smear: npt.NDArray[np.float32]
+    share_knots: npt.NDArray[np.float32]
+    share: npt.NDArray[np.float32]
     batch_centre: npt.NDArray[np.float32]
     batch_spread: npt.NDArray[np.float32]
     density_mean: npt.NDArray[np.float32]
@@ -54,9 +58,11 @@ class ReadoutArrays(ArrayFile):
         """Return what does not fit the manifest, None when all does."""
         n_labels, n_batches, n_proteins = len(manifest.labels), len(manifest.batches), len(manifest.proteins)
         n_features = self.density_mean.shape[-1] if self.density_mean.ndim else 0
+        n_knots = self.share_knots.shape[-1] if self.share_knots.ndim else 0
         shapes: dict[str, tuple[int, ...]] = {
             **dict.fromkeys(("protein_centre", "protein_spread", "protein_smear"), (n_proteins,)),
             **dict.fromkeys(("batch_centre", "batch_spread"), (n_batches, n_proteins)),
+            **dict.fromkeys(("share_knots", "share"), (n_proteins, n_knots)),
             "density_mean": (n_labels, n_features),
             "density_covariance": (n_labels, n_features, n_features),
             "density_shared": (n_features, n_features),
@@ -66,6 +72,9 @@ class ReadoutArrays(ArrayFile):
             return problem
         if n_features <= n_proteins:
             return f"density_mean: expected more than {n_proteins} features, found {n_features}"
+        rising = all(np.all(np.diff(curve, axis=1) >= 0) for curve in (self.share_knots, self.share))
+        if not n_knots or not rising or self.share.min() < 0 or self.share.max() > 1:
+            return "share_knots, share: expected knots and shares from 0 to 1 that rise, found others"
         for name in ("protein_spread", "protein_smear", "batch_spread"):
             if not (getattr(self, name) > 0).all():
                 return f"{name}: expected values above 0, found others"

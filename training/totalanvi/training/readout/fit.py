@@ -24,7 +24,7 @@ _LEAST_OF_A_LABEL = 200
 _DEPTHS = (0.7, 0.45, 0.25)
 """Shares of the counts that thinned views keep: queries of shallower runs."""
 
-_N_STEPS = 1_000
+_N_STEPS = 2_000
 _BATCH = 256
 _RATE = 3e-3
 _WEIGHT_DECAY = 1e-2
