@@ -52,10 +52,10 @@ def readout_arrays(readout: Readout) -> ReadoutArrays:
 
 
 def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
-    """Let the decoder say which share of a count is no background, as a function of the count that the readout expects.
+    """Let the decoder say which share of a count is no background, as a function of the expected count.
 
-    The decoder's share of a single cell varies with more than the count, and not always for the better: read as a rising
-    function of the expected count, it takes the background away and leaves the order of cells as the readout has it.
+    The decoder's share of a cell varies with more than the count, and not always for the better. Read as a rising
+    function of what the readout expects, it takes background away and leaves the order of cells as it is.
 
     Parameters
     ----------
