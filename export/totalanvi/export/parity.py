@@ -51,7 +51,7 @@ FLOORS: Mapping[str, float] = {
     "components": 0.1,
     "evidence": 0.1,
     "probabilities": 0.01,
-    "protein": 0.01,
+    "protein": 0.1,
 }
 """Values smaller than this count as this large, so that the rounding of a value near zero is not blown up: in standard
 deviations of the prior (z, latent), in log-odds, in counts and in probability; of a readout, in spreads of the
