@@ -14,6 +14,9 @@ __all__ = ["ReadoutDimensions", "ReadoutNetwork"]
 
 _DROPOUT = 0.2
 
+_MOST_SPREADS = 8.0
+"""That a protein is predicted to lie from its average: beyond, a strange cell would have counts without bounds."""
+
 
 class ReadoutDimensions(NamedTuple):
     """Sizes of a `ReadoutNetwork`."""
@@ -170,7 +173,8 @@ class ReadoutNetwork(nn.Module):
             torch.tensor(float(self.dims.n_members))
         )
         components, _, of_label = torch.split(projected, self._widths, dim=-1)
-        return log_probabilities, proteins.mean(dim=0), components, of_label.amax(dim=-1, keepdim=True)
+        proteins = proteins.mean(dim=0).clamp(-_MOST_SPREADS, _MOST_SPREADS)
+        return log_probabilities, proteins, components, of_label.amax(dim=-1, keepdim=True)
 
     @property
     def _widths(self) -> list[int]:
