@@ -18,7 +18,7 @@ from totalanvi.training.readout.readout import Readout
 
 __all__ = ["readout_arrays", "with_shares"]
 
-_N_KNOTS = 24
+_N_KNOTS = 16
 
 
 def readout_arrays(readout: Readout) -> ReadoutArrays:
@@ -69,7 +69,8 @@ def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
     decoded, read = (_imputed(each, cells) for each in (replace(bundle, readout=None), bundle))
     shares = np.clip(decoded.denoised / np.maximum(decoded.expected, np.float32(1e-12)), 0, 1)
     logs = np.log1p(read.expected)
-    knots = np.quantile(logs, np.linspace(0, 1, _N_KNOTS), axis=0).T
+    # Evenly spaced: a curve that jumps would turn rounding of a count into another share.
+    knots = np.linspace(*np.quantile(logs, (0.001, 0.999), axis=0), _N_KNOTS).T
     curves = [
         IsotonicRegression(out_of_bounds="clip").fit(log, share).predict(at)
         for log, share, at in zip(logs.T, shares.T, knots, strict=True)
