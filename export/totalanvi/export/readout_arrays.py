@@ -70,7 +70,8 @@ def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
     shares = np.clip(decoded.denoised / np.maximum(decoded.expected, np.float32(1e-12)), 0, 1)
     logs = np.log1p(read.expected)
     # Evenly spaced: a curve that jumps would turn rounding of a count into another share.
-    knots = np.linspace(*np.quantile(logs, (0.001, 0.999), axis=0), _N_KNOTS).T
+    lowest, highest = np.quantile(logs, (0.001, 0.999), axis=0)
+    knots = np.linspace(lowest, highest, _N_KNOTS).T
     curves = [
         IsotonicRegression(out_of_bounds="clip").fit(log, share).predict(at)
         for log, share, at in zip(logs.T, shares.T, knots, strict=True)

@@ -170,6 +170,22 @@ def test_a_readout_survives_its_arrays(readout: Readout) -> None:
         assert np.array_equal(one, other)
 
 
+def test_leaving_out_what_nobody_measured_changes_nothing() -> None:
+    cells = draw(11)
+    nobody = np.arange(N_PROTEINS) == 2
+    cells = replace(cells, protein=cells.protein * ~nobody, measured=cells.measured & ~nobody)
+    whole = fit_readout(cells, N_LABELS, 2)
+    kept = np.flatnonzero(~nobody)
+    part = whole.keeping(kept)
+    query = draw(12)
+    rest = replace(query, protein=query.protein[:, kept], measured=query.measured[:, kept])
+    found, expected = ask(part, rest), ask(whole, query, query.measured & ~nobody)
+    for name, one, other in zip(("labels", "proteins", "components", "evidence"), found, expected, strict=True):
+        assert np.allclose(one, other[:, kept] if name == "proteins" else other, atol=1e-4), name
+    features = np.concatenate([found[2], np.zeros((N_CELLS, len(kept)), np.float32)], axis=1)
+    assert np.isfinite(part.density.surprise(features)).all()
+
+
 def test_a_model_keeps_its_readout(checkpoint: Path, reference_mdata: md.MuData, tmp_path: Path) -> None:
     model = TOTALANVI.load(checkpoint, adata=reference_mdata)
     model.fit_readout()
