@@ -43,6 +43,7 @@ def checkpoint(reference_mdata: md.MuData, tmp_path_factory: pytest.TempPathFact
     with one_thread():
         model = TOTALANVI(reference_mdata, n_latent=8, n_hidden=64)
         model.train(max_epochs=15, train_size=0.7, batch_size=32, lr=1e-2, accelerator="cpu", progress=False, seed=0)
+        model.fit_readout()
         model.save(folder)
     return folder
 

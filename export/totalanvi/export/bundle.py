@@ -20,13 +20,14 @@ from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
+from totalanvi.export.readout_arrays import readout_arrays, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
 from totalanvi.export.target import checked_name, make_parents, require_writable
-from totalanvi.serving.bundle import REQUIRED_FILES, Bundle
+from totalanvi.serving.bundle import READOUT_FILES, REQUIRED_FILES, Bundle
 from totalanvi.serving.bundle_files import hash_files
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
@@ -35,6 +36,7 @@ from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
     PROTEINS,
+    READOUT,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -113,12 +115,14 @@ def export_bundle(
     make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
-        for graph in graphs_of(source.module):
+        readout = source.readout
+        for graph in graphs_of(source.module, None if readout is None else readout.network):
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
-        draft = _draft(folder, source, name)
+        everyone = joined(source.sample.landmarks, source.sample.held_out)
+        draft = with_shares(_draft(folder, source, name), everyone)
         say("Comparing with torch")
-        parity = check_parity(draft, source.module, joined(source.sample.landmarks, source.sample.held_out))
+        parity = check_parity(draft, source.module, everyone, readout)
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")
@@ -127,7 +131,9 @@ def export_bundle(
         ablation = ablate_genes(Engine(placed, provider="cpu"), source.sample)
         placed.reference.save(folder, draft.manifest)
         evaluation.arrays.save(folder, draft.manifest)
-        files = hash_files(folder, REQUIRED_FILES)
+        if draft.readout is not None:
+            draft.readout.save(folder, draft.manifest)
+        files = hash_files(folder, REQUIRED_FILES if draft.readout is None else (*REQUIRED_FILES, *READOUT_FILES))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),
@@ -160,6 +166,8 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         false_positive_rate=0,
         novelty_threshold=0,
     )
+    readout = None if source.readout is None else readout_arrays(source.readout)
+    graphs = (ENCODER, CLASSIFIER, PROTEINS) if readout is None else (ENCODER, CLASSIFIER, PROTEINS, READOUT)
     unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -186,10 +194,10 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
             training={**training, "versions": source.versions},
         ),
         parity=[],
-        files=hash_files(folder, [graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS)]),
+        files=hash_files(folder, [graph.file for graph in graphs]),
     )
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
-    return Bundle(folder, manifest, _empty_reference(manifest), unknown, digest="")
+    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, digest="")
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:

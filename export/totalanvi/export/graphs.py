@@ -1,4 +1,4 @@
-"""Forward-only torch modules over a trained TotalANVI: what becomes the three graphs of a bundle.
+"""Forward-only torch modules over a trained TotalANVI: what becomes the graphs of a bundle.
 
 They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
 an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the
@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.readout.network import ReadoutNetwork
 
-__all__ = ["ClassifierGraph", "EncoderGraph", "Graph", "ProteinsGraph", "graphs_of"]
+__all__ = ["ClassifierGraph", "EncoderGraph", "Graph", "ProteinsGraph", "ReadoutGraph", "graphs_of"]
 
 
 class Graph(nn.Module):
@@ -129,13 +130,42 @@ class ProteinsGraph(Graph):
         return average(denoised), average(efficiency * (denoised + background)), average(torch.exp(log_is_foreground))
 
 
-def graphs_of(module: TotalANVAE) -> tuple[Graph, ...]:
+class ReadoutGraph(Graph):
+    """Counts → what the readout says of labels and proteins.
+
+    Parameters
+    ----------
+    network
+        The fitted one.
+    """
+
+    signature = READOUT
+    rows = ("cells", "cells", "cells", "cells", None)
+
+    def __init__(self, network: ReadoutNetwork):
+        super().__init__()
+        dims = network.dims
+        self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_genes)
+        self.network = network
+
+    def forward(
+        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map the inputs of `totalanvi.serving.manifest.READOUT` to its outputs."""
+        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present)
+        return answers
+
+
+def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:
     """Return the graphs of a bundle, in evaluation mode.
 
     Parameters
     ----------
     module
         The trained model; put into evaluation mode too.
+    readout
+        The network of its readout, if it has one.
     """
     module.eval()
-    return tuple(graph(module).eval() for graph in (EncoderGraph, ClassifierGraph, ProteinsGraph))
+    graphs: list[Graph] = [graph(module).eval() for graph in (EncoderGraph, ClassifierGraph, ProteinsGraph)]
+    return (*graphs, *([] if readout is None else [ReadoutGraph(readout).eval()]))

@@ -17,17 +17,21 @@ from torch import Tensor
 
 from totalanvi.export.errors import ParityError
 from totalanvi.export.probes import probe_cells
+from totalanvi.export.readout_parity import readout_counts, readout_feed, readout_outputs
 from totalanvi.export.reference_cells import aligned
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.engine import Engine
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature, Parity
+from totalanvi.serving.imputation import batch_weights
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature, Parity
 from totalanvi.serving.mapped import Background, MapOptions
 from totalanvi.serving.modes import MODES, modes_of
 from totalanvi.serving.sessions import open_sessions
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.losses import Normal
+from totalanvi.training.readout.readout import Readout
 
 __all__ = ["TOLERANCE", "check_parity", "relative_error"]
 
@@ -42,12 +46,16 @@ FLOORS: Mapping[str, float] = {
     "denoised": 0.01,
     "expected": 0.01,
     "foreground": 0.01,
+    "log_probabilities": 0.1,
+    "standardised": 0.1,
+    "components": 0.1,
+    "evidence": 0.1,
     "probabilities": 0.01,
     "protein": 0.01,
 }
 """Values smaller than this count as this large, so that the rounding of a value near zero is not blown up: in standard
-deviations of the prior (z, latent), in log-odds, in counts and in probability. 1e-4 of these is far below what anybody
-reads off them."""
+deviations of the prior (z, latent), in log-odds, in counts and in probability; of a readout, in spreads of the
+reference. 1e-4 of these is far below what anybody reads off them."""
 
 _N_SAMPLES = 7
 _ENGINE = "engine"
@@ -69,7 +77,9 @@ def relative_error(found: npt.NDArray[np.floating], expected: npt.NDArray[np.flo
     return float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), floor), initial=0.0))
 
 
-def check_parity(bundle: Bundle, module: TotalANVAE, reference: Cells, seed: int = 0) -> list[Parity]:
+def check_parity(
+    bundle: Bundle, module: TotalANVAE, reference: Cells, readout: Readout | None = None, seed: int = 0
+) -> list[Parity]:
     """Compare a bundle, on the CPU, with the module it was exported from.
 
     Parameters
@@ -80,6 +90,8 @@ def check_parity(bundle: Bundle, module: TotalANVAE, reference: Cells, seed: int
         The trained model, in evaluation mode.
     reference
         Cells to draw fresh ones like; see `totalanvi.export.probes`.
+    readout
+        The one that was exported with it, if any was.
     seed
         Of these draws.
 
@@ -96,10 +108,10 @@ def check_parity(bundle: Bundle, module: TotalANVAE, reference: Cells, seed: int
     cells = probe_cells(reference, seed)
     with torch.inference_mode():
         # The engine refuses what is not finite with an error of its own; a graph at fault is to be named first.
-        return [*_check_graphs(bundle, module, cells, seed), *_check_engine(bundle, module, cells)]
+        return [*_check_graphs(bundle, module, readout, cells, seed), *_check_engine(bundle, module, readout, cells)]
 
 
-def _check_graphs(bundle: Bundle, module: TotalANVAE, cells: Cells, seed: int) -> list[Parity]:
+def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells, seed: int) -> list[Parity]:
     """Feed each graph what the module is fed, so that errors of one do not add to those of the next."""
     sessions, _ = open_sessions(bundle, "cpu", usable_cores())
     figures = _Figures()
@@ -128,10 +140,13 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, cells: Cells, seed: int) -
             for one in torch.eye(module.dims.n_batches).unsqueeze(1):
                 feed = {"z_mean": z.mean, "z_scale": z.scale, "noise": noise, "batch": one}
                 compare(PROTEINS, feed, _decode(module, **feed))
+    if readout is not None:
+        feed = readout_feed(cells, module.dims.n_genes)
+        compare(READOUT, feed, readout_outputs(readout, feed))
     return figures.within_tolerance()
 
 
-def _check_engine(bundle: Bundle, module: TotalANVAE, cells: Cells) -> list[Parity]:
+def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:
     """Map the cells as a query, whose batch is unknown, and compare what comes out at the other end."""
     engine, query = Engine(bundle, provider="cpu"), aligned(cells)
     inputs = EncoderInputs.of(cells.to_batch(), module.dims)
@@ -141,21 +156,36 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, cells: Cells) -> list[Pari
     temperature = {mode: figures.temperature for mode, figures in bundle.manifest.calibration.items()}
     modes = modes_of(query.measured, bundle.manifest.protein_batches)
     divisor = torch.tensor([temperature[MODES[mode]] for mode in modes])
-    logits = module.classify(latent) / divisor.unsqueeze(1)
-    expected = {"latent": latent, "probabilities": logits.softmax(dim=-1)}
+    said = None if readout is None else readout_outputs(readout, readout_feed(cells, module.dims.n_genes))
+    logits = module.classify(latent) if said is None else said["log_probabilities"]
+    expected = {"latent": latent, "probabilities": (logits / divisor.unsqueeze(1)).softmax(dim=-1)}
+    weights = batch_weights(bundle.manifest, None)
+    counts = _average(module, z, weights)
+    arrays = bundle.readout
+    if readout is not None and said is not None and arrays is not None:
+        measured = torch.from_numpy(query.measured)
+        counts = readout_counts(readout, arrays, said["standardised"], counts, measured, weights)
     figures = _Figures()
-    weights = torch.tensor(bundle.manifest.protein_batches, dtype=torch.float32)
-    weights /= weights.sum(dim=0)
     outputs: dict[Background, str] = {"exclude": "denoised", "include": "expected"}
     for background, output in outputs.items():
-        decoded = [
-            _decode(module, z.mean, z.scale, torch.zeros(1, z.mean.shape[1]), batch)[output] * weight
-            for weight, batch in zip(weights, torch.eye(module.dims.n_batches).unsqueeze(1), strict=True)
-        ]
         mapped = engine.run(query, MapOptions(samples=1, background=background)).arrays()
-        torch_made = {**expected, "protein": torch.stack(decoded).sum(dim=0)}
-        figures.add(_ENGINE, {name: mapped[name] for name in torch_made}, torch_made)
+        found, wanted = mapped["protein"], counts[output]
+        if readout is not None:  # it answers in logs, and so far is its rounding relative
+            found, wanted = np.log1p(found), wanted.log1p()
+        torch_made = {**expected, "protein": wanted}
+        figures.add(_ENGINE, {name: mapped[name] for name in expected} | {"protein": found}, torch_made)
     return figures.within_tolerance()
+
+
+def _average(module: TotalANVAE, z: Normal, weights: npt.NDArray[np.floating]) -> dict[str, Tensor]:
+    """Decode the posterior mean as each batch, and average, (cells, proteins) an output."""
+    totals = dict.fromkeys(PROTEINS.outputs, torch.zeros(()))
+    no_noise = torch.zeros(1, z.mean.shape[1])
+    for weight, batch in zip(weights, torch.eye(len(weights)).unsqueeze(1), strict=True):
+        decoded = _decode(module, z.mean, z.scale, no_noise, batch)
+        share = torch.as_tensor(weight, dtype=torch.float32)
+        totals = {name: total + decoded[name] * share for name, total in totals.items()}
+    return totals
 
 
 def _decode(module: TotalANVAE, z_mean: Tensor, z_scale: Tensor, noise: Tensor, batch: Tensor) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.readout.readout import Readout
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["Source", "read_source"]
@@ -52,6 +53,8 @@ class Source:
         What training says of itself: options, cells, digest of the data.
     versions
         Of the packages that trained it.
+    readout
+        What answers for labels and proteins in the place of q(c | z) and the decoder, where one was fitted.
     """
 
     module: TotalANVAE
@@ -59,6 +62,7 @@ class Source:
     sample: ReferenceSample
     training: dict[str, Any]
     versions: dict[str, str]
+    readout: Readout | None = None
 
 
 def read_source(checkpoint: Path) -> Source:
@@ -101,6 +105,7 @@ def read_source(checkpoint: Path) -> Source:
         sample=record.sample,
         training=record.training,
         versions=record.versions,
+        readout=record.readout,
     )
     for option, what in (
         ("log_variational", "takes the logarithm of counts"),
@@ -141,6 +146,7 @@ def _keep_proteins(source: Source, kept: npt.NDArray[np.intp]) -> Source:
         sample=ReferenceSample(
             landmarks=_cells_with(source.sample.landmarks, kept), held_out=_cells_with(source.sample.held_out, kept)
         ),
+        readout=None if source.readout is None else source.readout.keeping(kept),
     )
 
 

@@ -29,17 +29,23 @@ from totalanvi.serving.manifest import (
     ENCODER,
     MANIFEST_FILE,
     PROTEINS,
+    READOUT,
+    READOUT_FILE,
     REFERENCE_FILE,
     FileRecord,
     Manifest,
 )
 from totalanvi.serving.manifest_file import parse_manifest, read_manifest, verify_manifest
+from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.reference_arrays import ReferenceArrays
 
-__all__ = ["REQUIRED_FILES", "Bundle"]
+__all__ = ["READOUT_FILES", "REQUIRED_FILES", "Bundle"]
 
 REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
 """What a manifest must list; it may list more."""
+
+READOUT_FILES = (READOUT.file, READOUT_FILE)
+"""What the manifest of a bundle with a readout lists too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,8 @@ class Bundle:
         Its map and profile.
     calibration
         What held-out cells of the reference came out as.
+    readout
+        What its readout needs besides a graph; None in a bundle without one.
     digest
         SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
 
@@ -70,6 +78,7 @@ class Bundle:
     manifest: Manifest
     reference: ReferenceArrays
     calibration: CalibrationArrays
+    readout: ReadoutArrays | None
     digest: str
 
     @classmethod
@@ -88,15 +97,20 @@ class Bundle:
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
         manifest = parse_manifest(folder, content)
-        missing = [name for name in REQUIRED_FILES if name not in manifest.files]
+        with_readout = any(name in manifest.files for name in READOUT_FILES)
+        required = (*REQUIRED_FILES, *READOUT_FILES) if with_readout else REQUIRED_FILES
+        missing = [name for name in required if name not in manifest.files]
         if missing:
             raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
         for name, record in manifest.files.items():
             verify(folder, name, record, hash_file(inside(folder, name)))
         reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
         calibration = CalibrationArrays.parse((folder / CALIBRATION_FILE).read_bytes(), manifest, source=folder)
+        readout = None
+        if READOUT.file in manifest.files:
+            readout = ReadoutArrays.parse((folder / READOUT_FILE).read_bytes(), manifest, source=folder)
         verify_manifest(folder, content)
-        return cls(folder, manifest, reference, calibration, hashlib.sha256(content).hexdigest())
+        return cls(folder, manifest, reference, calibration, readout, hashlib.sha256(content).hexdigest())
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

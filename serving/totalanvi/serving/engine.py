@@ -21,11 +21,12 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.certainty import Certainty
 from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.errors import BundleError, QueryError
-from totalanvi.serving.imputation import Imputer
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
+from totalanvi.serving.imputation import Imputer, batch_weights
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.modes import modes_of
 from totalanvi.serving.neighbours import Landmarks
+from totalanvi.serving.readout import Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
 from totalanvi.serving.sessions import Device, Provider, open_sessions
 
@@ -72,6 +73,7 @@ class Engine:
         self._sessions, self._device = open_sessions(bundle, provider, self.threads)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
         self._certainty = Certainty(bundle)
+        self._readout = None if bundle.readout is None else Readout(bundle.readout, partial(self._run, READOUT))
 
     @property
     def provider(self) -> Device:
@@ -143,12 +145,19 @@ class Engine:
     def score(self, cells: AlignedCells, options: MapOptions) -> Scores:
         """Compute what is not yet calibrated; see `run`."""
         self._require_fit(cells)
-        latent, logits, imputed = self._compute(cells, options)
+        latent, logits, imputed, readings = self._compute(cells, options)
         _require_finite({"latent": latent, "logits": logits}, cells)
+        neighbours = self._landmarks.find(latent)
+        novelty = neighbours.distance
+        if self._readout is not None and readings is not None:
+            _require_finite(vars(readings), cells)
+            novelty = self._readout.novelty(readings, cells)
+            if imputed is not None:
+                weights = batch_weights(self.bundle.manifest, options.impute_as)
+                imputed = self._readout.impute(imputed, readings, cells.measured, weights)
         if imputed is not None:
             _require_finite({"protein": imputed.denoised, "expected": imputed.expected}, cells)
-        neighbours = self._landmarks.find(latent)
-        return Scores(latent, neighbours.coordinates, logits, neighbours.distance, imputed)
+        return Scores(latent, neighbours.coordinates, logits, novelty, imputed)
 
     def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
         if imputed is None:
@@ -173,22 +182,29 @@ class Engine:
 
     def _compute(
         self, cells: AlignedCells, options: MapOptions
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Imputed | None]:
-        """Run the graphs block by block: latent (cells, n_latent), logits (cells, labels), proteins or None."""
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Imputed | None, Readings | None]:
+        """Run the graphs block by block: latent (cells, n_latent), logits (cells, labels), proteins and readings.
+
+        A readout's logits take the place of the classifier's, which then has nothing to say.
+        """
         manifest = self.bundle.manifest
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
         logits = np.empty((len(cells), len(manifest.labels)), dtype=np.float32)
         imputer = Imputer(manifest, options, partial(self._run, PROTEINS)) if options.impute else None
         imputed = None if imputer is None else Imputed.empty(len(cells), len(manifest.proteins))
+        readings = None if self._readout is None else self._readout.room(len(cells))
         feeds = _Feeds(cells, n_batches=len(manifest.batches))
         for rows, feed in feeds.blocks():
             n_rows = rows.stop - rows.start
-            z_mean, z_scale, block_latent = self._run(ENCODER, feed)
+            z_mean, z_scale, block_latent = self._run(ENCODER, {name: feed[name] for name in ENCODER.inputs})
             latent[rows] = block_latent[:n_rows]
-            logits[rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][:n_rows]
+            if self._readout is not None and readings is not None:
+                self._readout.read(feed, rows, readings)
+            else:
+                logits[rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][:n_rows]
             if imputer is not None and imputed is not None:
                 imputed.put(rows, imputer.impute(z_mean, z_scale))
-        return latent, logits, imputed
+        return latent, logits if readings is None else readings.log_probabilities, imputed, readings
 
     def _run(self, graph: GraphSignature, feed: dict[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
         outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), feed)
@@ -196,7 +212,7 @@ class Engine:
 
 
 class _Feeds:
-    """The encoder's inputs for block after block, in the same memory."""
+    """The inputs of encoder and readout for block after block, in the same memory."""
 
     def __init__(self, cells: AlignedCells, n_batches: int) -> None:
         size = next((size for size in BLOCK_SIZES if size >= len(cells)), BLOCK_SIZES[-1])
@@ -207,6 +223,7 @@ class _Feeds:
         self._measured = np.zeros((size, cells.n_proteins), dtype=np.float32)
         # All zero is the code of a batch that the reference has not seen, which every query is.
         self._batch = np.zeros((size, n_batches), dtype=np.float32)
+        self._present = np.ones((1, cells.n_genes), dtype=np.float32)
 
     def blocks(self) -> Iterator[tuple[slice, dict[str, npt.NDArray[np.float32]]]]:
         """Yield which cells, and the inputs; rows beyond the cells are padding. Use before the next is drawn."""
@@ -225,7 +242,8 @@ class _Feeds:
             blocks = (self._rna, self._library, self._protein, self._measured, self._batch)
             for block in blocks:
                 block[n_rows:] = 0
-            yield rows, dict(zip(ENCODER.inputs, (block[:size] for block in blocks), strict=True))
+            feed = dict(zip(ENCODER.inputs, (block[:size] for block in blocks), strict=True))
+            yield rows, feed | {"present": self._present}
 
 
 def _require_finite(results: Mapping[str, npt.NDArray[np.generic]], cells: AlignedCells) -> None:

@@ -27,6 +27,8 @@ __all__ = [
     "ENCODER",
     "MANIFEST_FILE",
     "PROTEINS",
+    "READOUT",
+    "READOUT_FILE",
     "REFERENCE_FILE",
     "SCHEMA_VERSION",
     "Calibration",
@@ -86,6 +88,21 @@ PROTEINS = GraphSignature(
 """``noise`` (samples, latent) standard normal draws shared by all cells (one row of zeros: the plug-in estimate);
 ``batch`` (1, batches) one-hot, the reference batch to decode as. Each output (cells, proteins) is a mean over samples:
 ``denoised`` without background, ``expected`` with it, ``foreground`` the foreground probability."""
+
+
+READOUT = GraphSignature(
+    file="readout.onnx",
+    inputs=("rna", "library", "protein", "measured", "present"),
+    outputs=("log_probabilities", "standardised", "components", "evidence"),
+)
+"""A graph that a bundle may have: labels and proteins straight from counts. ``present`` (1, genes) is 1 for the genes
+that the query has, else 0; the other inputs are the encoder's. ``log_probabilities`` (cells, labels), before any
+temperature; ``standardised`` (cells, proteins), log counts within a batch; ``components`` (cells, components) of the
+RNA; ``evidence`` (cells, 1), small where RNA speaks for no label. `totalanvi.serving.readout_arrays` says what they are
+in counts."""
+
+READOUT_FILE = "readout.safetensors"
+"""The file that holds `totalanvi.serving.readout_arrays.ReadoutArrays`, in a bundle with a readout."""
 
 
 class FileRecord(Schema):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError, ServingError
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, GraphSignature
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -21,8 +21,6 @@ __all__ = ["Device", "Provider", "open_sessions"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
-
-_GRAPHS = (ENCODER, CLASSIFIER, PROTEINS)
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -33,7 +31,7 @@ _log = logging.getLogger(__name__)
 def open_sessions(
     bundle: Bundle, provider: Provider, threads: int
 ) -> tuple[dict[str, onnxruntime.InferenceSession], Device]:
-    """Open the three graphs of a bundle.
+    """Open the graphs of a bundle.
 
     Parameters
     ----------
@@ -69,7 +67,7 @@ def open_sessions(
         # A device that lies idle is worth a warning; a machine without one is as it should be.
         level = logging.WARNING if _count_cuda_devices() else logging.INFO
         _log.log(level, "Computing on the CPU with %d threads, because %s.", threads, reason)
-    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in _GRAPHS}, "cpu"
+    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in _graphs(bundle)}, "cpu"
 
 
 def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
@@ -85,7 +83,7 @@ def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.I
     # TF32 keeps 10 bits of a product's mantissa: too few for parity with training.
     providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
     sessions = {}
-    for graph in _GRAPHS:
+    for graph in _graphs(bundle):
         try:
             session = _open(bundle, graph, providers, threads)
         except BundleError as error:
@@ -154,16 +152,24 @@ def _verify_interface(bundle: Bundle, graph: GraphSignature, session: onnxruntim
                 )
 
 
+def _graphs(bundle: Bundle) -> tuple[GraphSignature, ...]:
+    graphs = (ENCODER, CLASSIFIER, PROTEINS)
+    return graphs if bundle.readout is None else (*graphs, READOUT)
+
+
 def _widths(bundle: Bundle) -> Mapping[str, int]:
     """Return the last dimension of everything that the graphs take and give."""
     manifest = bundle.manifest
     n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
+    n_components = 0 if bundle.readout is None else bundle.readout.n_components
     return {
-        "rna": len(manifest.genes.names),
+        **dict.fromkeys(("rna", "present"), len(manifest.genes.names)),
         "library": 1,
         "batch": len(manifest.batches),
-        "logits": len(manifest.labels),
-        **dict.fromkeys(("protein", "measured", "denoised", "expected", "foreground"), n_proteins),
+        "components": n_components,
+        "evidence": 1,
+        **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
+        **dict.fromkeys(("protein", "measured", "denoised", "expected", "foreground", "standardised"), n_proteins),
         **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),
     }
 

@@ -131,6 +131,9 @@ def train(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model (on CPU).")] = 0,
+    readout: Annotated[
+        bool, typer.Option("--readout/--no-readout", help="Fit what serves labels and proteins straight from counts.")
+    ] = True,
     device: Annotated[_Device, typer.Option(help="Where to train.")] = _Device.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
@@ -160,6 +163,8 @@ def train(
         model = TOTALANVI(data, seed=seed)
     typer.echo(_describe(model), err=True)
     model.train(max_epochs=max_epochs, accelerator=target.type)
+    if readout:
+        model.fit_readout()
     model.save(output, overwrite=overwrite)
     typer.echo(_summary(model, output, time.monotonic() - started), err=True)
 

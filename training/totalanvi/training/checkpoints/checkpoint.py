@@ -7,6 +7,7 @@
       model.safetensors     weights, and which part of them may train
       registry.json         genes, proteins, labels, batches, panels, who measured what
       cells.safetensors     a sample of the reference: landmarks, and held-out cells; which cells trained
+      readout.safetensors   the readout, if one was fitted
       adata.h5ad            the reference itself, if it was asked for (mdata.h5mu)
 
 All names may begin with a prefix. No file is a pickle.
@@ -41,6 +42,7 @@ from totalanvi.training.checkpoints.folder import (
     CONFIG,
     FORMAT,
     MODEL,
+    READOUT,
     REGISTRY,
     prepared_folder,
     require_prefix,
@@ -51,6 +53,7 @@ from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.checkpoints.saved_data import DataBeside
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.split import Split
+from totalanvi.training.readout.readout import Readout
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["Checkpoint", "package_versions", "read_checkpoint", "write_checkpoint"]
@@ -82,6 +85,7 @@ class Checkpoint:
     """Names of parameters that do not train, of batch norms that keep their statistics, of dropouts that are off."""
     trained_parts: dict[str, Tensor] = field(default_factory=dict)
     """Of parameters of which a part alone trains: which part, bool, of the parameter's shape."""
+    readout: Readout | None = None
     seed: int = 0
     """The model's own, which a training may have had another than."""
     was_pretrained: bool = False
@@ -138,6 +142,8 @@ def write_checkpoint(
             arrays |= {f"{_SPLIT}{name}": part.astype(np.int64) for name, part in vars(checkpoint.split).items()}
         if arrays:
             file(CELLS).write_bytes(array_bytes(arrays))
+        if checkpoint.readout is not None:
+            file(READOUT).write_bytes(array_bytes(checkpoint.readout.to_arrays()))
         config = {
             "format": FORMAT,
             "version": VERSION,
@@ -183,11 +189,12 @@ def read_checkpoint(folder: Path, prefix: str | None = None) -> Checkpoint:
             split=_split(arrays),
             frozen=tuple(config.get("frozen", ())),
             trained_parts=_within(tensors, _TRAINED_PART),
+            readout=Readout.from_arrays(load_arrays(files[READOUT])) if READOUT in files else None,
             # Version 1 kept no other seed than that of training.
             seed=int(config.get("seed", config["training"].get("options", {}).get("seed", 0))),
             was_pretrained=bool(config.get("was_pretrained", False)),
         )
-    except (OSError, LookupError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(

@@ -8,13 +8,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from totalanvi.training.checkpoints.folder import CELLS, CONFIG, FORMAT, MODEL, REGISTRY
+from totalanvi.training.checkpoints.folder import CELLS, CONFIG, FORMAT, MODEL, READOUT, REGISTRY
 from totalanvi.training.errors import CheckpointError
 
 __all__ = ["VERSION", "checked_config", "digests", "readable_history", "verified_files", "written_history"]
 
-VERSION = 2
-"""Version of the format. Since 2: digests, the split, frozen parameters, data beside."""
+VERSION = 3
+"""Version of the format. Since 2: digests, the split, frozen parameters, data beside. Since 3: a readout."""
 
 _SECTIONS = {"class": str, "model": dict, "training": dict, "history": dict, "versions": dict}
 _SECTIONS_SINCE_2 = {"frozen": list, "files": dict}
@@ -57,8 +57,8 @@ def verified_files(folder: Path, prefix: str, config: dict[str, Any]) -> dict[st
         Naming the file that was altered.
     """
     signed = config["version"] > 1
-    has_cells = CELLS in config["files"] if signed else (folder / f"{prefix}{CELLS}").exists()
-    names = (MODEL, REGISTRY, CELLS) if has_cells else (MODEL, REGISTRY)
+    there = config["files"] if signed else [name for name in (CELLS,) if (folder / f"{prefix}{name}").exists()]
+    names = (MODEL, REGISTRY, *(name for name in (CELLS, READOUT) if name in there))
     files = {name: folder / f"{prefix}{name}" for name in names}
     for name, path in files.items():
         if signed and _digest(path) != config["files"][name]:

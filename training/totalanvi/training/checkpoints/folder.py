@@ -25,6 +25,7 @@ __all__ = [
     "DATA_FILES",
     "FORMAT",
     "MODEL",
+    "READOUT",
     "REGISTRY",
     "own_files",
     "prepared_folder",
@@ -38,10 +39,11 @@ FORMAT = "totalanvi checkpoint"
 """What ``config.json`` of a checkpoint says of itself."""
 
 CONFIG, MODEL, REGISTRY, CELLS = "config.json", "model.safetensors", "registry.json", "cells.safetensors"
+READOUT = "readout.safetensors"
 DATA_FILES = ("adata.h5ad", "mdata.h5mu")
 """Data that was saved beside: an AnnData, or a MuData."""
 
-_FILES = (CONFIG, MODEL, REGISTRY, CELLS)
+_FILES = (CONFIG, MODEL, REGISTRY, CELLS, READOUT)
 
 
 def require_prefix(prefix: str | None) -> str:

@@ -56,6 +56,7 @@ class CheckpointedModel(ModelAttributes):
             split=self._split,
             frozen=_frozen(self.module),
             trained_parts=dict(self.module.trained_parts),
+            readout=self.readout,
             seed=self.seed,
             was_pretrained=self.was_pretrained,
         )
@@ -81,6 +82,7 @@ class CheckpointedModel(ModelAttributes):
         self.was_pretrained = checkpoint.was_pretrained
         self._split = self._loaded_split = checkpoint.split
         self._loaded_sample = checkpoint.sample
+        self.readout = checkpoint.readout
         self.is_trained = checkpoint.is_trained
         self._training = checkpoint.training if checkpoint.is_trained else {}
         # A model that was adapted is still made of its reference, trained on or not.

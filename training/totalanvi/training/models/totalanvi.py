@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from totalanvi.training.checks import require_type
 from totalanvi.training.errors import ArgumentError, RegistrationError, listed
 from totalanvi.training.models.attributes import LabelAttributes
+from totalanvi.training.models.readout_methods import ReadoutMethods
 from totalanvi.training.models.semisupervised_training import SemisupervisedTraining
 from totalanvi.training.models.totalvi import TOTALVI
 from totalanvi.training.network.anvae import TotalANVAE
@@ -46,7 +47,15 @@ _OF_SAMPLES = ("background_pro_alpha", "background_pro_log_beta", "log_per_batch
 """What totalVI has learned of samples, not of cells: not trained again, so that labels cannot move the background."""
 
 
-class TOTALANVI(LabelledSetUp, PredictionMethods, AttributionMethods, LabelAttributes, SemisupervisedTraining, TOTALVI):
+class TOTALANVI(
+    LabelledSetUp,
+    PredictionMethods,
+    AttributionMethods,
+    LabelAttributes,
+    ReadoutMethods,
+    SemisupervisedTraining,
+    TOTALVI,
+):
     """TotalANVI: totalVI with the label hierarchy of scANVI.
 
     Parameters

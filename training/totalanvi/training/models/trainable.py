@@ -18,6 +18,7 @@ from totalanvi.training.fitting.fit import fit
 from totalanvi.training.fitting.options import Options, default_protein_weight, read_run
 from totalanvi.training.fitting.split import Split, split_cells
 from totalanvi.training.network.augmentation import Augmentation
+from totalanvi.training.readout.readout import Readout
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["TrainableModel", "data_digest"]
@@ -28,6 +29,8 @@ class TrainableModel(BaseModel):
 
     _knows_labels: ClassVar[bool] = False
     history: dict[str, pd.DataFrame]
+    readout: Readout | None = None
+    """What `TOTALANVI.fit_readout` has fitted, or `None`."""
     _split: Split | None = None
     _training: dict[str, Any]
     """What came of training, for the checkpoint."""
@@ -168,6 +171,7 @@ class TrainableModel(BaseModel):
         history, n_epochs = fit(self.module, cells, split, run.config, **run.trainer)
         self.history = _joined(self.history, history)
         self._split = split
+        self.readout = None  # it has seen cells that are held out now
         record = {
             "options": run.config.to_dict(),
             "n_epochs": n_epochs,

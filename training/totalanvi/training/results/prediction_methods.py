@@ -11,7 +11,10 @@ import pandas as pd
 
 from totalanvi.training.base import BaseModel
 from totalanvi.training.checks import require_flags
+from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.anvae import TotalANVAE
+from totalanvi.training.readout.answers import readout_probabilities
+from totalanvi.training.readout.readout import Readout
 from totalanvi.training.registration.setup_note import Data
 from totalanvi.training.results.arguments import cells_in_batch
 from totalanvi.training.results.attribution import attributions, feature_columns, ranked_features
@@ -27,6 +30,7 @@ class PredictionMethods(BaseModel):
     """Which cell type a cell is."""
 
     module: TotalANVAE
+    readout: Readout | None
 
     def predict(
         self,
@@ -37,6 +41,8 @@ class PredictionMethods(BaseModel):
         use_posterior_mean: bool = True,
         ig_interpretability: bool = False,
         ig_args: Mapping[str, Any] | None = None,
+        *,
+        use_readout: bool = False,
     ) -> Prediction | tuple[Prediction, pd.DataFrame]:
         """Predict the cell type of cells.
 
@@ -54,6 +60,8 @@ class PredictionMethods(BaseModel):
             How to integrate: ``n_steps``, ``baselines`` (the ``baseline`` of `get_attributions`) and
             ``internal_batch_size``, points that go through the network at once. ``method`` is taken for the sake of
             scripts and has no meaning here: every integral is refined until it is complete.
+        use_readout
+            Ask what `TOTALANVI.fit_readout` has fitted, instead of q(c | z).
 
         Returns
         -------
@@ -65,7 +73,8 @@ class PredictionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For ``ig_args`` that are unknown or make no sense, and flags that are none.
+            For ``ig_args`` that are unknown or make no sense, flags that are none, and ``use_readout`` without a
+            readout or with attributions, which are those of q(c | z).
         TrainingError
             For cells as `get_latent_representation`.
 
@@ -79,12 +88,20 @@ class PredictionMethods(BaseModel):
         ----------
         Xu et al., Molecular Systems Biology 17 (2021), scANVI: the classifier q(c | z).
         """
-        require_flags(soft=soft, use_posterior_mean=use_posterior_mean, ig_interpretability=ig_interpretability)
+        require_flags(
+            soft=soft,
+            use_posterior_mean=use_posterior_mean,
+            ig_interpretability=ig_interpretability,
+            use_readout=use_readout,
+        )
         options = None
         if ig_interpretability:
             options = AttributionOptions.of_captum(self.registry, {} if ig_args is None else ig_args, batch_size)
         cells, names = self._cells_of(adata, indices)
-        probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
+        if use_readout:
+            probabilities = readout_probabilities(self._fitted_readout(options), cells, cells_in_batch(batch_size))
+        else:
+            probabilities = label_probabilities(self.module, cells, use_posterior_mean, cells_in_batch(batch_size))
         codes = probabilities.argmax(axis=1)
         prediction: Prediction = np.asarray(self.registry.labels)[codes]
         if soft:
@@ -93,3 +110,13 @@ class PredictionMethods(BaseModel):
             return prediction
         batches = attributions(self.module, cells, codes, options)
         return prediction, ranked_features(batches, feature_columns(self.registry))
+
+    def _fitted_readout(self, options: AttributionOptions | None) -> Readout:
+        if options is not None:
+            raise ArgumentError(
+                "use_readout: expected predictions alone, found that attributions are asked for, which are those of "
+                "q(c | z); ask for one of the two."
+            )
+        if self.readout is None:
+            raise ArgumentError("use_readout: expected a model with a readout, found none; call fit_readout() first.")
+        return self.readout

@@ -1,0 +1,109 @@
+"""What a readout's graph says, in the terms of `totalanvi.serving.scores`: logits, novelty, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.density import LabelDensities
+from totalanvi.serving.manifest import READOUT
+from totalanvi.serving.readout_arrays import ReadoutArrays
+from totalanvi.serving.scores import Imputed
+
+__all__ = ["Readings", "Readout"]
+
+_EVIDENCE_WEIGHT = 0.3
+"""Of missing evidence beside surprise: what finds left-out types best from RNA alone (`BENCHMARKS.md`)."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """The graph's outputs, one row per cell: see `totalanvi.serving.manifest.READOUT`."""
+
+    log_probabilities: Floats
+    standardised: Floats
+    components: Floats
+    evidence: Floats
+
+    @classmethod
+    def empty(cls, n_cells: int, n_labels: int, n_proteins: int, n_components: int) -> Readings:
+        """Make room for cells that are read block by block."""
+        widths = (n_labels, n_proteins, n_components, 1)
+        return cls(*(np.empty((n_cells, width), dtype=np.float32) for width in widths))
+
+
+class Readout:
+    """Reads blocks of cells.
+
+    Parameters
+    ----------
+    arrays
+        Of the bundle.
+    run
+        Computes the readout's graph: its inputs by name to its outputs in order.
+    """
+
+    def __init__(self, arrays: ReadoutArrays, run: Callable[[dict[str, Floats]], list[Floats]]) -> None:
+        self._arrays = arrays
+        self._densities = LabelDensities(arrays)
+        self._run = run
+
+    def room(self, n_cells: int) -> Readings:
+        """Make room for the readings of cells."""
+        n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
+        return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
+
+    def read(self, feed: Mapping[str, Floats], rows: slice, readings: Readings) -> None:
+        """Read a block, which may be padded, into rows of `readings`."""
+        block = self._run({name: feed[name] for name in READOUT.inputs})
+        for array, output in zip(vars(readings).values(), block, strict=True):
+            array[rows] = output[: rows.stop - rows.start]
+
+    def novelty(self, readings: Readings, cells: AlignedCells) -> npt.NDArray[np.float64]:
+        """Score novelty: surprise, and evidence that is missing, (cells,).
+
+        Both are in spreads of the reference's own cells.
+        """
+        arrays = self._arrays
+        protein = (np.log1p(cells.protein) - arrays.protein_centre) / arrays.protein_spread
+        surprise = self._densities.surprise(readings.components, protein, cells.measured)
+        (mean, spread), (evidence_mean, evidence_spread) = arrays.novelty_scale.astype(np.float64)
+        missing = (evidence_mean - readings.evidence[:, 0]) / evidence_spread
+        return np.asarray((surprise - mean) / spread + _EVIDENCE_WEIGHT * missing)
+
+    def impute(
+        self, decoded: Imputed, readings: Readings, measured: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]
+    ) -> Imputed:
+        """Put the readout's counts in the place of the decoder's, where a protein was not measured.
+
+        Parameters
+        ----------
+        decoded
+            What the decoder makes of the cells.
+        readings
+            Of the same cells.
+        measured
+            Which proteins were measured, (cells, proteins): what those are, their own counts tell the decoder.
+        weights
+            Of each batch in each protein, (batches, proteins), summing to 1 for a protein.
+        """
+        arrays = self._arrays
+        expected = np.zeros(decoded.expected.shape)
+        for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
+            if weight.any():
+                counts = np.exp(centre + spread * readings.standardised) * arrays.protein_smear - 1
+                expected += weight * np.maximum(counts, 0)
+        logs = np.log1p(expected)
+        curves = zip(logs.T, arrays.share_knots, arrays.share, strict=True)
+        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves], axis=1)
+        return Imputed(
+            denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
+            expected=np.where(measured, decoded.expected, expected).astype(np.float32),
+            foreground=decoded.foreground,
+        )

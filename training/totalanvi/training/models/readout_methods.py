@@ -1,0 +1,46 @@
+"""``fit_readout``: a second opinion on labels and proteins, straight from counts."""
+
+from __future__ import annotations
+
+from totalanvi.training.checks import as_seed
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.models.trainable import TrainableModel
+from totalanvi.training.readout.fit import fit_readout
+
+__all__ = ["ReadoutMethods"]
+
+
+class ReadoutMethods(TrainableModel):
+    """A model that can be given a readout."""
+
+    def fit_readout(self, seed: int | None = None) -> None:
+        """Fit a readout to the cells that trained: labels, imputed proteins and novelty straight from counts.
+
+        A low-dimensional z keeps what generates a cell, and loses some of what tells it from its neighbours. A readout
+        is linear in log-normalised counts, with an ensemble of small networks on top that has met cells of every panel
+        and of shallower runs. It leaves the model's weights as they are. What is exported with it serves the readout's
+        labels and proteins; `BENCHMARKS.md` says what that gains.
+
+        Parameters
+        ----------
+        seed
+            Of all draws; the model's by default. The same seed gives the same readout, on the CPU.
+
+        Raises
+        ------
+        ArgumentError
+            When the model was not trained, has no cells, or was adapted to a query: then, q(c | z) is what was adapted.
+
+        Examples
+        --------
+        >>> model.train()  # doctest: +SKIP
+        >>> model.fit_readout()  # doctest: +SKIP
+        >>> model.predict(soft=True, use_readout=True).shape  # doctest: +SKIP
+        (500, 8)
+        """
+        if self.registry.adapted:
+            raise ArgumentError(
+                "Expected a model of its reference, found one that was adapted to a query; fit the readout before that."
+            )
+        cells, dims = self._reference_cells()[self._trained_split().train], self.registry.dimensions
+        self.readout = fit_readout(cells, dims.n_labels, dims.n_batches, self.seed if seed is None else as_seed(seed))

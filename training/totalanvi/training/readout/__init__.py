@@ -1,0 +1,1 @@
+"""A readout beside the generative model: labels, proteins and density straight from counts."""

@@ -1,0 +1,182 @@
+"""Fit a readout: regressions first, then the ensemble on top of them, for cells as queries bring them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from totalanvi.training.data import Cells
+from totalanvi.training.readout.density import LabelDensity
+from totalanvi.training.readout.network import ReadoutDimensions, ReadoutNetwork
+from totalanvi.training.readout.normalised import log_normalised, thinned
+from totalanvi.training.readout.panel_labels import fit_panel_labels
+from totalanvi.training.readout.projection import Floats, Projection, Targets, cross_fitted_regressions
+from totalanvi.training.readout.readout import Readout
+from totalanvi.training.readout.scales import ProteinScales
+
+__all__ = ["fit_readout"]
+
+_MOST_CELLS = 50_000
+_LEAST_OF_A_LABEL = 200
+_DEPTHS = (0.7, 0.45, 0.25)
+"""Shares of the counts that thinned views keep: queries of shallower runs."""
+
+_N_STEPS = 2_000
+_BATCH = 256
+_RATE = 3e-3
+_WEIGHT_DECAY = 1e-2
+_NO_PANEL, _WHOLE_PANEL = 0.35, 0.35
+"""Shares of cells that are shown without proteins, and with all of them; the others with a random part."""
+
+_MOST_MISSED = 3.0
+"""In logs: what is further off says nothing of the usual."""
+
+
+def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> Readout:
+    """Fit a readout to cells of the reference.
+
+    Parameters
+    ----------
+    cells
+        Those that trained, labelled or not. Of more than 50,000, a random part, with the first 200 of each label.
+    n_labels, n_batches
+        Of the model.
+    seed
+        The same cells and seed give the same readout, on the CPU.
+
+    Returns
+    -------
+    Readout
+        Without gradients, in evaluation mode, on the CPU.
+
+    Examples
+    --------
+    >>> fit_readout(cells, n_labels=5, n_batches=1).network.dims.n_components  # doctest: +SKIP
+    50
+    """
+    rng = np.random.default_rng(seed)
+    cells = cells[_drawn(cells.label, rng)]
+    scales = ProteinScales.learn(cells, n_batches)
+    query_protein = scales.of_query(cells.protein)
+    targets = Targets(scales.within_batch(cells), cells.measured, cells.label, n_labels)
+    views = [log_normalised(cells.rna), *(log_normalised(thinned(cells.rna, depth, rng)) for depth in _DEPTHS)]
+    projection = Projection.fit(views[0], targets, seed)
+    regressions = cross_fitted_regressions(views, targets, seed)
+    components = [projection(view)[:, : projection.n_components] for view in views]
+    network = _network(projection, scales, targets, regressions[0], query_protein, rng, seed)
+    projected = [np.hstack(parts) for parts in zip(components, regressions, strict=True)]
+    _train(network, projected, query_protein, targets, seed)
+    density, novelty_scale = _density(components[0], query_protein, cells, regressions[0][:, -n_labels:])
+    smear = _smear(network, projected[0], cells, scales)
+    return Readout(network, scales.batch_centre, scales.batch_spread, smear, density, novelty_scale)
+
+
+def _drawn(label: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Positions of the cells to fit to, ascending."""
+    order = rng.permutation(len(label))
+    if len(order) <= _MOST_CELLS:
+        return np.arange(len(label))
+    kept = np.zeros(len(label), dtype=bool)
+    kept[order[:_MOST_CELLS]] = True
+    for code in np.unique(label[label >= 0]):
+        kept[order[label[order] == code][:_LEAST_OF_A_LABEL]] = True
+    return np.flatnonzero(kept)
+
+
+def _network(
+    projection: Projection,
+    scales: ProteinScales,
+    targets: Targets,
+    regressions: Floats,
+    query_protein: Floats,
+    rng: np.random.Generator,
+    seed: int,
+) -> ReadoutNetwork:
+    """Make the network with all that is fitted before it trains."""
+    n_proteins = targets.protein.shape[1]
+    predicted, logits = regressions[:, :n_proteins], regressions[:, n_proteins:]
+    spread = np.float32(logits.std() or 1.0)
+    weights, intercept = fit_panel_labels(
+        query_protein, targets.measured, predicted, logits / spread, targets.label, rng
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = ReadoutNetwork(
+            ReadoutDimensions(len(projection.centre), n_proteins, targets.n_labels, projection.n_components)
+        )
+    buffers = {
+        "projection": projection.weights,
+        "projection_centre": projection.centre,
+        "projection_offset": projection.offset,
+        "logit_spread": spread,
+        "protein_centre": scales.centre,
+        "protein_spread": scales.spread,
+        "panel_weights": weights,
+        "panel_offset": intercept,
+    }
+    network.load_state_dict(
+        {name: torch.as_tensor(np.asarray(value, dtype=np.float32)) for name, value in buffers.items()}, strict=False
+    )
+    return network
+
+
+def _train(network: ReadoutNetwork, projected: list[Floats], protein: Floats, targets: Targets, seed: int) -> None:
+    """Let each member see its own mini-batches: now this depth, now that, with this panel or another."""
+    views = [torch.from_numpy(view) for view in projected]
+    shown_protein, wanted = torch.from_numpy(protein), torch.from_numpy(targets.protein)
+    measured, label = torch.from_numpy(targets.measured).float(), torch.from_numpy(targets.label)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_N_STEPS)
+    n_members, n_cells = network.dims.n_members, len(label)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network.train()
+        for _ in range(_N_STEPS):
+            rows = torch.randint(n_cells, (n_members, min(_BATCH, n_cells)))
+            view = views[int(torch.randint(len(views), ()))]
+            shown = measured[rows] * _panel(rows, protein.shape[1])
+            proteins, logits = network.members(view[rows], shown_protein[rows], shown)
+            hidden = measured[rows] - shown
+            loss = (hidden * (proteins - wanted[rows]) ** 2).sum() / hidden.sum().clamp(min=1.0)
+            known = label[rows] >= 0
+            if known.any():
+                loss = loss + F.cross_entropy(logits[known], label[rows][known])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+    network.eval().requires_grad_(False)
+
+
+def _panel(rows: Tensor, n_proteins: int) -> Tensor:
+    """Draw which proteins each cell is shown with, 1 or 0, (members, cells, proteins)."""
+    kind, share = torch.rand(rows.shape), torch.rand(rows.shape)
+    share = torch.where(kind < _NO_PANEL, 0.0, torch.where(kind < _NO_PANEL + _WHOLE_PANEL, 1.0, share))
+    return (torch.rand(*rows.shape, n_proteins) < share.unsqueeze(-1)).float()
+
+
+def _density(components: Floats, protein: Floats, cells: Cells, logits: Floats) -> tuple[LabelDensity, Floats]:
+    """Fit where labels lie, and how far from them cells of the reference are: mean and spread, (2, 2)."""
+    features = np.hstack([components, protein])
+    known = np.hstack([np.ones(components.shape, dtype=bool), cells.measured])
+    density = LabelDensity.fit(features, known, cells.label, logits.shape[1])
+    whole = known.all(axis=1) & (cells.label >= 0)
+    rows = np.flatnonzero(whole if whole.any() else cells.label >= 0)
+    surprise = density.surprise(np.where(known, features, 0)[rows])
+    measures = (surprise, logits[cells.label >= 0].max(axis=1))
+    return density, np.array([[each.mean(), max(float(each.std()), 1e-3)] for each in measures], dtype=np.float32)
+
+
+@torch.no_grad()
+def _smear(network: ReadoutNetwork, projected: Floats, cells: Cells, scales: ProteinScales) -> Floats:
+    """Mean of exp(measured − predicted log count) of each protein, predicted from RNA alone, (proteins,)."""
+    nothing = torch.zeros(1, len(cells), cells.protein.shape[1])
+    standardised = network.members(torch.from_numpy(projected)[None], nothing, nothing)[0].mean(dim=0).numpy()
+    predicted = standardised * scales.batch_spread[cells.batch] + scales.batch_centre[cells.batch]
+    ratio = np.exp(np.clip(np.log1p(cells.protein) - predicted, -_MOST_MISSED, _MOST_MISSED))
+    n_cells = np.maximum(cells.measured.sum(axis=0), 1)
+    smear = np.where(cells.measured, ratio, 0).sum(axis=0) / n_cells
+    return np.where(cells.measured.any(axis=0), smear, 1).astype(np.float32)

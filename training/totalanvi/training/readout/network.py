@@ -1,0 +1,185 @@
+"""The readout's network: a small ensemble beside z, that answers for labels and proteins whatever was measured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from totalanvi.training.readout.normalised import LIBRARY
+
+__all__ = ["ReadoutDimensions", "ReadoutNetwork"]
+
+_DROPOUT = 0.2
+
+_MOST_SPREADS = 8.0
+"""That a protein is predicted to lie from its average: beyond, a strange cell would have counts without bounds."""
+
+
+class ReadoutDimensions(NamedTuple):
+    """Sizes of a `ReadoutNetwork`."""
+
+    n_genes: int
+    n_proteins: int
+    n_labels: int
+    n_components: int
+    n_members: int = 6
+    n_hidden: int = 96
+
+
+class ReadoutNetwork(nn.Module):
+    """Linear regressions of log-normalised RNA, then what an ensemble of small networks adds to them.
+
+    With V the principal components of a cell's RNA, R the regressions of its proteins, D those of its labels, S its
+    standardised proteins and m which of them were measured, member e of the ensemble says
+
+    ::
+
+        x = [V, R, D, m S, m]
+        proteins_e = R + W_e x + f_e(x)
+        logits_e   = A [m S + (1 - m) R, D] + b + W'_e x + f'_e(x)
+
+    where f has two hidden layers. The answer is the mean of the members' proteins, and of their probabilities. A
+    protein that was not measured is unknown to it, not zero.
+
+    Parameters
+    ----------
+    dims
+        Its sizes.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel, Blundell: Simple and scalable predictive uncertainty estimation using deep ensembles.
+    NeurIPS 2017.
+    """
+
+    projection: Tensor
+    projection_centre: Tensor
+    projection_offset: Tensor
+    logit_spread: Tensor
+    protein_centre: Tensor
+    protein_spread: Tensor
+    panel_weights: Tensor
+    panel_offset: Tensor
+
+    def __init__(self, dims: ReadoutDimensions):
+        super().__init__()
+        self.dims = dims
+        n_proteins, n_labels = dims.n_proteins, dims.n_labels
+        n_columns = dims.n_components + n_proteins + n_labels
+        # What is fitted before, and does not train.
+        for name, shape in {
+            "projection": (dims.n_genes, n_columns),
+            "projection_centre": (dims.n_genes,),
+            "projection_offset": (n_columns,),
+            "logit_spread": (),
+            "protein_centre": (n_proteins,),
+            "protein_spread": (n_proteins,),
+            "panel_weights": (n_proteins + n_labels, n_labels),
+            "panel_offset": (n_labels,),
+        }.items():
+            self.register_buffer(name, torch.ones(shape))
+        n_in, n_out = n_columns + 2 * n_proteins, n_proteins + n_labels
+        self.first = _weights(dims.n_members, n_in, dims.n_hidden)
+        self.second = _weights(dims.n_members, dims.n_hidden, dims.n_hidden)
+        self.last = _weights(dims.n_members, dims.n_hidden, n_out, scale=0.1)
+        self.past = _weights(dims.n_members, n_in, n_out, scale=0.0)
+        self.biases = nn.ParameterList(
+            nn.Parameter(torch.zeros(dims.n_members, 1, width)) for width in (dims.n_hidden, dims.n_hidden, n_out)
+        )
+
+    def project(self, rna: Tensor, library: Tensor, present: Tensor) -> Tensor:
+        """Log-normalise counts and project them.
+
+        Parameters
+        ----------
+        rna
+            Counts, (cells, genes).
+        library
+            Their totals, (cells, 1).
+        present
+            1 for genes that were measured, 0 for others, (1, genes). A gene that was not counts as average.
+
+        Returns
+        -------
+        Tensor
+            (cells, components + proteins + labels).
+        """
+        normalised = torch.log1p(rna * (LIBRARY / library.clamp(min=1.0)))
+        average = (present * self.projection_centre) @ self.projection
+        return normalised @ self.projection + (self.projection_offset - average)
+
+    def standardise(self, protein: Tensor) -> Tensor:
+        """Put protein counts, (cells, proteins), on the scale of all batches."""
+        return (torch.log1p(protein) - self.protein_centre) / self.protein_spread
+
+    def members(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask each member.
+
+        Parameters
+        ----------
+        projected
+            What `project` gives, (members or 1, cells, columns).
+        protein
+            Standardised, (members or 1, cells, proteins).
+        measured
+            1 for proteins that were measured, else 0, (members or 1, cells, proteins).
+
+        Returns
+        -------
+        proteins, logits
+            Standardised, (members, cells, proteins), and (members, cells, labels).
+        """
+        dims = self.dims
+        components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
+        of_label = of_label / self.logit_spread
+        shown = protein * measured
+        filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)
+        linear = torch.cat([of_protein, filled @ self.panel_weights + self.panel_offset], dim=-1)
+        x = torch.cat([components, of_protein, of_label, shown, measured], dim=-1)
+        hidden = F.dropout(F.silu(x @ self.first + self.biases[0]), _DROPOUT, self.training)
+        hidden = F.dropout(F.silu(hidden @ self.second + self.biases[1]), _DROPOUT, self.training)
+        answers = linear + x @ self.past + hidden @ self.last + self.biases[2]
+        return answers[..., : dims.n_proteins], answers[..., dims.n_proteins :]
+
+    def forward(
+        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read out cells.
+
+        Parameters
+        ----------
+        rna, library, present
+            As `project` takes them.
+        protein, measured
+            Counts, and 1 where they were measured, (cells, proteins).
+
+        Returns
+        -------
+        log_probabilities
+            Of the labels, (cells, labels).
+        proteins
+            Log counts, standardised within a batch, (cells, proteins).
+        components
+            Principal components of the RNA, (cells, components).
+        evidence
+            The largest logit of the labels' regression from RNA, (cells, 1): small where RNA speaks for no label.
+        """
+        projected = self.project(rna, library, present)
+        proteins, logits = self.members(projected[None], self.standardise(protein)[None], measured[None])
+        log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=0) - torch.log(
+            torch.tensor(float(self.dims.n_members))
+        )
+        components, _, of_label = torch.split(projected, self._widths, dim=-1)
+        proteins = proteins.mean(dim=0).clamp(-_MOST_SPREADS, _MOST_SPREADS)
+        return log_probabilities, proteins, components, of_label.amax(dim=-1, keepdim=True)
+
+    @property
+    def _widths(self) -> list[int]:
+        return [self.dims.n_components, self.dims.n_proteins, self.dims.n_labels]
+
+
+def _weights(n_members: int, n_in: int, n_out: int, scale: float = 1.0) -> nn.Parameter:
+    return nn.Parameter(torch.randn(n_members, n_in, n_out) * (scale / n_in**0.5))
