@@ -136,6 +136,8 @@ def _stand_in(engine: Engine, landmarks: Cells, mode: Mode) -> npt.NDArray[np.fl
     rows, query = in_mode(landmarks, mode, bundle.manifest.protein_batches)
     if not len(rows):
         rows, query = in_mode(landmarks, "rna", bundle.manifest.protein_batches)
+    if bundle.readout is not None:
+        return engine.score(query, _LABELS_ONLY).novelty
     return leave_one_out_distances(engine.score(query, _LABELS_ONLY).latent, bundle.reference.latent, rows)
 
 

@@ -31,13 +31,23 @@ def opened(bundle: Path) -> Bundle:
 
 
 def test_distances_are_those_of_held_out_cells(opened: Bundle, source: Source) -> None:
-    landmarks = opened.reference.latent.astype(np.float64)
+    """Of a bundle without a readout; its landmarks are those of the one with it."""
+    plain = dataclasses.replace(opened, readout=None)
+    landmarks = plain.reference.latent.astype(np.float64)
+    engine, found = Engine(plain, provider="cpu"), evaluate(plain, source.sample).arrays
+    for mode in MODES:
+        _, cells = in_mode(source.sample.held_out, mode, plain.manifest.protein_batches)
+        latent = engine.run(cells, MapOptions(impute=False)).latent
+        distance = np.sort(np.linalg.norm(latent[:, None] - landmarks, axis=2), axis=1)[:, :15].mean(axis=1)
+        np.testing.assert_allclose(found.novelty_scores(mode), np.sort(distance), rtol=1e-4)
+
+
+def test_novelty_is_that_of_the_readout(opened: Bundle, source: Source) -> None:
     engine = Engine(opened, provider="cpu")
     for mode in MODES:
         _, cells = in_mode(source.sample.held_out, mode, opened.manifest.protein_batches)
-        latent = engine.run(cells, MapOptions(impute=False)).latent
-        distance = np.sort(np.linalg.norm(latent[:, None] - landmarks, axis=2), axis=1)[:, :15].mean(axis=1)
-        np.testing.assert_allclose(opened.calibration.novelty_scores(mode), np.sort(distance), rtol=1e-4)
+        scores = engine.score(cells, MapOptions(impute=False))
+        np.testing.assert_allclose(opened.calibration.novelty_scores(mode), np.sort(scores.novelty), rtol=1e-4)
 
 
 def test_calibration_is_of_labelled_held_out_cells(opened: Bundle, source: Source) -> None:
@@ -63,7 +73,7 @@ def test_novelty_of_held_out_cells_is_spread_evenly(opened: Bundle, source: Sour
 
 def test_without_held_out_cells_landmarks_stand_in(opened: Bundle, source: Source) -> None:
     sample = dataclasses.replace(source.sample, held_out=source.sample.held_out[slice(0, 0)])
-    evaluation = evaluate(opened, sample)
+    evaluation = evaluate(dataclasses.replace(opened, readout=None), sample)
     for mode in MODES:
         assert evaluation.calibration[mode].n_cells == 0
         assert evaluation.calibration[mode].temperature == 1
@@ -75,6 +85,9 @@ def test_without_held_out_cells_landmarks_stand_in(opened: Bundle, source: Sourc
     assert np.isnan(evaluation.arrays.interval_knots).all()
     # A cell that sees its own proteins lies nearer to where it is known to be.
     assert np.median(evaluation.arrays.novelty_protein) < np.median(evaluation.arrays.novelty_rna)
+    # A readout scores them as it scores any cell.
+    scores = Engine(opened, provider="cpu").score(aligned(sample.landmarks, with_proteins=False), MapOptions())
+    np.testing.assert_allclose(evaluate(opened, sample).arrays.novelty_rna, np.sort(scores.novelty), rtol=1e-4)
 
 
 def test_leave_one_out_by_brute_force() -> None:

@@ -16,7 +16,7 @@ from totalanvi.export.parity import TOLERANCE, check_parity, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
     figures = {(p.graph, p.output): p for p in Bundle.open(bundle).manifest.parity}
     outputs = {
         (graph.file.removesuffix(".onnx"), output)
-        for graph in (ENCODER, CLASSIFIER, PROTEINS)
+        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT)
         for output in graph.outputs
     }
     assert outputs < figures.keys()
@@ -50,7 +50,7 @@ def test_a_bundle_can_be_checked_again(bundle: Path, source: Source) -> None:
     """Other cells, and temperatures that are no longer 1."""
     opened = Bundle.open(bundle)
     assert opened.manifest.calibration["rna"].temperature != 1
-    figures = check_parity(opened, source.module, source.sample.landmarks, seed=1)
+    figures = check_parity(opened, source.module, source.sample.landmarks, source.readout, seed=1)
     assert max(figure.relative_error for figure in figures) <= TOLERANCE
 
 
@@ -71,6 +71,7 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
         ("encoder.onnx", "encoder.rna_in.weight", "encoder 'z_mean'"),
         ("classifier.onnx", "classifier.bias", "classifier 'logits'"),
         ("proteins.onnx", "protein_decoder.background_logits.bias", "proteins 'foreground'"),
+        ("readout.onnx", "network.panel_weights", "readout 'log_probabilities'"),
     ],
 )
 def test_an_altered_weight_is_found(
@@ -78,7 +79,7 @@ def test_an_altered_weight_is_found(
 ) -> None:
     changed = altered(bundle, tmp_path / "altered", file, weight, factor=1.01)
     with pytest.raises(ParityError, match=rf"within a relative error of 0.0001; found .*{named}: 0\.") as failure:
-        check_parity(changed, source.module, source.sample.landmarks)
+        check_parity(changed, source.module, source.sample.landmarks, source.readout)
     assert isinstance(failure.value, ExportError)
     assert failure.value.exit_code == 2
 
@@ -86,7 +87,7 @@ def test_an_altered_weight_is_found(
 def test_a_result_that_is_not_finite_is_found(bundle: Path, source: Source, tmp_path: Path) -> None:
     changed = altered(bundle, tmp_path / "altered", "classifier.onnx", "classifier.bias", factor=np.inf)
     with pytest.raises(ParityError, match="classifier 'logits': inf"):
-        check_parity(changed, source.module, source.sample.landmarks)
+        check_parity(changed, source.module, source.sample.landmarks, source.readout)
 
 
 def test_probe_cells_have_the_edges(source: Source) -> None:
