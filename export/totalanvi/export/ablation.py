@@ -143,6 +143,5 @@ def _without(query: AlignedCells, kept: Mask, share: Shares) -> AlignedCells:
     rna.eliminate_zeros()
     totals = np.asarray(rna.sum(axis=1, dtype=np.float64)).ravel()
     coverage = max(float(share[kept].sum()), np.finfo(np.float32).tiny)
-    return AlignedCells(
-        rna=rna, library=(totals / coverage).astype(np.float32), protein=query.protein, measured=query.measured
-    )
+    library = (totals / coverage).astype(np.float32)
+    return AlignedCells(rna=rna, library=library, protein=query.protein, measured=query.measured, present=kept)

@@ -158,7 +158,16 @@ class Aligner:
         measured = np.zeros(protein.shape, dtype=bool)
         has_panel = query.protein_measured & query.proteins[:, self._panel].any(axis=1)
         measured[:, targets] = has_panel[:, np.newaxis]
-        return AlignedCells(rna=rna, library=self.library_of(rna), protein=protein, measured=measured)
+        return AlignedCells(
+            rna=rna, library=self.library_of(rna), protein=protein, measured=measured, present=self.present
+        )
+
+    @cached_property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Which of the model's genes the query has, (model genes,)."""
+        present = np.zeros(len(self._reference.genes), dtype=bool)
+        present[self.genes.columns[self.genes.columns >= 0]] = True
+        return present
 
     def library_of(self, rna: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Return the total count that cells would have with all of the model's genes, (cells,).

@@ -31,6 +31,10 @@ class AlignedCells:
     measured
         Which protein was measured in which cell, (cells, proteins), bool.
 
+    present
+        Which genes the query has, (genes,), bool; None when it has all. A gene that it lacks is unknown in each of its
+        cells, not absent from them.
+
     Raises
     ------
     QueryError
@@ -54,6 +58,7 @@ class AlignedCells:
     library: npt.NDArray[np.float32]
     protein: npt.NDArray[np.float32]
     measured: npt.NDArray[np.bool_]
+    present: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.rna, sparse.csr_matrix):
@@ -65,6 +70,8 @@ class AlignedCells:
             raise QueryError(f"protein: expected shape ({n_cells}, proteins), found {self.protein.shape}.")
         _require("protein", self.protein, (n_cells, self.protein.shape[1]), np.float32)
         _require("measured", self.measured, self.protein.shape, np.bool_)
+        if self.present is not None:
+            _require("present", self.present, (self.rna.shape[1],), np.bool_)
         _require_structure(self.rna)
         for name, values in (("rna", self.rna.data), ("library", self.library), ("protein", self.protein)):
             _require_counts(name, values)
@@ -97,7 +104,9 @@ class AlignedCells:
         index
             A slice, integer positions, or a mask (cells,).
         """
-        return AlignedCells(self.rna[index], self.library[index], self.protein[index], self.measured[index])
+        return AlignedCells(
+            self.rna[index], self.library[index], self.protein[index], self.measured[index], self.present
+        )
 
 
 def _require(name: str, array: npt.NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:

@@ -224,6 +224,8 @@ class _Feeds:
         # All zero is the code of a batch that the reference has not seen, which every query is.
         self._batch = np.zeros((size, n_batches), dtype=np.float32)
         self._present = np.ones((1, cells.n_genes), dtype=np.float32)
+        if cells.present is not None:
+            self._present[0] = cells.present
 
     def blocks(self) -> Iterator[tuple[slice, dict[str, npt.NDArray[np.float32]]]]:
         """Yield which cells, and the inputs; rows beyond the cells are padding. Use before the next is drawn."""

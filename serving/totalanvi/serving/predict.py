@@ -91,9 +91,11 @@ def _align(features: ReferenceFeatures, aligners: Sequence[Aligner], request: Pr
     rna = sparse.csr_matrix((values, (rows, columns)), shape=(n_cells, len(features.genes)))
     if request.measured_genes is None:
         library = np.asarray(rna.sum(axis=1), dtype=np.float32).ravel()
-    else:
-        library = aligners[0].library_of(rna)
-    return AlignedCells(rna=rna, library=library, protein=protein, measured=measured)
+        return AlignedCells(rna=rna, library=library, protein=protein, measured=measured)
+    genes = aligners[0]
+    return AlignedCells(
+        rna=rna, library=genes.library_of(rna), protein=protein, measured=measured, present=genes.present
+    )
 
 
 def _report(features: ReferenceFeatures, aligners: Sequence[Aligner], whole: bool) -> AlignmentReport:

@@ -7,9 +7,11 @@ A request has one row per cell::
     library         float32                           total count over the model's genes / gene coverage of the query
     protein_counts  fixed_size_list<float32>[proteins]  null: no protein measured; NaN: that protein not measured
 
-and the schema metadata ``totalanvi``: ``{"protocol": 2, "features": DIGEST, "options": {…}}``, where DIGEST names the
-genes and proteins that the indices refer to, and the options are `MapOptions`. A response has one row per cell in the
-same order, the columns of `MappedCells`, and the metadata ``{"protocol": 2, "reference": {name, version, digest}}``.
+and the schema metadata ``totalanvi``: ``{"protocol": 2, "features": DIGEST, "options": {…}, "present": BITS}``, where
+DIGEST names the genes and proteins that the indices refer to, the options are `MapOptions`, and BITS says which of the
+genes the query has: a bit each, the first gene in the highest, in base64; null when it has all. A response has one row
+per cell in the same order, the columns of `MappedCells`, and the metadata ``{"protocol": 2, "reference": {name,
+version, digest}}``.
 
 Nothing in a request is believed: `decode_request` raises `QueryError`, or returns cells that the engine can run.
 """
@@ -28,6 +30,7 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import EndpointError, QueryError, StaleFeaturesError
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.wire_counts import read_proteins, read_rna
+from totalanvi.serving.wire_present import decode_present, encode_present
 
 __all__ = [
     "MEDIA_TYPE",
@@ -108,7 +111,13 @@ def encode_request(request: ChunkRequest) -> bytes:
         schema=_request_schema(cells.n_proteins),
     )
     return write_stream(
-        batch, {"protocol": PROTOCOL, "features": request.features, "options": request.options.as_dict()}
+        batch,
+        {
+            "protocol": PROTOCOL,
+            "features": request.features,
+            "options": request.options.as_dict(),
+            "present": encode_present(cells.present),
+        },
     )
 
 
@@ -135,7 +144,7 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
     QueryError
         When anything else in it is not as the format says.
     """
-    metadata = _known_keys(read_metadata(body), {"protocol", "features", "options"})
+    metadata = _known_keys(read_metadata(body), {"protocol", "features", "options", "present"})
     _require_protocol(metadata)
     if metadata["features"] != features:
         raise StaleFeaturesError(
@@ -149,7 +158,8 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
     rna = read_rna(batch, n_genes)
     protein, measured = read_proteins(batch.column("protein_counts"))
     library = plain_array(batch.column("library"), "library")
-    return ChunkRequest(features, options, AlignedCells(rna, library, protein, measured))
+    present = decode_present(metadata["present"], n_genes)
+    return ChunkRequest(features, options, AlignedCells(rna, library, protein, measured, present))
 
 
 def encode_response(response: ChunkResponse) -> bytes:
