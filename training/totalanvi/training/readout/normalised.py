@@ -27,8 +27,8 @@ def log_normalised(rna: sp.csr_matrix) -> sp.csr_matrix:
 
     Examples
     --------
-    >>> log_normalised(sp.csr_matrix([[1.0, 3.0], [0.0, 0.0]])).toarray().round(2).tolist()
-    [[7.82, 8.92], [0.0, 0.0]]
+    >>> np.expm1(log_normalised(sp.csr_matrix([[1.0, 3.0], [0.0, 0.0]])).toarray()).round().tolist()
+    [[2500.0, 7500.0], [0.0, 0.0]]
     """
     library = np.maximum(np.asarray(rna.sum(axis=1), dtype=np.float64).ravel(), 1.0)
     scale = np.repeat(LIBRARY / library, np.diff(rna.indptr))
