@@ -19,7 +19,7 @@ from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
-FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
+FILES = ["cells.safetensors", "config.json", "model.safetensors", "readout.safetensors", "registry.json"]
 
 
 # What is written is what is read
@@ -64,7 +64,7 @@ def test_history_survives(trained: TOTALANVI, saved: Path) -> None:
 def test_it_says_how_it_was_made(saved: Path, reference_mdata: md.MuData) -> None:
     config = json.loads((saved / "config.json").read_text())
     assert config["format"] == "totalanvi checkpoint"
-    assert config["version"] == 2
+    assert config["version"] == 3
     assert config["class"] == "TOTALANVI"
     assert config["versions"]["torch"] == torch.__version__
     training = config["training"]
@@ -165,7 +165,7 @@ def test_a_checkpoint_of_version_1(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="keeps no split"):
         _ = loaded.validation_indices
     loaded.save(tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "config.json").read_text())["version"] == 2
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["version"] == 3
 
 
 def test_a_model_that_was_not_trained(reference_mdata: md.MuData, tmp_path: Path) -> None:
@@ -237,8 +237,8 @@ def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:
     [
         (
             "config.json",
-            lambda c: c.update(version=3),
-            r"Expected a checkpoint of version 2 or older, found that .* has 3; upgrade",
+            lambda c: c.update(version=4),
+            r"Expected a checkpoint of version 3 or older, found that .* has 4; upgrade",
         ),
         (
             "registry.json",

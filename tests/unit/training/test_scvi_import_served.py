@@ -64,7 +64,7 @@ def test_an_imported_model_is_exported_and_maps_queries(save: Save, proteins: st
     np.testing.assert_allclose(mapped.obsm["X_totalanvi"], latent, rtol=1e-4, atol=1e-5)
     # Calibration makes labels more or less sure, and no other label likelier.
     labels = model.registry.labels
-    assert list(mapped.obs["totalanvi_label"]) == [labels[i] for i in probabilities.argmax(axis=1)]
+    assert list(mapped.obs["totalanvi_guess"]) == [labels[i] for i in probabilities.argmax(axis=1)]
     assert list(mapped.obsm["totalanvi_probabilities"].columns) == list(labels)
     assert np.isfinite(mapped.obsm["totalanvi_protein"].to_numpy()).all()
 

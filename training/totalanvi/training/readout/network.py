@@ -108,8 +108,8 @@ class ReadoutNetwork(nn.Module):
             (cells, components + proteins + labels).
         """
         normalised = torch.log1p(rna * (LIBRARY / library.clamp(min=1.0)))
-        average = (present * self.projection_centre) @ self.projection
-        return normalised @ self.projection + (self.projection_offset - average)
+        # Centred first: two large products that cancel would leave their rounding.
+        return (normalised - present * self.projection_centre) @ self.projection + self.projection_offset
 
     def standardise(self, protein: Tensor) -> Tensor:
         """Put protein counts, (cells, proteins), on the scale of all batches."""
