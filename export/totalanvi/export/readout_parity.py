@@ -20,7 +20,9 @@ __all__ = ["readout_counts", "readout_feed", "readout_outputs"]
 def readout_feed(cells: Cells, n_genes: int) -> dict[str, Tensor]:
     """Return the inputs of `totalanvi.serving.manifest.READOUT` for cells with all genes."""
     batch = cells.to_batch()
-    inputs = (batch.rna.to_dense(), batch.library, batch.protein, batch.measured.float(), torch.ones(1, n_genes))
+    # As serving adds up: in single precision, thousands of large counts would add up to something else.
+    library = torch.from_numpy(np.asarray(cells.rna.sum(axis=1, dtype=np.float64), dtype=np.float32))
+    inputs = (batch.rna.to_dense(), library, batch.protein, batch.measured.float(), torch.ones(1, n_genes))
     return dict(zip(READOUT.inputs, inputs, strict=True))
 
 
