@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from totalanvi.export.ablation import ablate_genes, thresholds_of
 from totalanvi.export.errors import ExportError
+from totalanvi.export.first_layers import first_layers
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
@@ -27,7 +28,7 @@ from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
 from totalanvi.export.target import checked_name, make_parents, require_writable
-from totalanvi.serving.bundle import READOUT_FILES, REQUIRED_FILES, Bundle
+from totalanvi.serving.bundle import Bundle, bundle_files
 from totalanvi.serving.bundle_files import hash_files
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
@@ -35,8 +36,10 @@ from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import (
     CLASSIFIER,
     ENCODER,
+    ENCODER_REST,
     PROTEINS,
     READOUT,
+    READOUT_REST,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -134,7 +137,9 @@ def export_bundle(
         evaluation.arrays.save(folder, draft.manifest)
         if draft.readout is not None:
             draft.readout.save(folder, draft.manifest)
-        files = hash_files(folder, REQUIRED_FILES if draft.readout is None else (*REQUIRED_FILES, *READOUT_FILES))
+        for layer in draft.first_layers or ():
+            layer.save(folder, draft.manifest)
+        files = hash_files(folder, bundle_files(readout=readout is not None, first_layers=True))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),
@@ -168,7 +173,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         novelty_threshold=0,
     )
     readout = None if source.readout is None else readout_arrays(source.readout)
-    graphs = (ENCODER, CLASSIFIER, PROTEINS) if readout is None else (ENCODER, CLASSIFIER, PROTEINS, READOUT)
+    graphs = [ENCODER, CLASSIFIER, PROTEINS, ENCODER_REST, *([] if readout is None else [READOUT, READOUT_REST])]
     unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -198,7 +203,8 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         files=hash_files(folder, [graph.file for graph in graphs]),
     )
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
-    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, digest="")
+    layers = first_layers(source.module, None if source.readout is None else source.readout.network)
+    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, digest="", first_layers=layers)
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:

@@ -15,12 +15,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
+from totalanvi.serving.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT,
+    READOUT_REST,
+    GraphSignature,
+)
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.readout.network import ReadoutNetwork
 
-__all__ = ["ClassifierGraph", "EncoderGraph", "Graph", "ProteinsGraph", "ReadoutGraph", "graphs_of"]
+__all__ = [
+    "ClassifierGraph",
+    "EncoderGraph",
+    "EncoderRestGraph",
+    "Graph",
+    "ProteinsGraph",
+    "ReadoutGraph",
+    "ReadoutRestGraph",
+    "graphs_of",
+]
 
 
 class Graph(nn.Module):
@@ -58,6 +75,34 @@ class EncoderGraph(Graph):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map dense inputs as in `totalanvi.serving.manifest.ENCODER` to z_mean, z_scale, latent, (cells, latent)."""
         z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, self.usual_covariates(batch)))
+        return z.mean, z.scale, self.transform(z.mean)
+
+
+class EncoderRestGraph(Graph):
+    """The encoder after its first layer's map of RNA, which serving computes from sparse rows.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = ENCODER_REST
+    rows = ("cells", "cells", "cells", "cells", "cells")
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__()
+        dims = module.dims
+        self.widths = (module.config.n_hidden, 1, dims.n_proteins, dims.n_proteins, dims.n_batches)
+        self.encoder = module.encoder
+        self.usual_covariates = module.usual_covariates
+        self.transform = module.transform
+
+    def forward(
+        self, from_rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Map the inputs of `totalanvi.serving.manifest.ENCODER_REST` to z_mean, z_scale, latent, (cells, latent)."""
+        z = self.encoder.after_rna(from_rna, protein, measured, self.usual_covariates(batch))
         return z.mean, z.scale, self.transform(z.mean)
 
 
@@ -156,8 +201,32 @@ class ReadoutGraph(Graph):
         return answers
 
 
+class ReadoutRestGraph(Graph):
+    """The readout after its projection, which serving computes from sparse rows.
+
+    Parameters
+    ----------
+    network
+        The fitted one.
+    """
+
+    signature = READOUT_REST
+    rows = ("cells", "cells", "cells")
+
+    def __init__(self, network: ReadoutNetwork):
+        super().__init__()
+        n_proteins = network.dims.n_proteins
+        self.widths = (network.projection.shape[1], n_proteins, n_proteins)
+        self.network = network
+
+    def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Map the inputs of `totalanvi.serving.manifest.READOUT_REST` to its outputs."""
+        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.answer(projected, protein, measured)
+        return answers
+
+
 def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:
-    """Return the graphs of a bundle, in evaluation mode.
+    """Return the graphs of a bundle, complete and after first layers, in evaluation mode.
 
     Parameters
     ----------
@@ -167,5 +236,6 @@ def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tupl
         The network of its readout, if it has one.
     """
     module.eval()
-    graphs: list[Graph] = [graph(module).eval() for graph in (EncoderGraph, ClassifierGraph, ProteinsGraph)]
-    return (*graphs, *([] if readout is None else [ReadoutGraph(readout).eval()]))
+    of_model = (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph)
+    of_readout = () if readout is None else (ReadoutGraph, ReadoutRestGraph)
+    return tuple(graph.eval() for graph in (*(of(module) for of in of_model), *(of(readout) for of in of_readout)))

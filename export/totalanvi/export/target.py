@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundle import READOUT_FILES, REQUIRED_FILES
+from totalanvi.serving.bundle import bundle_files
 from totalanvi.serving.manifest import MANIFEST_FILE
 
 __all__ = ["checked_name", "make_parents", "require_writable"]
@@ -57,7 +57,7 @@ def require_writable(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
     # `model.yaml` is what a model store adds.
-    ours = {MANIFEST_FILE, *REQUIRED_FILES, *READOUT_FILES, "model.yaml"}
+    ours = {MANIFEST_FILE, *bundle_files(readout=True, first_layers=True), "model.yaml"}
     foreign = sorted({entry.name for entry in target.iterdir()} - ours)
     if foreign:
         raise TargetError(

@@ -12,25 +12,38 @@ and writes what follows it, and this module opens a bundle and verifies it; the 
       proteins.onnx           posterior, noise, batch → proteins                   (see `PROTEINS`)
       reference.safetensors   reference map, average profiles                      (see `ReferenceArrays`)
       calibration.safetensors what held-out cells came out as                      (see `CalibrationArrays`)
+      readout.onnx, readout.safetensors
+                              labels and proteins straight from counts, if any     (see `READOUT`, `ReadoutArrays`)
+      encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
+                              two graphs once more, cut behind their first layer,
+                              for speed on sparse rows                             (see `totalanvi.serving.first_layer`)
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from totalanvi.serving.array_file import ArrayFile
 from totalanvi.serving.bundle_files import hash_file, inside, verify
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.errors import BundleError
+from totalanvi.serving.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
 from totalanvi.serving.manifest import (
     CALIBRATION_FILE,
     CLASSIFIER,
     ENCODER,
+    ENCODER_FIRST_FILE,
+    ENCODER_REST,
     MANIFEST_FILE,
     PROTEINS,
     READOUT,
     READOUT_FILE,
+    READOUT_FIRST_FILE,
+    READOUT_REST,
     REFERENCE_FILE,
     FileRecord,
     Manifest,
@@ -39,13 +52,43 @@ from totalanvi.serving.manifest_file import parse_manifest, read_manifest, verif
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.reference_arrays import ReferenceArrays
 
-__all__ = ["READOUT_FILES", "REQUIRED_FILES", "Bundle"]
+__all__ = ["Bundle", "FirstLayers", "bundle_files"]
 
-REQUIRED_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
-"""What a manifest must list; it may list more."""
+Arrays = TypeVar("Arrays", bound=ArrayFile)
 
-READOUT_FILES = (READOUT.file, READOUT_FILE)
-"""What the manifest of a bundle with a readout lists too."""
+_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
+_READOUT_FILES = (READOUT.file, READOUT_FILE)
+_FIRST_LAYER_FILES = (ENCODER_FIRST_FILE, ENCODER_REST.file)
+_READOUT_FIRST_LAYER_FILES = (READOUT_FIRST_FILE, READOUT_REST.file)
+
+
+def bundle_files(readout: bool, first_layers: bool) -> tuple[str, ...]:
+    """Name the files that a manifest must list, with a readout and with first layers or without; it may list more."""
+    return (
+        *_FILES,
+        *(_READOUT_FILES if readout else ()),
+        *(_FIRST_LAYER_FILES if first_layers else ()),
+        *(_READOUT_FIRST_LAYER_FILES if readout and first_layers else ()),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayers:
+    """First layers that can be computed outside of the graphs.
+
+    Parameters
+    ----------
+    encoder
+        The encoder's.
+    readout
+        The readout's; None in a bundle without one.
+    """
+
+    encoder: EncoderFirst
+    readout: ReadoutFirst | None
+
+    def __iter__(self) -> Iterator[FirstLayer]:
+        yield from (layer for layer in (self.encoder, self.readout) if layer is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +109,8 @@ class Bundle:
         What its readout needs besides a graph; None in a bundle without one.
     digest
         SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
+    first_layers
+        What is computed from sparse rows; None in a bundle with complete graphs alone.
 
     Examples
     --------
@@ -80,6 +125,7 @@ class Bundle:
     calibration: CalibrationArrays
     readout: ReadoutArrays | None
     digest: str
+    first_layers: FirstLayers | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -97,20 +143,25 @@ class Bundle:
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
         manifest = parse_manifest(folder, content)
-        with_readout = any(name in manifest.files for name in READOUT_FILES)
-        required = (*REQUIRED_FILES, *READOUT_FILES) if with_readout else REQUIRED_FILES
+        with_readout, with_first_layers = (
+            any(name in manifest.files for name in names) for names in (_READOUT_FILES, _FIRST_LAYER_FILES)
+        )
+        required = bundle_files(with_readout, with_first_layers)
         missing = [name for name in required if name not in manifest.files]
         if missing:
             raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
         for name, record in manifest.files.items():
             verify(folder, name, record, hash_file(inside(folder, name)))
-        reference = ReferenceArrays.parse((folder / REFERENCE_FILE).read_bytes(), manifest, source=folder)
-        calibration = CalibrationArrays.parse((folder / CALIBRATION_FILE).read_bytes(), manifest, source=folder)
-        readout = None
-        if READOUT.file in manifest.files:
-            readout = ReadoutArrays.parse((folder / READOUT_FILE).read_bytes(), manifest, source=folder)
+        reference = _arrays(ReferenceArrays, folder, manifest)
+        calibration = _arrays(CalibrationArrays, folder, manifest)
+        readout = _arrays(ReadoutArrays, folder, manifest) if with_readout else None
+        first_layers = None
+        if with_first_layers:
+            readout_first = _arrays(ReadoutFirst, folder, manifest) if with_readout else None
+            first_layers = FirstLayers(_arrays(EncoderFirst, folder, manifest), readout_first)
         verify_manifest(folder, content)
-        return cls(folder, manifest, reference, calibration, readout, hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(folder, manifest, reference, calibration, readout, digest, first_layers)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.
@@ -126,3 +177,7 @@ class Bundle:
         found = FileRecord(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
         verify(self.path, name, self.manifest.files[name], found)
         return content
+
+
+def _arrays(kind: type[Arrays], folder: Path, manifest: Manifest) -> Arrays:
+    return kind.parse((folder / kind.FILE).read_bytes(), manifest, source=folder)

@@ -2,6 +2,9 @@
 
 A cell's results depend on that cell, the bundle and the options alone. Cells are computed in blocks of a few fixed
 sizes, padded with empty cells; random draws are the same for all cells; all else here works row by row.
+
+On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, or with a bundle
+that has complete graphs alone, blocks are computed one after the other.
 """
 
 from __future__ import annotations
@@ -9,8 +12,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,22 +26,23 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.certainty import Certainty
 from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.errors import BundleError, QueryError
+from totalanvi.serving.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds, SparseFeeds, blocks_of
 from totalanvi.serving.imputation import Imputer, batch_weights
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
+from totalanvi.serving.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.modes import modes_of
 from totalanvi.serving.neighbours import Landmarks
 from totalanvi.serving.readout import Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
 from totalanvi.serving.sessions import Device, Provider, open_sessions
+from totalanvi.serving.sparse_rows import SparseLayer
 
 __all__ = ["BLOCK_SIZES", "Engine"]
 
-BLOCK_SIZES = (8, 64, 512)
-"""Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
-query of a few cells without computing hundreds."""
-
 _MAY_BE_UNKNOWN = ("protein_low", "protein_high")
+
+_Part = TypeVar("_Part")
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -70,10 +76,17 @@ class Engine:
     def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
         self.bundle = bundle
         self.threads = threads or usable_cores()
-        self._sessions, self._device = open_sessions(bundle, provider, self.threads)
+        first = bundle.first_layers
+        self._sessions, self._device = open_sessions(
+            bundle, provider, self.threads, after_first_layers=first is not None
+        )
+        self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
+        if first is not None and self._device == "cpu":
+            self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
         self._certainty = Certainty(bundle)
-        self._readout = None if bundle.readout is None else Readout(bundle.readout, partial(self._run, READOUT))
+        self._readout = None if bundle.readout is None else Readout(bundle.readout)
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="totalanvi-engine")
 
     @property
     def provider(self) -> Device:
@@ -188,64 +201,47 @@ class Engine:
         A readout's logits take the place of the classifier's, which then has nothing to say.
         """
         manifest = self.bundle.manifest
+        n_labels, n_proteins = len(manifest.labels), len(manifest.proteins)
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
-        logits = np.empty((len(cells), len(manifest.labels)), dtype=np.float32)
         imputer = Imputer(manifest, options, partial(self._run, PROTEINS)) if options.impute else None
-        imputed = None if imputer is None else Imputed.empty(len(cells), len(manifest.proteins))
+        imputed = None if imputer is None else Imputed.empty(len(cells), n_proteins)
         readings = None if self._readout is None else self._readout.room(len(cells))
-        feeds = _Feeds(cells, n_batches=len(manifest.batches))
-        for rows, feed in feeds.blocks():
-            n_rows = rows.stop - rows.start
-            z_mean, z_scale, block_latent = self._run(ENCODER, {name: feed[name] for name in ENCODER.inputs})
-            latent[rows] = block_latent[:n_rows]
-            if self._readout is not None and readings is not None:
-                self._readout.read(feed, rows, readings)
-            else:
-                logits[rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][:n_rows]
-            if imputer is not None and imputed is not None:
-                imputed.put(rows, imputer.impute(z_mean, z_scale))
-        return latent, logits if readings is None else readings.log_probabilities, imputed, readings
+        logits = np.empty((len(cells), n_labels), dtype=np.float32) if readings is None else readings.log_probabilities
+        feeds = self._feeds(cells)
 
-    def _run(self, graph: GraphSignature, feed: dict[str, npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
-        outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), feed)
+        def compute(block: Block) -> None:
+            feed = feeds.feed(block)
+            z_mean, z_scale, block_latent = self._run(feeds.encoder, feed)
+            latent[block.rows] = block_latent[: block.n_rows]
+            if readings is None:
+                logits[block.rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][: block.n_rows]
+            else:
+                readings.put(block.rows, self._run(feeds.readout, feed))
+            if imputer is not None and imputed is not None:
+                imputed.put(block.rows, imputer.impute(z_mean, z_scale))
+
+        # Several threads would take turns on one device, and complete graphs have threads of their own.
+        if self._layers is None:
+            for block in blocks_of(len(cells)):
+                compute(block)
+        else:
+            self._each(compute, list(blocks_of(len(cells), self.threads)))
+        return latent, logits, imputed, readings
+
+    def _feeds(self, cells: AlignedCells) -> Feeds:
+        n_batches = len(self.bundle.manifest.batches)
+        return DenseFeeds(cells, n_batches) if self._layers is None else SparseFeeds(cells, n_batches, *self._layers)
+
+    def _run(self, graph: GraphSignature, feed: Feed) -> list[npt.NDArray[np.float32]]:
+        inputs = {name: feed[name] for name in graph.inputs}
+        outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), inputs)
         return outputs
 
-
-class _Feeds:
-    """The inputs of encoder and readout for block after block, in the same memory."""
-
-    def __init__(self, cells: AlignedCells, n_batches: int) -> None:
-        size = next((size for size in BLOCK_SIZES if size >= len(cells)), BLOCK_SIZES[-1])
-        self._cells = cells
-        self._rna = np.zeros((size, cells.n_genes), dtype=np.float32)
-        self._library = np.zeros((size, 1), dtype=np.float32)
-        self._protein = np.zeros((size, cells.n_proteins), dtype=np.float32)
-        self._measured = np.zeros((size, cells.n_proteins), dtype=np.float32)
-        # All zero is the code of a batch that the reference has not seen, which every query is.
-        self._batch = np.zeros((size, n_batches), dtype=np.float32)
-        self._present = np.ones((1, cells.n_genes), dtype=np.float32)
-        if cells.present is not None:
-            self._present[0] = cells.present
-
-    def blocks(self) -> Iterator[tuple[slice, dict[str, npt.NDArray[np.float32]]]]:
-        """Yield which cells, and the inputs; rows beyond the cells are padding. Use before the next is drawn."""
-        cells = self._cells
-        for start in range(0, len(cells), BLOCK_SIZES[-1]):
-            rows = slice(start, min(start + BLOCK_SIZES[-1], len(cells)))
-            n_rows = rows.stop - rows.start
-            size = next(size for size in BLOCK_SIZES if size >= n_rows)
-            cells.rna[rows].toarray(out=self._rna[:n_rows])
-            for block, values in (
-                (self._library, cells.library[rows, None]),
-                (self._protein, cells.protein[rows]),
-                (self._measured, cells.measured[rows]),
-            ):
-                block[:n_rows] = values
-            blocks = (self._rna, self._library, self._protein, self._measured, self._batch)
-            for block in blocks:
-                block[n_rows:] = 0
-            feed = dict(zip(ENCODER.inputs, (block[:size] for block in blocks), strict=True))
-            yield rows, feed | {"present": self._present}
+    def _each(self, function: Callable[[_Part], _Answer], parts: Sequence[_Part]) -> list[_Answer]:
+        """Call a function for each part of a query, on all threads; for a single part, here."""
+        if len(parts) == 1 or self.threads == 1:
+            return [function(part) for part in parts]
+        return list(self._pool.map(function, parts))
 
 
 def _require_finite(results: Mapping[str, npt.NDArray[np.generic]], cells: AlignedCells) -> None:

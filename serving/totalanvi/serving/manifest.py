@@ -25,10 +25,14 @@ __all__ = [
     "CALIBRATION_FILE",
     "CLASSIFIER",
     "ENCODER",
+    "ENCODER_FIRST_FILE",
+    "ENCODER_REST",
     "MANIFEST_FILE",
     "PROTEINS",
     "READOUT",
     "READOUT_FILE",
+    "READOUT_FIRST_FILE",
+    "READOUT_REST",
     "REFERENCE_FILE",
     "SCHEMA_VERSION",
     "Calibration",
@@ -100,6 +104,24 @@ that the query has, else 0; the other inputs are the encoder's. ``log_probabilit
 temperature; ``standardised`` (cells, proteins), log counts within a batch; ``components`` (cells, components) of the
 RNA; ``evidence`` (cells, 1), small where RNA speaks for no label. `totalanvi.serving.readout_arrays` says what they are
 in counts."""
+
+ENCODER_REST = GraphSignature(
+    file="encoder_rest.onnx",
+    inputs=("from_rna", "library", "protein", "measured", "batch"),
+    outputs=ENCODER.outputs,
+)
+"""A graph that a bundle may have: the encoder after its first layer's map of RNA. ``from_rna`` (cells, hidden) is what
+`totalanvi.serving.first_layer.EncoderFirst` makes of counts."""
+
+READOUT_REST = GraphSignature(
+    file="readout_rest.onnx", inputs=("projected", "protein", "measured"), outputs=READOUT.outputs
+)
+"""The readout after its projection, where there is a readout and an `ENCODER_REST`. ``projected`` (cells, columns) is
+what `totalanvi.serving.first_layer.ReadoutFirst` makes of counts."""
+
+ENCODER_FIRST_FILE = "encoder_first.safetensors"
+READOUT_FIRST_FILE = "readout_first.safetensors"
+"""The files that hold these first layers."""
 
 READOUT_FILE = "readout.safetensors"
 """The file that holds `totalanvi.serving.readout_arrays.ReadoutArrays`, in a bundle with a readout."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.density import LabelDensities
-from totalanvi.serving.manifest import READOUT
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.scores import Imputed
 
@@ -37,33 +36,33 @@ class Readings:
         widths = (n_labels, n_proteins, n_components, 1)
         return cls(*(np.empty((n_cells, width), dtype=np.float32) for width in widths))
 
+    def put(self, rows: slice, outputs: Sequence[Floats]) -> None:
+        """Fill rows with what the graph gave for a block, which may have been padded."""
+        for array, output in zip(vars(self).values(), outputs, strict=True):
+            array[rows] = output[: rows.stop - rows.start]
+
+    def rows(self, rows: slice) -> Readings:
+        """Take a part of the cells."""
+        return Readings(*(array[rows] for array in vars(self).values()))
+
 
 class Readout:
-    """Reads blocks of cells.
+    """Understands readings.
 
     Parameters
     ----------
     arrays
         Of the bundle.
-    run
-        Computes the readout's graph: its inputs by name to its outputs in order.
     """
 
-    def __init__(self, arrays: ReadoutArrays, run: Callable[[dict[str, Floats]], list[Floats]]) -> None:
+    def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._densities = LabelDensities(arrays)
-        self._run = run
 
     def room(self, n_cells: int) -> Readings:
         """Make room for the readings of cells."""
         n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
         return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
-
-    def read(self, feed: Mapping[str, Floats], rows: slice, readings: Readings) -> None:
-        """Read a block, which may be padded, into rows of `readings`."""
-        block = self._run({name: feed[name] for name in READOUT.inputs})
-        for array, output in zip(vars(readings).values(), block, strict=True):
-            array[rows] = output[: rows.stop - rows.start]
 
     def novelty(self, readings: Readings, cells: AlignedCells) -> npt.NDArray[np.float64]:
         """Score novelty: surprise, and evidence that is missing, (cells,).

@@ -5,14 +5,22 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError, ServingError
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature
+from totalanvi.serving.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT,
+    READOUT_REST,
+    GraphSignature,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -29,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_sessions(
-    bundle: Bundle, provider: Provider, threads: int
+    bundle: Bundle, provider: Provider, threads: int, *, after_first_layers: bool = False
 ) -> tuple[dict[str, onnxruntime.InferenceSession], Device]:
     """Open the graphs of a bundle.
 
@@ -41,6 +49,9 @@ def open_sessions(
         ``"cuda"`` or ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
     threads
         Threads that one graph computes with on the CPU.
+    after_first_layers
+        Whether, on the CPU, encoder and readout are the graphs of what comes after their first layers. Each graph then
+        computes with one thread: whoever runs it has others compute other cells.
 
     Returns
     -------
@@ -67,7 +78,16 @@ def open_sessions(
         # A device that lies idle is worth a warning; a machine without one is as it should be.
         level = logging.WARNING if _count_cuda_devices() else logging.INFO
         _log.log(level, "Computing on the CPU with %d threads, because %s.", threads, reason)
-    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in _graphs(bundle)}, "cpu"
+    if after_first_layers:
+        rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
+        return _open_on_cpu(bundle, [rest.get(graph, graph) for graph in _graphs(bundle)], threads=1), "cpu"
+    return _open_on_cpu(bundle, _graphs(bundle), threads), "cpu"
+
+
+def _open_on_cpu(
+    bundle: Bundle, graphs: Iterable[GraphSignature], threads: int
+) -> dict[str, onnxruntime.InferenceSession]:
+    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in graphs}
 
 
 def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
@@ -162,12 +182,15 @@ def _widths(bundle: Bundle) -> Mapping[str, int]:
     manifest = bundle.manifest
     n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
     n_components = 0 if bundle.readout is None else bundle.readout.n_components
+    first = bundle.first_layers
     return {
         **dict.fromkeys(("rna", "present"), len(manifest.genes.names)),
         "library": 1,
         "batch": len(manifest.batches),
         "components": n_components,
         "evidence": 1,
+        "from_rna": 0 if first is None else first.encoder.weight.shape[1],
+        "projected": 0 if first is None or first.readout is None else first.readout.weight.shape[1],
         **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
         **dict.fromkeys(("protein", "measured", "denoised", "expected", "foreground", "standardised"), n_proteins),
         **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),

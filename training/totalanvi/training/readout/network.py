@@ -167,7 +167,18 @@ class ReadoutNetwork(nn.Module):
         evidence
             The largest logit of the labels' regression from RNA, (cells, 1): small where RNA speaks for no label.
         """
-        projected = self.project(rna, library, present)
+        return self.answer(self.project(rna, library, present), protein, measured)
+
+    def answer(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Read out cells whose RNA is projected already.
+
+        Parameters
+        ----------
+        projected
+            What `project` gives, (cells, columns).
+        protein, measured
+            As `forward` takes them, and it returns the same.
+        """
         proteins, logits = self.members(projected[None], self.standardise(protein)[None], measured[None])
         log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=0) - torch.log(
             torch.tensor(float(self.dims.n_members))

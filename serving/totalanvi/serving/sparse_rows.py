@@ -1,0 +1,144 @@
+"""Sparse rows through a first layer, at a cost per stored count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from totalanvi.serving.first_layer import FirstLayer
+
+__all__ = ["SparseLayer"]
+
+_LANES = 16
+"""Columns are padded to a multiple of this many: one register of single precision numbers, on today's widest CPUs."""
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+class SparseLayer:
+    """A first layer, ready to compute.
+
+    Parameters
+    ----------
+    layer
+        Its arrays.
+    """
+
+    def __init__(self, layer: FirstLayer) -> None:
+        self._layer = layer
+        self.n_columns = layer.weight.shape[1]
+        self._weight = np.pad(layer.weight, ((0, 0), (0, -self.n_columns % _LANES)))
+        self._start = self._offset - self._centred(np.ones(len(layer.centre), dtype=bool))
+        self._product = _compiled()
+
+    @property
+    def _offset(self) -> Doubles:
+        return np.pad(self._layer.offset.astype(np.float64), (0, -self.n_columns % _LANES))
+
+    def start(self, present: npt.NDArray[np.bool_] | None) -> Doubles:
+        """Return what a cell without any count comes to, (columns, padded): once for a query.
+
+        A gene that the query lacks adds nothing, as if each of its cells had the gene's centre.
+
+        Parameters
+        ----------
+        present
+            Which genes the query has, (genes,); None for all.
+        """
+        return self._start if present is None else self._start + self._centred(~present)
+
+    def apply(self, rna: sparse.csr_matrix, rows: slice, library: Floats, start: Doubles, out: Floats) -> None:
+        """Compute cells; it may be called from several threads.
+
+        A cell's terms are added up in the order of its genes, in double precision: the sum depends on nothing else, and
+        large terms that cancel do not leave their rounding.
+
+        Parameters
+        ----------
+        rna
+            Counts of the query, canonical CSR (cells, genes).
+        rows
+            Which cells.
+        library
+            Of these cells, (rows,).
+        start
+            Of the query.
+        out
+            Where their results go, (rows, columns).
+        """
+        pointers = rna.indptr[rows.start : rows.stop + 1].astype(np.int64)
+        stored = slice(pointers[0], pointers[-1])
+        # What overflows is infinite, as in the graph, and refused by whoever looks at the results.
+        with np.errstate(over="ignore"):
+            values = rna.data[stored] * np.repeat(self._layer.scale(library, rna.shape[1]), np.diff(pointers))
+        np.log1p(values, out=values)
+        indices = np.require(rna.indices[stored], np.int32, ["C", "A"])
+        self._product(pointers - pointers[0], indices, values, self._weight, start, out)
+
+    def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
+        """Add up the centres of some genes as the layer sees them, (columns, padded)."""
+        return np.asarray(self._layer.centre[genes].astype(np.float64) @ self._weight[genes].astype(np.float64))
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    """Compile the product: in less than a second, anew in every process, since numba's cache on disk is a pickle."""
+    from numba import njit, types
+
+    def given(dtype: Any, n_axes: int) -> Any:
+        return types.Array(dtype, n_axes, "C", readonly=True)
+
+    indices, values = given(types.int32, 1), given(types.float32, 1)
+    signature = types.void(
+        given(types.int64, 1),
+        indices,
+        values,
+        given(types.float32, 2),
+        given(types.float64, 1),
+        types.Array(types.float32, 2, "C"),
+    )
+    # Fused multiply-adds alone: nothing may change the order of a sum.
+    compiled: Callable[..., None] = njit(signature, nogil=True, fastmath={"contract"})(_product)
+    return compiled
+
+
+def _product(
+    pointers: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: Floats,
+    weight: Floats,
+    start: Doubles,
+    out: Floats,
+) -> None:
+    """Set ``out[row]`` to ``start + Σ value · weight[index]``; compiled by numba, with the columns in the lanes.
+
+    Eight terms at a time, so that the sums of a row are loaded and stored an eighth as often.
+    """
+    total = np.empty(weight.shape[1], np.float64)
+    for row in range(out.shape[0]):
+        for j in range(weight.shape[1]):
+            total[j] = start[j]
+        k, end = pointers[row], pointers[row + 1]
+        while k + 8 <= end:
+            i0, i1, i2, i3 = indices[k], indices[k + 1], indices[k + 2], indices[k + 3]
+            i4, i5, i6, i7 = indices[k + 4], indices[k + 5], indices[k + 6], indices[k + 7]
+            v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]
+            v4, v5, v6, v7 = values[k + 4], values[k + 5], values[k + 6], values[k + 7]
+            for j in range(weight.shape[1]):
+                first = (v0 * weight[i0, j] + v1 * weight[i1, j]) + (v2 * weight[i2, j] + v3 * weight[i3, j])
+                second = (v4 * weight[i4, j] + v5 * weight[i5, j]) + (v6 * weight[i6, j] + v7 * weight[i7, j])
+                total[j] += first + second
+            k += 8
+        while k < end:
+            i0, v0 = indices[k], values[k]
+            for j in range(weight.shape[1]):
+                total[j] += v0 * weight[i0, j]
+            k += 1
+        for j in range(out.shape[1]):
+            out[row, j] = total[j]
