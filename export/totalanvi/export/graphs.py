@@ -161,18 +161,18 @@ class ProteinsGraph(Graph):
         # One flat row per draw and cell: the covariates beside them are a row each, too.
         latent = self.transform(draws.flatten(0, 1))
         parameters = self.protein_decoder(latent, self.usual_covariates(batch.expand(n_samples * n_cells, -1)))
-        # In logs, unlike `ProteinParameters`: ONNX Runtime's sigmoid is right to 1e-7 and no better where it is small
-        # itself, as the probability of a foreground often is.
-        log_is_foreground = -F.softplus(parameters.background_logits)
-        log_is_background = -F.softplus(-parameters.background_logits)
-        denoised = torch.exp(log_is_foreground + parameters.log_foreground_ratio + parameters.log_background)
-        background = torch.exp(log_is_background + parameters.log_background)
+        # Not a sigmoid: ONNX Runtime's is right to 1e-7 and no better where it is small itself, as the probability of a
+        # foreground often is. That of the background may be a difference: where it is small, the foreground is not.
+        is_foreground = 1 / (1 + torch.exp(parameters.background_logits))
+        background = torch.exp(parameters.log_background)
+        denoised = is_foreground * torch.exp(parameters.log_foreground_ratio) * background
         efficiency = torch.exp(F.linear(batch, self.log_per_batch_efficiency))
+        expected = efficiency * (denoised + (1 - is_foreground) * background)
 
         def average(values: Tensor) -> Tensor:
             return values.view(n_samples, n_cells, -1).mean(dim=0)
 
-        return average(denoised), average(efficiency * (denoised + background)), average(torch.exp(log_is_foreground))
+        return average(denoised), average(expected), average(is_foreground)
 
 
 class ReadoutGraph(Graph):

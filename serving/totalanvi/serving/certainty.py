@@ -89,5 +89,6 @@ class Certainty:
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Turn logits (cells, labels) into probabilities, in float64 up to the last step."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+    by_label = np.ascontiguousarray(logits.T)  # sums over labels go along whole rows of cells
+    powers = np.exp(by_label - by_label.max(axis=0))
+    return np.ascontiguousarray((powers / powers.sum(axis=0)).T, dtype=np.float32)

@@ -37,12 +37,22 @@ def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     >>> label_scores(np.array([[0.0, 0.0], [100.0, 0.0]])).tolist()
     [[0.0, 0.0], [-100.0, 100.0]]
     """
-    exact = np.asarray(logits, dtype=np.float64)
-    nothing = np.full((len(exact), 1), -np.inf)
-    # The others of a label are those before it and those after it: sums of exponentials without any subtraction.
-    before = np.logaddexp.accumulate(np.hstack([nothing, exact[:, :-1]]), axis=1)
-    after = np.logaddexp.accumulate(np.hstack([nothing, exact[:, :0:-1]]), axis=1)[:, ::-1]
-    return np.asarray(np.logaddexp(before, after) - exact)
+    # Labels first: sums over them go along whole rows of cells.
+    exact = np.ascontiguousarray(np.asarray(logits, dtype=np.float64).T)
+    cells = np.arange(exact.shape[1])
+    top = exact.argmax(axis=0)
+    highest = exact[top, cells]
+    powers = np.exp(exact - highest)
+    powers_but_top = powers.copy()
+    powers_but_top[top, cells] = 0
+    # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
+    scores = np.log(powers.sum(axis=0) - powers_but_top) + highest - exact
+    # Of the likeliest, the others are added up by themselves, relative to their own highest.
+    others = exact.copy()
+    others[top, cells] = -np.inf
+    second = others.max(axis=0)
+    scores[top, cells] = np.log(np.exp(others - second).sum(axis=0)) + second - highest
+    return np.ascontiguousarray(scores.T)
 
 
 def score_threshold(scores: npt.NDArray[np.floating], coverage: float) -> float:

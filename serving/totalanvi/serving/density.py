@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
+from totalanvi.serving.compiled import compiled, given, room
 from totalanvi.serving.readout_arrays import ReadoutArrays
 
 __all__ = ["LabelDensities"]
+
+Doubles = npt.NDArray[np.float64]
 
 _MOST_PANELS = 64
 """Panels whose matrices are kept: a query has one, or one a batch."""
@@ -21,10 +24,10 @@ class _Panel:
     """The labels' Gaussians over the features that were measured."""
 
     features: npt.NDArray[np.intp]
-    means: npt.NDArray[np.float64]
-    factors: list[npt.NDArray[np.float64]]
-    """Cholesky factors of the covariances."""
-    log_ratios: list[float]
+    means: Doubles
+    whitening: Doubles
+    """Inverse Cholesky factors of the covariances, (labels, features, features), lower triangles."""
+    log_ratios: Doubles
     """log det of each covariance, less that of the shared one."""
 
 
@@ -40,13 +43,24 @@ class LabelDensities:
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._panels: dict[bytes, _Panel] = {}
+        self._least = compiled(
+            _least,
+            given("float64", 2),
+            given("int64", 1),
+            given("float64", 2),
+            given("float64", 3),
+            given("float64", 1),
+            room("float64", 1),
+            reorder_sums=True,
+        )
 
     def surprise(
         self,
         components: npt.NDArray[np.float32],
         protein: npt.NDArray[np.float32],
         measured: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.float64]:
+        guess: npt.NDArray[np.integer],
+    ) -> Doubles:
         """Say how far cells lie from the label they are nearest to, (cells,).
 
         Parameters
@@ -57,6 +71,8 @@ class LabelDensities:
             Standardised, (cells, proteins).
         measured
             Which of it was measured, (cells, proteins).
+        guess
+            A label that the cell may be nearest to, (cells,): it makes no difference but to speed.
 
         Notes
         -----
@@ -66,11 +82,13 @@ class LabelDensities:
         """
         features = np.hstack([components, protein]).astype(np.float64)
         surprise = np.empty(len(features))
-        patterns, pattern_of = np.unique(measured, axis=0, return_inverse=True)
-        for number, pattern in enumerate(patterns):
-            rows = np.flatnonzero(pattern_of.ravel() == number)
+        for rows, pattern in _patterns(measured):
             panel = self._panel(pattern)
-            surprise[rows] = _surprise(panel, features[np.ix_(rows, panel.features)])
+            known = np.ascontiguousarray(features[rows][:, panel.features])
+            least, n_known = np.empty(len(known)), known.shape[1]
+            first = np.ascontiguousarray(guess[rows], dtype=np.int64)
+            self._least(known, first, panel.means, panel.whitening, panel.log_ratios, least)
+            surprise[rows] = (least - n_known) / np.sqrt(2 * n_known)
         return surprise
 
     def _panel(self, measured: npt.NDArray[np.bool_]) -> _Panel:
@@ -87,23 +105,57 @@ class LabelDensities:
         known = np.concatenate([np.ones(arrays.n_components, dtype=bool), measured])
         features = np.flatnonzero(known)
         block = np.ix_(features, features)
+        identity = np.eye(len(features))
         shared = _log_det(np.linalg.cholesky(arrays.density_shared.astype(np.float64)[block]))
         factors = [np.linalg.cholesky(each.astype(np.float64)[block]) for each in arrays.density_covariance]
         return _Panel(
             features,
-            arrays.density_mean.astype(np.float64)[:, features],
-            factors,
-            [_log_det(factor) - shared for factor in factors],
+            np.ascontiguousarray(arrays.density_mean.astype(np.float64)[:, features]),
+            np.ascontiguousarray([solve_triangular(factor, identity, lower=True) for factor in factors]),
+            np.array([_log_det(factor) - shared for factor in factors]),
         )
 
 
-def _surprise(panel: _Panel, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    n_features = features.shape[1]
-    least = np.full(len(features), np.inf)
-    for mean, factor, log_ratio in zip(panel.means, panel.factors, panel.log_ratios, strict=True):
-        distance = np.square(solve_triangular(factor, (features - mean).T, lower=True)).sum(axis=0)
-        np.minimum(least, distance + log_ratio, out=least)
-    return np.asarray((least - n_features) / np.sqrt(2 * n_features))
+def _patterns(measured: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.intp] | slice, npt.NDArray[np.bool_]]]:
+    """Group cells by what was measured: which cells, and their pattern, (proteins,)."""
+    if (measured == measured[:1]).all():
+        return [(slice(None), pattern) for pattern in measured[:1]]
+    patterns, pattern_of = np.unique(np.packbits(measured, axis=1), axis=0, return_inverse=True)
+    rows = [np.flatnonzero(pattern_of.ravel() == number) for number in range(len(patterns))]
+    return [(of_pattern, measured[of_pattern[0]]) for of_pattern in rows]
+
+
+def _least(
+    features: Doubles,
+    first: npt.NDArray[np.int64],
+    means: Doubles,
+    whitening: Doubles,
+    log_ratios: Doubles,
+    least: Doubles,
+) -> None:
+    """Set ``least`` to each cell's smallest M² + log ratio over the labels; compiled by numba.
+
+    A label's M² is a sum of squares: it is given up as soon as it has more than the smallest so far.
+    """
+    n_labels, n_features = means.shape
+    difference = np.empty(n_features, np.float64)
+    for row in range(features.shape[0]):
+        smallest = np.inf
+        for turn in range(-1, n_labels):
+            label = first[row] if turn < 0 else turn
+            if turn == first[row]:
+                continue
+            for j in range(n_features):
+                difference[j] = features[row, j] - means[label, j]
+            total, i = log_ratios[label], 0
+            while i < n_features and total < smallest:
+                whitened = 0.0
+                for j in range(i + 1):
+                    whitened += whitening[label, i, j] * difference[j]
+                total += whitened * whitened
+                i += 1
+            smallest = min(smallest, total)
+        least[row] = smallest
 
 
 def _log_det(factor: npt.NDArray[np.floating]) -> float:

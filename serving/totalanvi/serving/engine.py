@@ -41,6 +41,9 @@ __all__ = ["BLOCK_SIZES", "Engine"]
 
 _MAY_BE_UNKNOWN = ("protein_low", "protein_high")
 
+_ROWS_IN_CACHE = 2048
+"""Cells times samples that a core decodes proteins for at a time: whole blocks took a quarter longer."""
+
 _Part = TypeVar("_Part")
 _Answer = TypeVar("_Answer")
 
@@ -137,9 +140,53 @@ class Engine:
             When the cells have other features than the model, or a result of one would not be finite.
         """
         scores = self.score(cells, options)
-        modes = modes_of(cells.measured, self.bundle.manifest.protein_batches)
+        parts = self._each(lambda rows: self._judge(cells, scores.rows(rows), rows, options), _parts_of(len(cells)))
+        mapped = parts[0] if len(parts) == 1 else MappedCells.concatenate(parts)
+        # An interval may be unknown, and follows from the expected counts, which are finite.
+        known = {name: array for name, array in mapped.arrays().items() if name not in _MAY_BE_UNKNOWN}
+        _require_finite({name: array for name, array in known.items() if array.dtype.kind == "f"}, cells)
+        return mapped
+
+    def score(self, cells: AlignedCells, options: MapOptions) -> Scores:
+        """Compute what is not yet calibrated; see `run`."""
+        self._require_fit(cells)
+        latent, logits, imputed, readings = self._compute(cells, options)
+        _require_finite({"latent": latent, "logits": logits}, cells)
+        if readings is not None:
+            _require_finite(vars(readings), cells)
+        scores = Scores(
+            latent,
+            np.empty((len(cells), 2), dtype=np.float32),
+            logits,
+            np.empty(len(cells), dtype=np.float64),
+            imputed,
+        )
+        self._each(lambda rows: self._place(cells, scores, readings, rows, options), _parts_of(len(cells)))
+        if imputed is not None:
+            _require_finite({"protein": imputed.denoised, "expected": imputed.expected}, cells)
+        return scores
+
+    def _place(
+        self, cells: AlignedCells, scores: Scores, readings: Readings | None, rows: slice, options: MapOptions
+    ) -> None:
+        """Fill in, for some cells, what follows from the graphs of all."""
+        neighbours = self._landmarks.find(scores.latent[rows])
+        scores.coordinates[rows] = neighbours.coordinates
+        if self._readout is None or readings is None:
+            scores.novelty[rows] = neighbours.distance
+            return
+        of_rows, measured = readings.rows(rows), cells.measured[rows]
+        scores.novelty[rows] = self._readout.novelty(of_rows, cells.protein[rows], measured)
+        if scores.imputed is not None:
+            weights = batch_weights(self.bundle.manifest, options.impute_as)
+            decoded = scores.imputed.rows(rows)
+            scores.imputed.put(rows, self._readout.impute(decoded, of_rows, measured, weights))
+
+    def _judge(self, cells: AlignedCells, scores: Scores, rows: slice, options: MapOptions) -> MappedCells:
+        """Say what the scores of some cells are worth."""
+        modes = modes_of(cells.measured[rows], self.bundle.manifest.protein_batches)
         labelling = self._certainty.label(scores.logits, scores.novelty, modes, options)
-        mapped = MappedCells(
+        return MappedCells(
             label=labelling.label,
             guess=labelling.guess,
             certain=labelling.certain,
@@ -151,26 +198,6 @@ class Engine:
             coordinates=scores.coordinates,
             **self._proteins(scores.imputed, options),
         )
-        # An interval may be unknown, and follows from the expected counts, which are finite.
-        _require_finite({name: a for name, a in mapped.arrays().items() if name not in _MAY_BE_UNKNOWN}, cells)
-        return mapped
-
-    def score(self, cells: AlignedCells, options: MapOptions) -> Scores:
-        """Compute what is not yet calibrated; see `run`."""
-        self._require_fit(cells)
-        latent, logits, imputed, readings = self._compute(cells, options)
-        _require_finite({"latent": latent, "logits": logits}, cells)
-        neighbours = self._landmarks.find(latent)
-        novelty = neighbours.distance
-        if self._readout is not None and readings is not None:
-            _require_finite(vars(readings), cells)
-            novelty = self._readout.novelty(readings, cells)
-            if imputed is not None:
-                weights = batch_weights(self.bundle.manifest, options.impute_as)
-                imputed = self._readout.impute(imputed, readings, cells.measured, weights)
-        if imputed is not None:
-            _require_finite({"protein": imputed.denoised, "expected": imputed.expected}, cells)
-        return Scores(latent, neighbours.coordinates, logits, novelty, imputed)
 
     def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
         if imputed is None:
@@ -203,7 +230,8 @@ class Engine:
         manifest = self.bundle.manifest
         n_labels, n_proteins = len(manifest.labels), len(manifest.proteins)
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
-        imputer = Imputer(manifest, options, partial(self._run, PROTEINS)) if options.impute else None
+        most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
+        imputer = Imputer(manifest, options, partial(self._run, PROTEINS), most_rows) if options.impute else None
         imputed = None if imputer is None else Imputed.empty(len(cells), n_proteins)
         readings = None if self._readout is None else self._readout.room(len(cells))
         logits = np.empty((len(cells), n_labels), dtype=np.float32) if readings is None else readings.log_probabilities
@@ -244,12 +272,19 @@ class Engine:
         return list(self._pool.map(function, parts))
 
 
+def _parts_of(n_cells: int) -> list[slice]:
+    """Cut cells into parts for what needs no blocks of fixed sizes; one part, if an empty one, at least."""
+    starts = range(0, max(n_cells, 1), BLOCK_SIZES[-1])
+    return [slice(start, min(start + BLOCK_SIZES[-1], n_cells)) for start in starts]
+
+
 def _require_finite(results: Mapping[str, npt.NDArray[np.generic]], cells: AlignedCells) -> None:
     for name, array in results.items():
+        if np.isfinite(array).all():
+            continue
         broken = np.flatnonzero(~np.isfinite(array.reshape(len(cells), math.prod(array.shape[1:]))).all(axis=1))
-        if broken.size:
-            first = int(broken[0])
-            raise QueryError(
-                f"Expected finite results, found {name!r} not finite for {broken.size} of {len(cells)} cells, first in "
-                f"row {first} with a total count of {cells.library[first]:g}; check its raw counts, or leave it out."
-            )
+        first = int(broken[0])
+        raise QueryError(
+            f"Expected finite results, found {name!r} not finite for {broken.size} of {len(cells)} cells, first in "
+            f"row {first} with a total count of {cells.library[first]:g}; check its raw counts, or leave it out."
+        )

@@ -18,6 +18,8 @@ __all__ = ["Imputer", "batch_weights"]
 _NOISE_ROWS = 32
 """Posterior samples decoded at a time: memory does not grow with their number."""
 
+_FEWEST_CELLS = 8
+
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[dict[str, Floats]], list[Floats]]
 
@@ -60,6 +62,8 @@ class Imputer:
         How to impute.
     decode
         Computes the proteins graph: its inputs by name to its outputs in order.
+    most_rows
+        Cells times samples that are decoded at a time, about; None for a whole block.
 
     Raises
     ------
@@ -67,10 +71,15 @@ class Imputer:
         See `batch_weights`.
     """
 
-    def __init__(self, manifest: Manifest, options: MapOptions, decode: Decode) -> None:
+    def __init__(
+        self, manifest: Manifest, options: MapOptions, decode: Decode, most_rows: int | None = None
+    ) -> None:
         self._weights = batch_weights(manifest, options.impute_as)
         self._noise = _noise(options.samples, manifest.n_latent, manifest.noise_seed)
         self._decode = decode
+        n_samples = min(len(self._noise), _NOISE_ROWS)
+        # A power of two, which whole blocks are multiples of.
+        self._most_cells = None if most_rows is None else max(_FEWEST_CELLS, 1 << (most_rows // n_samples).bit_length() - 1)
 
     def impute(self, z_mean: Floats, z_scale: Floats) -> Imputed:
         """Average each protein over samples and over batches.
@@ -80,21 +89,31 @@ class Imputer:
         z_mean, z_scale
             Posterior before the latent transformation, (cells, n_latent).
         """
+        step = self._most_cells or max(len(z_mean), 1)
+        starts = range(0, len(z_mean), step)
+        parts = [self._average(z_mean[start : start + step], z_scale[start : start + step]) for start in starts]
+        averages = np.concatenate(parts, axis=1) if parts else self._average(z_mean, z_scale)
+        return Imputed(**dict(zip(PROTEINS.outputs, averages, strict=True)))
+
+    def _average(self, z_mean: Floats, z_scale: Floats) -> Floats:
+        """Return the averages of each output, (outputs, cells, proteins)."""
         n_batches, n_proteins = self._weights.shape
         total = np.zeros((len(PROTEINS.outputs), len(z_mean), n_proteins))
         for batch in np.flatnonzero(self._weights.any(axis=1)):
             code = np.zeros((1, n_batches), dtype=np.float32)
             code[0, batch] = 1
-            weight = self._weights[batch]
+            # Not a product with zero: what was never learned need not be finite.
+            learned = np.flatnonzero(self._weights[batch])
             for start in range(0, len(self._noise), _NOISE_ROWS):
                 draws = self._noise[start : start + _NOISE_ROWS]
                 outputs = self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code})
-                share = weight * (len(draws) / len(self._noise))
-                for i, output in enumerate(outputs):
-                    # Not a product with zero: what was never learned need not be finite.
-                    total[i] += np.where(share > 0, output, 0) * share
-        by_name = dict(zip(PROTEINS.outputs, total.astype(np.float32), strict=True))
-        return Imputed(**by_name)
+                share = self._weights[batch, learned] * (len(draws) / len(self._noise))
+                for of_output, output in zip(total, outputs, strict=True):
+                    if len(learned) == n_proteins:
+                        of_output += output * share
+                    else:
+                        of_output[:, learned] += output[:, learned] * share
+        return total.astype(np.float32)
 
 
 def _noise(samples: int, n_latent: int, seed: int) -> Floats:

@@ -42,9 +42,11 @@ def modes_of(
     >>> [MODES[mode] for mode in modes_of(measured, [[True, True], [False, False]])]
     ['protein', 'part', 'rna']
     """
-    panels = np.unique(np.asarray(protein_batches, dtype=bool), axis=0)
-    panels = panels[panels.any(axis=1)].astype(np.int32)
-    whole = (measured.astype(np.int32) @ panels.T == panels.sum(axis=1)).any(axis=1)
+    # Several batches may have measured the same panel.
+    panels = {panel.tobytes(): panel for panel in np.asarray(protein_batches, dtype=bool) if panel.any()}
+    whole = np.zeros(len(measured), dtype=bool)
+    for panel in panels.values():
+        whole |= (measured if panel.all() else measured[:, panel]).all(axis=1)
     modes: npt.NDArray[np.intp] = np.where(
         whole,
         MODES.index("protein"),

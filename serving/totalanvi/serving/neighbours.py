@@ -12,19 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.nearest import NearestSearch
+
 __all__ = ["N_NEIGHBOURS", "Landmarks", "Neighbours", "NoveltyScale"]
 
 N_NEIGHBOURS = 15
 """Landmarks whose mean distance tells novelty, and whose coordinates place a cell."""
 
-_N_CANDIDATES = 4 * N_NEIGHBOURS
-"""Landmarks whose distance is computed exactly; the matrix product that chooses them rounds."""
-
 _TAIL_SHARE = 0.05
 _MIN_TAIL = 10
 """The farthest share of held-out cells, to which the exponential tail is fitted, and the fewest that carry a fit."""
-
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +59,8 @@ class Landmarks:
     """
 
     def __init__(self, latent: npt.NDArray[np.floating], coordinates: npt.NDArray[np.floating]) -> None:
-        self._latent = np.ascontiguousarray(latent, dtype=np.float32)
+        self._search = NearestSearch(np.asarray(latent, dtype=np.float32))
         self._coordinates = np.asarray(coordinates, dtype=np.float64)
-        # Distances do not change when all is centred, and the smaller numbers round less in the product.
-        self._centre = self._latent.mean(axis=0)
-        self._centred = self._latent - self._centre
-        self._squares = np.einsum("ij,ij->i", self._centred, self._centred)
 
     def find(self, latent: npt.NDArray[np.floating]) -> Neighbours:
         """Find the nearest landmarks of each cell.
@@ -77,44 +70,22 @@ class Landmarks:
         latent
             Of the query cells, (cells, n_latent).
         """
-        latent = np.ascontiguousarray(latent, dtype=np.float32)
-        distance = np.empty(len(latent), dtype=np.float64)
-        coordinates = np.empty((len(latent), 2), dtype=np.float32)
-        for start in range(0, len(latent), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            index, nearest, bandwidth = self._nearest(latent[rows])
-            distance[rows] = nearest.mean(axis=1)
-            weights = _weights(nearest, bandwidth)
-            coordinates[rows] = np.einsum("cn,cnd->cd", weights, self._coordinates[index])
-        return Neighbours(distance, coordinates)
-
-    def _nearest(
-        self, latent: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return index and distance of the nearest landmarks, (cells, neighbours), and the distance of the next."""
-        n_landmarks = len(self._latent)
-        n_candidates = min(_N_CANDIDATES, n_landmarks)
-        # The cell's own square is the same for all landmarks: it does not change their order.
-        order = self._squares - 2 * ((latent - self._centre) @ self._centred.T)
-        candidates = np.sort(np.argpartition(order, n_candidates - 1, axis=1)[:, :n_candidates], axis=1)
-        difference = latent[:, None].astype(np.float64) - self._latent[candidates]
-        distance = np.sqrt(np.einsum("cnl,cnl->cn", difference, difference))
-        nearest = np.argsort(distance, axis=1, kind="stable")
-        distance = np.take_along_axis(distance, nearest, axis=1)
-        index = np.take_along_axis(candidates, nearest, axis=1)
+        n_landmarks = len(self._coordinates)
         n_neighbours = min(N_NEIGHBOURS, n_landmarks)
-        bandwidth = distance[:, min(n_neighbours, n_candidates - 1)]
-        return index[:, :n_neighbours], distance[:, :n_neighbours], bandwidth
+        cells = np.asarray(latent, dtype=np.float32)
+        index, distance = self._search.find(cells, min(N_NEIGHBOURS + 1, n_landmarks))
+        nearest, bandwidth = distance[:, :n_neighbours], distance[:, -1]
+        weights = _weights(nearest, bandwidth)
+        coordinates = np.einsum("cn,cnd->cd", weights, self._coordinates[index[:, :n_neighbours]])
+        return Neighbours(nearest.mean(axis=1), coordinates.astype(np.float32))
 
 
 def _weights(nearest: npt.NDArray[np.float64], bandwidth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Weigh neighbours 1 − (d / d of the next neighbour)², normalised, (cells, neighbours)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        weights = np.nan_to_num(1 - (nearest / bandwidth[:, None]) ** 2, nan=0.0)
-    # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
+    weights = np.square(bandwidth)[:, None] - np.square(nearest)
     total = weights.sum(axis=1, keepdims=True)
-    even = np.full_like(weights, 1 / weights.shape[1])
-    return np.where(total > 0, weights / np.where(total > 0, total, 1), even)
+    # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
+    return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])
 
 
 class NoveltyScale:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.density import LabelDensities
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.scores import Imputed
@@ -64,14 +63,24 @@ class Readout:
         n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
         return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
 
-    def novelty(self, readings: Readings, cells: AlignedCells) -> npt.NDArray[np.float64]:
+    def novelty(
+        self, readings: Readings, protein: Floats, measured: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float64]:
         """Score novelty: surprise, and evidence that is missing, (cells,).
 
         Both are in spreads of the reference's own cells.
+
+        Parameters
+        ----------
+        readings
+            Of the cells.
+        protein, measured
+            Counts of the same cells, and which were measured, (cells, proteins).
         """
         arrays = self._arrays
-        protein = (np.log1p(cells.protein) - arrays.protein_centre) / arrays.protein_spread
-        surprise = self._densities.surprise(readings.components, protein, cells.measured)
+        standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+        guess = readings.log_probabilities.argmax(axis=1)
+        surprise = self._densities.surprise(readings.components, standardised, measured, guess)
         (mean, spread), (evidence_mean, evidence_spread) = arrays.novelty_scale.astype(np.float64)
         missing = (evidence_mean - readings.evidence[:, 0]) / evidence_spread
         return np.asarray((surprise - mean) / spread + _EVIDENCE_WEIGHT * missing)

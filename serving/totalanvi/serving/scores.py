@@ -35,6 +35,10 @@ class Imputed:
         """Make room for cells that are imputed block by block."""
         return cls(*(np.empty((n_cells, n_proteins), dtype=np.float32) for _ in range(3)))
 
+    def rows(self, rows: slice) -> Imputed:
+        """Take a part of the cells."""
+        return Imputed(*(array[rows] for array in vars(self).values()))
+
     def put(self, rows: slice, block: Imputed) -> None:
         """Fill rows with the first of a block's, which may have been padded."""
         for name, array in vars(self).items():
@@ -64,3 +68,8 @@ class Scores:
     logits: npt.NDArray[np.float32]
     novelty: npt.NDArray[np.float64]
     imputed: Imputed | None
+
+    def rows(self, rows: slice) -> Scores:
+        """Take a part of the cells."""
+        imputed = None if self.imputed is None else self.imputed.rows(rows)
+        return Scores(self.latent[rows], self.coordinates[rows], self.logits[rows], self.novelty[rows], imputed)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from totalanvi.serving.compiled import compiled, given, room
 from totalanvi.serving.first_layer import FirstLayer
 
 __all__ = ["SparseLayer"]
@@ -35,7 +32,15 @@ class SparseLayer:
         self.n_columns = layer.weight.shape[1]
         self._weight = np.pad(layer.weight, ((0, 0), (0, -self.n_columns % _LANES)))
         self._start = self._offset - self._centred(np.ones(len(layer.centre), dtype=bool))
-        self._product = _compiled()
+        self._product = compiled(
+            _product,
+            given("int64", 1),
+            given("int32", 1),
+            given("float32", 1),
+            given("float32", 2),
+            given("float64", 1),
+            room("float32", 2),
+        )
 
     @property
     def _offset(self) -> Doubles:
@@ -84,28 +89,6 @@ class SparseLayer:
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
         """Add up the centres of some genes as the layer sees them, (columns, padded)."""
         return np.asarray(self._layer.centre[genes].astype(np.float64) @ self._weight[genes].astype(np.float64))
-
-
-@cache
-def _compiled() -> Callable[..., None]:
-    """Compile the product: in less than a second, anew in every process, since numba's cache on disk is a pickle."""
-    from numba import njit, types
-
-    def given(dtype: Any, n_axes: int) -> Any:
-        return types.Array(dtype, n_axes, "C", readonly=True)
-
-    indices, values = given(types.int32, 1), given(types.float32, 1)
-    signature = types.void(
-        given(types.int64, 1),
-        indices,
-        values,
-        given(types.float32, 2),
-        given(types.float64, 1),
-        types.Array(types.float32, 2, "C"),
-    )
-    # Fused multiply-adds alone: nothing may change the order of a sum.
-    compiled: Callable[..., None] = njit(signature, nogil=True, fastmath={"contract"})(_product)
-    return compiled
 
 
 def _product(

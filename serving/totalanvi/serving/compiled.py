@@ -1,0 +1,47 @@
+"""Loops over cells that are compiled by numba, where no library has the operation.
+
+Each compiles in about half a second, anew in every process, when the engine opens: numba's own cache is a pickle on
+disk, and needs a folder that it may write to. They hold no lock while they run, so that threads share the cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+__all__ = ["compiled", "given", "room"]
+
+
+def given(dtype: str, n_axes: int) -> tuple[str, int, bool]:
+    """Describe an array that is read, contiguous, by its type and number of axes."""
+    return dtype, n_axes, True
+
+
+def room(dtype: str, n_axes: int) -> tuple[str, int, bool]:
+    """Describe an array that is written into."""
+    return dtype, n_axes, False
+
+
+@cache
+def compiled(
+    function: Callable[..., None], *arguments: tuple[str, int, bool], reorder_sums: bool = False
+) -> Callable[..., None]:
+    """Compile a function of arrays that returns nothing.
+
+    Parameters
+    ----------
+    function
+        The loops.
+    *arguments
+        What each array is: `given` or `room`.
+    reorder_sums
+        Whether a sum along the last axis may be taken in another order: in the same one for every cell, though.
+    """
+    from numba import njit, types
+
+    arrays = [types.Array(getattr(types, dtype), n_axes, "C", readonly=read) for dtype, n_axes, read in arguments]
+    # Fused multiply-adds never depend on the company of a cell.
+    relaxed = {"contract", "reassoc"} if reorder_sums else {"contract"}
+    made: Callable[..., None] = njit(types.void(*arrays), nogil=True, fastmath=relaxed)(function)
+    return made
