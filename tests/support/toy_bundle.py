@@ -24,18 +24,19 @@ from anndata import AnnData
 from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
+from totalanvi.serving.bundle import bundle_files
 from totalanvi.serving.bundle_files import hash_files
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.first_layer import EncoderFirst
 from totalanvi.serving.intervals import COVERAGES
 from totalanvi.serving.manifest import (
-    CALIBRATION_FILE,
     CLASSIFIER,
     ENCODER,
+    ENCODER_REST,
     MANIFEST_FILE,
     PROTEINS,
-    REFERENCE_FILE,
     SCHEMA_VERSION,
     Calibration,
     Genes,
@@ -156,7 +157,9 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
     reference, calibration = _arrays(folder)
     reference.save(folder, manifest)
     calibration.save(folder, manifest)
-    files = hash_files(folder, [ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE])
+    none = np.zeros(len(TOY.genes), dtype=np.float32), np.zeros(TOY.n_latent, dtype=np.float32)
+    EncoderFirst(_first_layer(), *none).save(folder, manifest)
+    files = hash_files(folder, bundle_files(readout=False, first_layers=True))
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
 
@@ -271,51 +274,55 @@ def _graphs() -> dict[str, onnx.ModelProto]:
     n_labels, n_proteins = len(TOY.labels), len(TOY.proteins)
     rng = np.random.default_rng(5)
     # z: marker averages of log(1 + x / (1 + library / genes)), plus measured marker proteins, plus depth.
-    gene_weight = np.zeros((len(TOY.genes), TOY.n_latent))
-    gene_weight[:, :n_labels] = TOY.markers.T / TOY.markers.sum(axis=1)
     protein_weight = np.zeros((n_proteins, TOY.n_latent))
     protein_weight[:n_labels, :n_labels] = 0.1 * np.eye(n_labels)
     depth_weight = np.zeros((1, TOY.n_latent))
     depth_weight[0, -1] = 0.05
+    from_rna = [
+        helper.make_node("Mul", ["library", "per_gene"], ["mean"]),
+        helper.make_node("Add", ["mean", "one"], ["scale"]),
+        helper.make_node("Div", ["rna", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "one"], ["shifted"]),
+        helper.make_node("Log", ["shifted"], ["x"]),
+        helper.make_node("MatMul", ["x", "gene_weight"], ["from_rna"]),
+    ]
+    rest = [
+        helper.make_node("Add", ["protein", "one"], ["protein_shifted"]),
+        helper.make_node("Log", ["protein_shifted"], ["protein_log"]),
+        helper.make_node("Mul", ["protein_log", "measured"], ["y"]),
+        helper.make_node("MatMul", ["y", "protein_weight"], ["from_protein"]),
+        helper.make_node("Add", ["library", "one"], ["library_shifted"]),
+        helper.make_node("Log", ["library_shifted"], ["library_log"]),
+        helper.make_node("MatMul", ["library_log", "depth_weight"], ["from_depth"]),
+        helper.make_node("MatMul", ["batch", "batch_weight"], ["from_batch"]),
+        helper.make_node("Sum", ["from_rna", "from_protein", "from_depth", "from_batch"], ["z_mean"]),
+        helper.make_node("Abs", ["z_mean"], ["magnitude"]),
+        helper.make_node("Mul", ["magnitude", "tenth"], ["spread"]),
+        helper.make_node("Add", ["spread", "tenth"], ["z_scale"]),
+        helper.make_node("Softsign", ["z_mean"], ["latent"]),
+    ]
+    beside_rna: dict[str, list[str | int]] = {
+        "library": ["cells", 1],
+        "protein": ["cells", n_proteins],
+        "measured": ["cells", n_proteins],
+        "batch": ["cells", len(TOY.batches)],
+    }
+    after_rna = {
+        "one": np.array(1.0),
+        "tenth": np.array(0.1),
+        "protein_weight": protein_weight,
+        "depth_weight": depth_weight,
+        "batch_weight": rng.normal(scale=0.1, size=(len(TOY.batches), TOY.n_latent)),
+    }
+    outputs: dict[str, list[str | int]] = {name: ["cells", TOY.n_latent] for name in ENCODER.outputs}
     encoder = _graph(
-        [
-            helper.make_node("Mul", ["library", "per_gene"], ["mean"]),
-            helper.make_node("Add", ["mean", "one"], ["scale"]),
-            helper.make_node("Div", ["rna", "scale"], ["scaled"]),
-            helper.make_node("Add", ["scaled", "one"], ["shifted"]),
-            helper.make_node("Log", ["shifted"], ["x"]),
-            helper.make_node("MatMul", ["x", "gene_weight"], ["from_rna"]),
-            helper.make_node("Add", ["protein", "one"], ["protein_shifted"]),
-            helper.make_node("Log", ["protein_shifted"], ["protein_log"]),
-            helper.make_node("Mul", ["protein_log", "measured"], ["y"]),
-            helper.make_node("MatMul", ["y", "protein_weight"], ["from_protein"]),
-            helper.make_node("Add", ["library", "one"], ["library_shifted"]),
-            helper.make_node("Log", ["library_shifted"], ["library_log"]),
-            helper.make_node("MatMul", ["library_log", "depth_weight"], ["from_depth"]),
-            helper.make_node("MatMul", ["batch", "batch_weight"], ["from_batch"]),
-            helper.make_node("Sum", ["from_rna", "from_protein", "from_depth", "from_batch"], ["z_mean"]),
-            helper.make_node("Abs", ["z_mean"], ["magnitude"]),
-            helper.make_node("Mul", ["magnitude", "tenth"], ["spread"]),
-            helper.make_node("Add", ["spread", "tenth"], ["z_scale"]),
-            helper.make_node("Softsign", ["z_mean"], ["latent"]),
-        ],
-        inputs={
-            "rna": ["cells", len(TOY.genes)],
-            "library": ["cells", 1],
-            "protein": ["cells", n_proteins],
-            "measured": ["cells", n_proteins],
-            "batch": ["cells", len(TOY.batches)],
-        },
-        outputs={name: ["cells", TOY.n_latent] for name in ENCODER.outputs},
-        constants={
-            "per_gene": np.array(1 / len(TOY.genes)),
-            "one": np.array(1.0),
-            "tenth": np.array(0.1),
-            "gene_weight": gene_weight,
-            "protein_weight": protein_weight,
-            "depth_weight": depth_weight,
-            "batch_weight": rng.normal(scale=0.1, size=(len(TOY.batches), TOY.n_latent)),
-        },
+        [*from_rna, *rest],
+        inputs={"rna": ["cells", len(TOY.genes)], **beside_rna},
+        outputs=outputs,
+        constants={"per_gene": np.array(1 / len(TOY.genes)), "gene_weight": _first_layer(), **after_rna},
+    )
+    encoder_rest = _graph(
+        rest, inputs={"from_rna": ["cells", TOY.n_latent], **beside_rna}, outputs=outputs, constants=after_rna
     )
     classifier = _graph(
         [helper.make_node("MatMul", ["latent", "weight"], ["logits"])],
@@ -360,7 +367,19 @@ def _graphs() -> dict[str, onnx.ModelProto]:
             "background_weight": rng.uniform(1, 4, size=(len(TOY.batches), n_proteins)),
         },
     )
-    return {ENCODER.file: encoder, CLASSIFIER.file: classifier, PROTEINS.file: proteins}
+    return {
+        ENCODER.file: encoder,
+        CLASSIFIER.file: classifier,
+        PROTEINS.file: proteins,
+        ENCODER_REST.file: encoder_rest,
+    }
+
+
+def _first_layer() -> Floats:
+    """Average the markers of each label, (genes, latent)."""
+    weight = np.zeros((len(TOY.genes), TOY.n_latent), dtype=np.float32)
+    weight[:, : len(TOY.labels)] = TOY.markers.T / TOY.markers.sum(axis=1)
+    return weight
 
 
 def _graph(

@@ -59,7 +59,7 @@ class LabelDensities:
         components: npt.NDArray[np.float32],
         protein: npt.NDArray[np.float32],
         measured: npt.NDArray[np.bool_],
-        guess: npt.NDArray[np.integer],
+        guess: npt.NDArray[np.integer] | None = None,
     ) -> Doubles:
         """Say how far cells lie from the label they are nearest to, (cells,).
 
@@ -72,7 +72,7 @@ class LabelDensities:
         measured
             Which of it was measured, (cells, proteins).
         guess
-            A label that the cell may be nearest to, (cells,): it makes no difference but to speed.
+            A label that each cell may be nearest to, (cells,): it makes no difference but to speed.
 
         Notes
         -----
@@ -81,6 +81,7 @@ class LabelDensities:
         that covariance, whatever the panel.
         """
         features = np.hstack([components, protein]).astype(np.float64)
+        guess = np.zeros(len(features), dtype=np.int64) if guess is None else guess
         surprise = np.empty(len(features))
         for rows, pattern in _patterns(measured):
             panel = self._panel(pattern)

@@ -3,8 +3,8 @@
 A cell's results depend on that cell, the bundle and the options alone. Cells are computed in blocks of a few fixed
 sizes, padded with empty cells; random draws are the same for all cells; all else here works row by row.
 
-On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, or with a bundle
-that has complete graphs alone, blocks are computed one after the other.
+On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, or with a
+bundle that has complete graphs alone, blocks are computed one after the other.
 """
 
 from __future__ import annotations

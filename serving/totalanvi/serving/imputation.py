@@ -71,15 +71,15 @@ class Imputer:
         See `batch_weights`.
     """
 
-    def __init__(
-        self, manifest: Manifest, options: MapOptions, decode: Decode, most_rows: int | None = None
-    ) -> None:
+    def __init__(self, manifest: Manifest, options: MapOptions, decode: Decode, most_rows: int | None = None) -> None:
         self._weights = batch_weights(manifest, options.impute_as)
         self._noise = _noise(options.samples, manifest.n_latent, manifest.noise_seed)
         self._decode = decode
         n_samples = min(len(self._noise), _NOISE_ROWS)
         # A power of two, which whole blocks are multiples of.
-        self._most_cells = None if most_rows is None else max(_FEWEST_CELLS, 1 << (most_rows // n_samples).bit_length() - 1)
+        self._most_cells = (
+            None if most_rows is None else max(_FEWEST_CELLS, 1 << (most_rows // n_samples).bit_length() - 1)
+        )
 
     def impute(self, z_mean: Floats, z_scale: Floats) -> Imputed:
         """Average each protein over samples and over batches.

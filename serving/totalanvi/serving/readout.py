@@ -63,9 +63,7 @@ class Readout:
         n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
         return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
 
-    def novelty(
-        self, readings: Readings, protein: Floats, measured: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float64]:
+    def novelty(self, readings: Readings, protein: Floats, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         """Score novelty: surprise, and evidence that is missing, (cells,).
 
         Both are in spreads of the reference's own cells.

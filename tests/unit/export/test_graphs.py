@@ -17,7 +17,7 @@ from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, ProteinsGraph
 from totalanvi.export.onnx import export_graph
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.covariates import Covariates
-from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.inputs import EncoderInputs, scaled_counts
 
 ODD = {
     "norm_encoder": "batch",
@@ -109,13 +109,16 @@ def test_files_compute_what_the_modules_do(odd_files: tuple[TotalANVAE, dict[str
     """With batch norm, whose statistics are per feature and not per draw; for one cell, and for one draw."""
     module, files = odd_files
     _, feed = encoder_feed(module)
-    encoder, classifier, proteins = graphs_of(module)
+    encoder, classifier, proteins, _ = graphs_of(module)
     for n_cells, n_samples in ((len(feed["rna"]), 5), (1, 1)):
         cells = {name: value[:n_cells] for name, value in feed.items()}
         z_mean, z_scale, latent = encoder(**cells)
         posterior = {"z_mean": z_mean, "z_scale": z_scale}
         draws = {"noise": torch.randn(n_samples, 3), "batch": torch.tensor([[0.0, 1.0]])}
+        scaled = scaled_counts(cells["rna"], cells["library"], module.dims.n_genes)
+        after_rna = {"from_rna": module.encoder.rna_in(scaled)} | {n: v for n, v in cells.items() if n != "rna"}
         for found, expected in (
+            (run(files["encoder_rest.onnx"], after_rna), (z_mean, z_scale, latent)),
             (run(files["encoder.onnx"], cells), (z_mean, z_scale, latent)),
             (run(files["classifier.onnx"], {"latent": latent}), (classifier(latent),)),
             (run(files["proteins.onnx"], posterior | draws), proteins(**posterior, **draws)),

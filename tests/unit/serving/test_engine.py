@@ -344,8 +344,12 @@ def fill_weight(value: float) -> Edit:
     ("name", "edit", "message"),
     [
         ("classifier.onnx", rename_output, r"expected the outputs \['logits'\], found \['scores'\]"),
-        ("encoder.onnx", swap_inputs, r"expected the inputs \['rna', 'library', .* found \['library', 'rna'"),
-        ("encoder.onnx", lambda model: model.graph.ClearField("node"), r"encoder\.onnx cannot be loaded"),
+        (
+            "encoder_rest.onnx",
+            swap_inputs,
+            r"expected the inputs \['from_rna', 'library', .* found \['library', 'from_rna'",
+        ),
+        ("encoder_rest.onnx", lambda model: model.graph.ClearField("node"), r"encoder_rest\.onnx cannot be loaded"),
     ],
 )
 def test_graph_with_another_interface(
@@ -364,8 +368,8 @@ def test_graph_of_another_size_than_the_manifest_says(folder: Path) -> None:
 
 def test_graph_that_is_no_graph(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    (copy / "encoder.onnx").write_bytes(b"no graph")
-    with pytest.raises(BundleError, match=r"encoder\.onnx cannot be loaded by ONNX Runtime"):
+    (copy / "encoder_rest.onnx").write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"encoder_rest\.onnx cannot be loaded by ONNX Runtime"):
         Engine(Bundle.open(sign(copy)), provider="cpu")
 
 

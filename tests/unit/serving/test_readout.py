@@ -8,19 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import sparse
 from tests.support.readout import draw_readout_arrays
 
 from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.readout import Readings, Readout
 from totalanvi.serving.scores import Imputed
 
 N_LABELS, N_COMPONENTS, N_PROTEINS, N_CELLS = 3, 4, 5, 6
-
-
-def nothing(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-    raise AssertionError("The graph is not asked.")
 
 
 @pytest.fixture
@@ -35,30 +29,21 @@ def readings() -> Readings:
     return Readings(*(rng.standard_normal((N_CELLS, width)).astype(np.float32) for width in widths))
 
 
-def cells(measured: np.ndarray, seed: int = 2) -> AlignedCells:
-    counts = np.random.default_rng(seed).poisson(20, (N_CELLS, N_PROTEINS)) * measured
-    return AlignedCells(
-        rna=sparse.csr_matrix((N_CELLS, 7), dtype=np.float32),
-        library=np.zeros(N_CELLS, dtype=np.float32),
-        protein=counts.astype(np.float32),
-        measured=measured,
-    )
-
-
 def test_missing_evidence_is_novel(arrays, readings) -> None:
-    query = cells(np.ones((N_CELLS, N_PROTEINS), dtype=bool))
-    readout = Readout(arrays, nothing)
-    usual = readout.novelty(readings, query)
+    protein = np.random.default_rng(2).poisson(20, (N_CELLS, N_PROTEINS)).astype(np.float32)
+    measured = np.ones((N_CELLS, N_PROTEINS), dtype=bool)
+    readout = Readout(arrays)
+    usual = readout.novelty(readings, protein, measured)
     less = Readings(readings.log_probabilities, readings.standardised, readings.components, readings.evidence - 4)
     # Four are two spreads of this reference's evidence.
-    assert np.allclose(readout.novelty(less, query) - usual, 0.3 * 2, atol=1e-5)
+    assert np.allclose(readout.novelty(less, protein, measured) - usual, 0.3 * 2, atol=1e-5)
 
 
 def test_counts_are_averages_of_the_batches(arrays, readings) -> None:
     decoded = Imputed(*(np.full((N_CELLS, N_PROTEINS), 7.0, np.float32) for _ in range(3)))
     weights = np.array([[0.25] * N_PROTEINS, [0.75] * N_PROTEINS])
     measured = np.zeros((N_CELLS, N_PROTEINS), dtype=bool)
-    found = Readout(arrays, nothing).impute(decoded, readings, measured, weights)
+    found = Readout(arrays).impute(decoded, readings, measured, weights)
     expected = sum(
         weight * np.maximum(np.exp(centre + spread * readings.standardised) * arrays.protein_smear - 1, 0)
         for weight, centre, spread in zip((0.25, 0.75), arrays.batch_centre, arrays.batch_spread, strict=True)
@@ -74,29 +59,20 @@ def test_counts_are_averages_of_the_batches(arrays, readings) -> None:
 def test_what_was_measured_stays_with_the_decoder(arrays, readings) -> None:
     decoded = Imputed(*(np.full((N_CELLS, N_PROTEINS), value, np.float32) for value in (3.0, 7.0, 0.5)))
     measured = np.random.default_rng(3).random((N_CELLS, N_PROTEINS)) < 0.5
-    found = Readout(arrays, nothing).impute(decoded, readings, measured, np.full((2, N_PROTEINS), 0.5))
+    found = Readout(arrays).impute(decoded, readings, measured, np.full((2, N_PROTEINS), 0.5))
     assert (found.expected[measured] == 7).all()
     assert (found.denoised[measured] == 3).all()
     assert (found.expected[~measured] != 7).all()
 
 
 def test_a_padded_block_fills_only_its_rows(arrays) -> None:
-    asked: list[dict[str, np.ndarray]] = []
-
-    def run(feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        asked.append(feed)
-        return [np.full((4, width), 1.0, np.float32) for width in (N_LABELS, N_PROTEINS, N_COMPONENTS, 1)]
-
-    readout = Readout(arrays, run)
-    room = readout.room(N_CELLS)
+    room = Readout(arrays).room(N_CELLS)
     for array in vars(room).values():
         array[:] = 0
-    names = ("rna", "library", "protein", "measured", "batch", "present")
-    readout.read({name: np.zeros((4, 1), np.float32) for name in names}, slice(2, 5), room)
+    room.put(slice(2, 5), [np.full((4, width), 1.0, np.float32) for width in (N_LABELS, N_PROTEINS, N_COMPONENTS, 1)])
     assert all(
         (array[2:5] == 1).all() and (array[:2] == 0).all() and (array[5:] == 0).all() for array in vars(room).values()
     )
-    assert list(asked[0]) == ["rna", "library", "protein", "measured", "present"]
 
 
 @pytest.mark.parametrize(

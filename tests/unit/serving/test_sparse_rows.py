@@ -1,0 +1,126 @@
+"""First layers from sparse rows: what a dense product of the same cells gives, and what the complete graphs give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+from tests.support.toy_bundle import toy_cells, write_toy_bundle
+
+from totalanvi.export.reference_cells import aligned
+from totalanvi.export.source import read_source
+from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.engine import Engine
+from totalanvi.serving.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
+from totalanvi.serving.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
+from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.sparse_rows import SparseLayer
+
+N_CELLS, N_GENES = 40, 90
+
+
+def draw_layer(kind: type[FirstLayer], n_columns: int, seed: int = 0) -> FirstLayer:
+    rng = np.random.default_rng(seed)
+    shapes = ((N_GENES, n_columns), (N_GENES,), (n_columns,))
+    return kind(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
+
+
+def draw_cells(density: float, seed: int = 1) -> AlignedCells:
+    rng = np.random.default_rng(seed)
+    rna = rng.poisson(3, (N_CELLS, N_GENES)) * (rng.random((N_CELLS, N_GENES)) < density)
+    rna[3] = 0
+    rna[4], rna[4, 7] = 0, 5
+    none = np.zeros((N_CELLS, 2), dtype=np.float32)
+    rna = rna.astype(np.float32)
+    return AlignedCells(sparse.csr_matrix(rna), rna.sum(axis=1), none, none.astype(bool))
+
+
+def dense(layer: FirstLayer, cells: AlignedCells) -> np.ndarray:
+    """What `totalanvi.training.readout.network.ReadoutNetwork.project` says, in float64."""
+    scale = layer.scale(cells.library, N_GENES).astype(float)
+    present = np.ones(N_GENES) if cells.present is None else cells.present
+    centred = np.log1p(cells.rna.toarray() * scale[:, None]) - present * layer.centre
+    return centred @ layer.weight.astype(float) + layer.offset
+
+
+@pytest.mark.parametrize("kind", [EncoderFirst, ReadoutFirst])
+@pytest.mark.parametrize("n_columns", [1, 16, 37])
+@pytest.mark.parametrize("density", [0.02, 0.1, 1.0])
+@pytest.mark.parametrize("lacks_genes", [False, True])
+def test_a_layer_is_a_product(kind: type[FirstLayer], n_columns: int, density: float, lacks_genes: bool) -> None:
+    layer, cells = draw_layer(kind, n_columns), draw_cells(density)
+    if lacks_genes:
+        present = np.arange(N_GENES) % 3 != 0
+        rna = sparse.csr_matrix(cells.rna.multiply(present), dtype=np.float32)
+        cells = replace(cells, rna=rna, present=present)
+    ready = SparseLayer(layer)
+    found = np.full((N_CELLS, n_columns), np.nan, dtype=np.float32)
+    for rows in (slice(0, 7), slice(7, N_CELLS)):
+        ready.apply(cells.rna, rows, cells.library[rows], ready.start(cells.present), out=found[rows])
+    np.testing.assert_allclose(found, dense(layer, cells), rtol=1e-5, atol=1e-5)
+
+
+def test_large_terms_that_cancel_leave_no_rounding() -> None:
+    layer = draw_layer(ReadoutFirst, 20)
+    large = ReadoutFirst(layer.weight, np.full(N_GENES, 4000, np.float32), layer.offset)
+    cells, ready, start = draw_cells(1.0), SparseLayer(large), SparseLayer(large).start(None)
+    found = np.empty((N_CELLS, 20), dtype=np.float32)
+    ready.apply(cells.rna, slice(0, N_CELLS), cells.library, start, out=found)
+    np.testing.assert_allclose(found, dense(large, cells), rtol=2e-6, atol=1e-3)
+
+
+def test_rows_come_in_any_form() -> None:
+    cells, layer = draw_cells(0.3), SparseLayer(draw_layer(EncoderFirst, 20))
+    usual = _fed(cells, layer)
+    rna = cells.rna.tocoo()
+    # Backwards, each count in two parts, by 64-bit indices that nobody may write to.
+    rows, columns, halves = (np.concatenate([part[::-1]] * 2) for part in (rna.row, rna.col, rna.data / 2))
+    order = np.argsort(rows, kind="stable")
+    pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=N_CELLS))])
+    odd = sparse.csr_matrix(rna.shape, dtype=np.float32)
+    odd.data, odd.indices, odd.indptr = halves[order], columns[order].astype(np.int64), pointers.astype(np.int64)
+    for array in (odd.data, odd.indices, odd.indptr):
+        array.flags.writeable = False
+    assert np.array_equal(_fed(replace(cells, rna=odd), layer), usual)
+
+
+def _fed(cells: AlignedCells, layer: SparseLayer) -> np.ndarray:
+    feeds = SparseFeeds(cells, 2, layer, None)
+    return np.concatenate([feeds.feed(block)["from_rna"][: block.n_rows] for block in blocks_of(len(cells))])
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 8, 9, 63, 500, 512, 700, 5_000])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_blocks_hold_every_cell_once(n_cells: int, workers: int) -> None:
+    blocks = list(blocks_of(n_cells, workers))
+    assert [row for block in blocks for row in range(n_cells)[block.rows]] == list(range(n_cells))
+    assert all(block.n_rows <= block.size and block.size in BLOCK_SIZES for block in blocks)
+
+
+def assert_alike(bundle: Bundle, cells: AlignedCells) -> None:
+    complete = Engine(replace(bundle, first_layers=None), provider="cpu").score(cells, MapOptions(samples=2))
+    found = Engine(bundle, provider="cpu").score(cells, MapOptions(samples=2))
+    for name in ("latent", "logits", "novelty", "coordinates"):
+        np.testing.assert_allclose(getattr(found, name), getattr(complete, name), rtol=1e-4, atol=1e-4, err_msg=name)
+    assert found.imputed is not None
+    assert complete.imputed is not None
+    np.testing.assert_allclose(found.imputed.expected, complete.imputed.expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_complete_graphs_say_the_same(tmp_path: Path) -> None:
+    cells, _ = toy_cells(600)
+    assert_alike(Bundle.open(write_toy_bundle(tmp_path / "toy")), cells)
+
+
+@pytest.mark.parametrize("lacks_genes", [False, True])
+def test_the_complete_graphs_of_a_readout_say_the_same(bundle: Path, checkpoint: Path, lacks_genes: bool) -> None:
+    cells = aligned(read_source(checkpoint).sample.held_out)
+    if lacks_genes:
+        present = np.arange(cells.n_genes) % 4 != 0
+        rna = sparse.csr_matrix(cells.rna.multiply(present), dtype=np.float32)
+        cells = replace(cells, rna=rna, present=present)
+    assert_alike(Bundle.open(bundle), cells)
