@@ -236,6 +236,7 @@ def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tupl
         The network of its readout, if it has one.
     """
     module.eval()
-    of_model = (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph)
-    of_readout = () if readout is None else (ReadoutGraph, ReadoutRestGraph)
-    return tuple(graph.eval() for graph in (*(of(module) for of in of_model), *(of(readout) for of in of_readout)))
+    graphs: list[Graph] = [of(module) for of in (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph)]
+    if readout is not None:
+        graphs += [ReadoutGraph(readout), ReadoutRestGraph(readout)]
+    return tuple(graph.eval() for graph in graphs)

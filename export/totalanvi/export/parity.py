@@ -22,11 +22,22 @@ from totalanvi.export.reference_cells import aligned
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.cores import usable_cores
 from totalanvi.serving.engine import Engine
+from totalanvi.serving.feeds import Block, SparseFeeds
 from totalanvi.serving.imputation import batch_weights
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT, GraphSignature, Parity
+from totalanvi.serving.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT,
+    READOUT_REST,
+    GraphSignature,
+    Parity,
+)
 from totalanvi.serving.mapped import Background, MapOptions
 from totalanvi.serving.modes import MODES, modes_of
 from totalanvi.serving.sessions import open_sessions
+from totalanvi.serving.sparse_rows import SparseLayer
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
@@ -108,7 +119,11 @@ def check_parity(
     cells = probe_cells(reference, seed)
     with torch.inference_mode():
         # The engine refuses what is not finite with an error of its own; a graph at fault is to be named first.
-        return [*_check_graphs(bundle, module, readout, cells, seed), *_check_engine(bundle, module, readout, cells)]
+        return [
+            *_check_graphs(bundle, module, readout, cells, seed),
+            *_check_first_layers(bundle, module, readout, cells),
+            *_check_engine(bundle, module, readout, cells),
+        ]
 
 
 def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells, seed: int) -> list[Parity]:
@@ -143,6 +158,28 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
     if readout is not None:
         feed = readout_feed(cells, module.dims.n_genes)
         compare(READOUT, feed, readout_outputs(readout, feed))
+    return figures.within_tolerance()
+
+
+def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:
+    """Compute first layers from sparse rows, and what comes after them, for cells whose batch is unknown."""
+    figures, layers = _Figures(), bundle.first_layers
+    if layers is None:
+        return []
+    sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
+    sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
+    feed = SparseFeeds(aligned(cells), module.dims.n_batches, *sparse).feed(Block(slice(0, len(cells)), len(cells)))
+    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
+    unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
+    z, _ = module.encode(replace(inputs, covariates=unknown))
+    expected: dict[GraphSignature, Mapping[str, Tensor]] = {
+        ENCODER_REST: {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
+    }
+    if readout is not None:
+        expected[READOUT_REST] = readout_outputs(readout, readout_feed(cells, module.dims.n_genes))
+    for graph, outputs in expected.items():
+        found = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
+        figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), outputs)
     return figures.within_tolerance()
 
 

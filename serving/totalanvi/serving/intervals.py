@@ -67,18 +67,18 @@ class Intervals:
         low, high
             0 ≤ low ≤ high; NaN for a protein without knots.
         """
-        level = np.log1p(np.asarray(expected, dtype=np.float64))
+        # Proteins first: each is read along a row of cells.
+        level = np.log1p(np.ascontiguousarray(np.asarray(expected, dtype=np.float64).T))
         place = float(np.interp(coverage, COVERAGES, np.arange(len(COVERAGES))))
         left = min(int(place), len(COVERAGES) - 2)
         weight = place - left
 
         def bound(stored: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
             at_knots = (1 - weight) * stored[..., left] + weight * stored[..., left + 1]
-            read = np.empty(level.shape)
-            for j in range(level.shape[1]):
-                read[:, j] = read_bound(level[:, j], self.knots[j], at_knots[j])
+            read = np.stack([read_bound(*of_protein) for of_protein in zip(level, self.knots, at_knots, strict=True)])
             with np.errstate(over="ignore"):
-                return np.clip(np.expm1(read), 0, np.finfo(np.float32).max).astype(np.float32)
+                counts = np.clip(np.expm1(read, out=read), 0, np.finfo(np.float32).max, out=read)
+            return np.ascontiguousarray(counts.T, dtype=np.float32)
 
         return bound(self.low), bound(self.high)
 
@@ -99,5 +99,5 @@ def read_bound(
     """
     exact = np.asarray(level, dtype=np.float64)
     # Beyond the outer knots the bound keeps its distance to what is expected.
-    beyond = exact - np.clip(exact, knots[0], knots[-1])
-    return np.asarray(np.interp(exact, knots, at_knots) + beyond)
+    within = np.minimum(np.maximum(exact, knots[0]), knots[-1])
+    return np.asarray(np.interp(exact, knots, at_knots) + (exact - within))

@@ -105,9 +105,9 @@ class Readout:
             if weight.any():
                 counts = np.exp(centre + spread * readings.standardised) * arrays.protein_smear - 1
                 expected += weight * np.maximum(counts, 0)
-        logs = np.log1p(expected)
-        curves = zip(logs.T, arrays.share_knots, arrays.share, strict=True)
-        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves], axis=1)
+        logs = np.log1p(expected.T)
+        curves = zip(logs, arrays.share_knots, arrays.share, strict=True)
+        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves]).T
         return Imputed(
             denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
             expected=np.where(measured, decoded.expected, expected).astype(np.float32),

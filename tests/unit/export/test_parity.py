@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from totalanvi.export.parity import TOLERANCE, check_parity, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, PROTEINS, READOUT
+from totalanvi.serving.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, READOUT, READOUT_REST
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
     figures = {(p.graph, p.output): p for p in Bundle.open(bundle).manifest.parity}
     outputs = {
         (graph.file.removesuffix(".onnx"), output)
-        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT)
+        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT, ENCODER_REST, READOUT_REST)
         for output in graph.outputs
     }
     assert outputs < figures.keys()
@@ -72,6 +73,8 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
         ("classifier.onnx", "classifier.bias", "classifier 'logits'"),
         ("proteins.onnx", "protein_decoder.background_logits.bias", "proteins 'foreground'"),
         ("readout.onnx", "network.panel_weights", "readout 'log_probabilities'"),
+        ("encoder_rest.onnx", "encoder.z_mean.weight", "encoder_rest 'z_mean'"),
+        ("readout_rest.onnx", "network.panel_weights", "readout_rest 'log_probabilities'"),
     ],
 )
 def test_an_altered_weight_is_found(
@@ -82,6 +85,16 @@ def test_an_altered_weight_is_found(
         check_parity(changed, source.module, source.sample.landmarks, source.readout)
     assert isinstance(failure.value, ExportError)
     assert failure.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["encoder", "readout"])
+def test_an_altered_first_layer_is_found(bundle: Path, source: Source, name: str) -> None:
+    opened = Bundle.open(bundle)
+    assert opened.first_layers is not None
+    layer = getattr(opened.first_layers, name)
+    layers = replace(opened.first_layers, **{name: replace(layer, weight=layer.weight * np.float32(1.01))})
+    with pytest.raises(ParityError, match=rf"found .*{name}_rest '"):
+        check_parity(replace(opened, first_layers=layers), source.module, source.sample.landmarks, source.readout)
 
 
 def test_a_result_that_is_not_finite_is_found(bundle: Path, source: Source, tmp_path: Path) -> None:
