@@ -85,7 +85,7 @@ def main(
     for engine in engines.values():
         engine.warm()
         _require_right(engine, cells[True], threads)
-    accuracy = {name: _accuracy(engine, cells[True], query) for name, engine in engines.items()}
+    accuracy: dict[str, float] = {name: _accuracy(engine, cells[True], query) for name, engine in engines.items()}
     record: dict[str, Any] = {
         "cells": [speed_inputs.N_QUERY, speed_inputs.N_GENES, speed_inputs.N_PROTEINS, speed_inputs.N_LABELS],
         "non_zero": cells[True].rna.nnz / np.prod(cells[True].rna.shape),
@@ -184,7 +184,7 @@ def _peer(threads: int) -> Iterator[_Ask]:
     script = Path(__file__).resolve().parent / "peers" / "scvi_speed.py"
     command = [peer_runs.PYTHON, "-W", "ignore", script, CACHE, "--threads", str(threads), "--max-epochs"]
     process = subprocess.Popen(
-        [*map(str, command), str(speed_inputs.EPOCHS)],
+        [*map(str, command), str(speed_inputs.PEER_EPOCHS)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

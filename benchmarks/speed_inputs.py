@@ -14,8 +14,8 @@ from scipy.optimize import brentq
 N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS = 4_000, 20_000, 4_000, 100, 20
 NON_ZERO = 0.073
 """Share of RNA counts that are not zero: that of real droplets at this many genes; more are simulated, and thinned."""
-EPOCHS = 5
-"""Of training: how right the labels are is not what is measured here, and how fast they come does not depend on it."""
+EPOCHS, PEER_EPOCHS = 20, 5
+"""Of training: enough for labels that are worth something; how fast they come does not depend on it."""
 LABELS, PROTEINS = "cell_type", "protein_expression"
 
 

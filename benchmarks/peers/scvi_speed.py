@@ -31,6 +31,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(options.threads)
     scvi.settings.seed = 0
+    scvi.settings.verbosity = 40
     reference = ad.read_h5ad(options.folder / "reference.h5ad")
     query = ad.read_h5ad(options.folder / "query.h5ad")
     scvi.external.TOTALANVI.setup_anndata(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.manifest import ENCODER, ENCODER_REST, READOUT, READOUT_REST, GraphSignature
-from totalanvi.serving.sparse_rows import SparseLayer
+from totalanvi.serving.sparse_rows import Rows, SparseLayer
 
 __all__ = ["BLOCK_SIZES", "Block", "DenseFeeds", "Feed", "Feeds", "SparseFeeds", "blocks_of"]
 
@@ -109,21 +109,16 @@ class SparseFeeds:
 
     def __init__(self, cells: AlignedCells, n_batches: int, encoder: SparseLayer, readout: SparseLayer | None) -> None:
         self._cells, self._n_batches = cells, n_batches
-        self._rna = cells.rna
-        if not self._rna.has_canonical_format:
-            # The logarithm of a sum is not the sum of logarithms.
-            self._rna = self._rna.copy()
-            self._rna.sum_duplicates()
         layers = {"from_rna": encoder} if readout is None else {"from_rna": encoder, "projected": readout}
         self._layers = {name: (layer, layer.start(cells.present)) for name, layer in layers.items()}
 
     def feed(self, block: Block) -> Feed:
         """Return the inputs by name."""
         feed = _beside_rna(self._cells, block, self._n_batches)
-        library = self._cells.library[block.rows]
+        rows, library = Rows.of(self._cells.rna, block.rows), self._cells.library[block.rows]
         for name, (layer, start) in self._layers.items():
             feed[name] = np.zeros((block.size, layer.n_columns), dtype=np.float32)
-            layer.apply(self._rna, block.rows, library, start, out=feed[name][: block.n_rows])
+            layer.apply(rows, library, start, out=feed[name][: block.n_rows])
         return feed
 
 

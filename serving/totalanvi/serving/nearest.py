@@ -67,6 +67,7 @@ class NearestSearch:
             given("float32", 2),
             room("int64", 2),
             room("float64", 2),
+            reorder_sums=True,
         )
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -9,13 +11,40 @@ from scipy import sparse
 from totalanvi.serving.compiled import compiled, given, room
 from totalanvi.serving.first_layer import FirstLayer
 
-__all__ = ["SparseLayer"]
+__all__ = ["Rows", "SparseLayer"]
 
 _LANES = 16
 """Columns are padded to a multiple of this many: one register of single precision numbers, on today's widest CPUs."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+
+class Rows(NamedTuple):
+    """Some cells' stored counts, each gene of a cell once, in the order of genes."""
+
+    pointers: npt.NDArray[np.int64]
+    """Where each cell's counts begin, and where the last one's end, (cells + 1,)."""
+    genes: npt.NDArray[np.int32]
+    counts: Floats
+
+    @classmethod
+    def of(cls, rna: sparse.csr_matrix, rows: slice) -> Rows:
+        """Take cells of a CSR matrix, without a copy where its rows are in order."""
+        pointers = rna.indptr[rows.start : rows.stop + 1].astype(np.int64)
+        stored = slice(pointers[0], pointers[-1])
+        genes = np.require(rna.indices[stored], np.int32, ["C", "A"])
+        pointers -= pointers[0]
+        falls = genes[1:] <= genes[:-1]
+        # From one cell to the next, genes may begin anew.
+        between = pointers[(pointers > 0) & (pointers < len(genes))]
+        falls[between - 1] = False
+        if not falls.any():
+            return cls(pointers, genes, rna.data[stored])
+        # A gene that is stored twice has one logarithm, of the sum.
+        part = rna[rows].copy()
+        part.sum_duplicates()
+        return cls.of(part, slice(0, part.shape[0]))
 
 
 class SparseLayer:
@@ -58,7 +87,7 @@ class SparseLayer:
         """
         return self._start if present is None else self._start + self._centred(~present)
 
-    def apply(self, rna: sparse.csr_matrix, rows: slice, library: Floats, start: Doubles, out: Floats) -> None:
+    def apply(self, rows: Rows, library: Floats, start: Doubles, out: Floats) -> None:
         """Compute cells; it may be called from several threads.
 
         A cell's terms are added up in the order of its genes, in double precision: the sum depends on nothing else, and
@@ -66,25 +95,21 @@ class SparseLayer:
 
         Parameters
         ----------
-        rna
-            Counts of the query, canonical CSR (cells, genes).
         rows
-            Which cells.
+            Counts of the cells.
         library
-            Of these cells, (rows,).
+            Their totals, (cells,).
         start
             Of the query.
         out
-            Where their results go, (rows, columns).
+            Where their results go, (cells, columns).
         """
-        pointers = rna.indptr[rows.start : rows.stop + 1].astype(np.int64)
-        stored = slice(pointers[0], pointers[-1])
         # What overflows is infinite, as in the graph, and refused by whoever looks at the results.
         with np.errstate(over="ignore"):
-            values = rna.data[stored] * np.repeat(self._layer.scale(library, rna.shape[1]), np.diff(pointers))
+            scale = self._layer.scale(library, len(self._weight))
+            values = rows.counts * np.repeat(scale, np.diff(rows.pointers))
         np.log1p(values, out=values)
-        indices = np.require(rna.indices[stored], np.int32, ["C", "A"])
-        self._product(pointers - pointers[0], indices, values, self._weight, start, out)
+        self._product(rows.pointers, rows.genes, values, self._weight, start, out)
 
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
         """Add up the centres of some genes as the layer sees them, (columns, padded)."""

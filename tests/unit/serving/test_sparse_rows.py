@@ -18,7 +18,7 @@ from totalanvi.serving.engine import Engine
 from totalanvi.serving.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
 from totalanvi.serving.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.sparse_rows import SparseLayer
+from totalanvi.serving.sparse_rows import Rows, SparseLayer
 
 N_CELLS, N_GENES = 40, 90
 
@@ -60,7 +60,7 @@ def test_a_layer_is_a_product(kind: type[FirstLayer], n_columns: int, density: f
     ready = SparseLayer(layer)
     found = np.full((N_CELLS, n_columns), np.nan, dtype=np.float32)
     for rows in (slice(0, 7), slice(7, N_CELLS)):
-        ready.apply(cells.rna, rows, cells.library[rows], ready.start(cells.present), out=found[rows])
+        ready.apply(Rows.of(cells.rna, rows), cells.library[rows], ready.start(cells.present), out=found[rows])
     np.testing.assert_allclose(found, dense(layer, cells), rtol=1e-5, atol=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_large_terms_that_cancel_leave_no_rounding() -> None:
     large = ReadoutFirst(layer.weight, np.full(N_GENES, 4000, np.float32), layer.offset)
     cells, ready, start = draw_cells(1.0), SparseLayer(large), SparseLayer(large).start(None)
     found = np.empty((N_CELLS, 20), dtype=np.float32)
-    ready.apply(cells.rna, slice(0, N_CELLS), cells.library, start, out=found)
+    ready.apply(Rows.of(cells.rna, slice(0, N_CELLS)), cells.library, start, out=found)
     np.testing.assert_allclose(found, dense(large, cells), rtol=2e-6, atol=1e-3)
 
 
