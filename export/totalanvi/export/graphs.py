@@ -102,7 +102,8 @@ class EncoderRestGraph(Graph):
         self, from_rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map the inputs of `totalanvi.serving.manifest.ENCODER_REST` to z_mean, z_scale, latent, (cells, latent)."""
-        z = self.encoder.after_rna(from_rna, protein, measured, self.usual_covariates(batch))
+        inputs = EncoderInputs(from_rna, library, protein, measured, self.usual_covariates(batch))
+        z = self.encoder.after_rna(from_rna, inputs)
         return z.mean, z.scale, self.transform(z.mean)
 
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from totalanvi.training.data import SparseRows
 from totalanvi.training.network.config import ModelConfig
-from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scaled_proteins
 from totalanvi.training.network.layers import FullyConnected, Head
@@ -38,12 +37,12 @@ class _Stack(nn.Module):
             norm=config.norm_encoder,
         )
 
-    def hidden(self, from_rna: Tensor, proteins: Tensor, covariates: Covariates) -> Tensor:
-        """Map what `rna_in` makes of the scaled RNA, (cells, hidden), and protein features to (cells, hidden)."""
+    def hidden(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Tensor:
+        """Map what ``rna_in`` made of the RNA, (cells, hidden), and protein features to (cells, hidden)."""
         features, injected = proteins, None
         if self.encodes_covariates:
-            features, injected = covariates.beside(proteins), covariates.injected
-        hidden: Tensor = self.trunk(features, injected, offset=from_rna)
+            features, injected = inputs.covariates.beside(proteins), inputs.covariates.injected
+        hidden: Tensor = self.trunk(features, injected, offset=rna)
         return hidden
 
 
@@ -56,7 +55,7 @@ class _LibraryEncoder(_Stack):
         self.log_variance = Head(config.n_hidden, 1)
 
     def forward(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Normal:
-        hidden = self.hidden(self.rna_in(rna), proteins, inputs.covariates)
+        hidden = self.hidden(rna, proteins, inputs)
         return Normal(self.mean(hidden), _scale(self.log_variance(hidden)))
 
 
@@ -75,25 +74,10 @@ class Encoder(_Stack):
 
     def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
         """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""
-        rna, proteins = self._scaled_rna(inputs), self._protein_features(inputs.protein, inputs.measured)
-        z = self._posterior(self.rna_in(rna), proteins, inputs.covariates)
-        return z, None if self.library is None else self.library(rna, proteins, inputs)
-
-    def after_rna(self, from_rna: Tensor, protein: Tensor, measured: Tensor, covariates: Covariates) -> Normal:
-        """Posterior of z where somebody else has scaled the RNA and put it through `rna_in`.
-
-        Parameters
-        ----------
-        from_rna
-            What came of that, (cells, hidden).
-        protein, measured, covariates
-            As in `EncoderInputs`.
-        """
-        return self._posterior(from_rna, self._protein_features(protein, measured), covariates)
-
-    def _posterior(self, from_rna: Tensor, proteins: Tensor, covariates: Covariates) -> Normal:
-        hidden = self.hidden(from_rna, proteins, covariates)
-        return Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
+        rna, proteins = self._scaled_rna(inputs), self._protein_features(inputs)
+        hidden = self.hidden(self.rna_in(rna), proteins, inputs)
+        z = Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
+        return z, None if self.library is None else self.library(self.library.rna_in(rna), proteins, inputs)
 
     def _scaled_rna(self, inputs: EncoderInputs) -> Tensor:
         rna, library = inputs.rna, inputs.library
@@ -103,9 +87,14 @@ class Encoder(_Stack):
         scaled = scaled_counts(rna.values, per_value, self.n_genes, self.takes_log, self.divides)
         return rna.with_values(scaled).to_dense()
 
-    def _protein_features(self, protein: Tensor, measured: Tensor) -> Tensor:
-        scaled = scaled_proteins(protein, measured, self.takes_log, self.proteins_in_mean, self.divides)
-        return torch.cat((scaled, measured), dim=-1)
+    def _protein_features(self, inputs: EncoderInputs) -> Tensor:
+        scaled = scaled_proteins(inputs.protein, inputs.measured, self.takes_log, self.proteins_in_mean, self.divides)
+        return torch.cat((scaled, inputs.measured), dim=-1)
+
+    def after_rna(self, rna: Tensor, inputs: EncoderInputs) -> Normal:
+        """Posterior of z from what ``rna_in`` made of the RNA, (cells, hidden); ``inputs.rna`` is not looked at."""
+        hidden = self.hidden(rna, self._protein_features(inputs), inputs)
+        return Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
 
 
 def _scale(log_variance: Tensor) -> Tensor:
