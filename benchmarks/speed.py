@@ -88,7 +88,7 @@ def main(
     accuracy: dict[str, float] = {name: _accuracy(engine, cells[True], query) for name, engine in engines.items()}
     record: dict[str, Any] = {
         "cells": [speed_inputs.N_QUERY, speed_inputs.N_GENES, speed_inputs.N_PROTEINS, speed_inputs.N_LABELS],
-        "non_zero": cells[True].rna.nnz / np.prod(cells[True].rna.shape),
+        "non_zero": round(cells[True].rna.nnz / np.prod(cells[True].rna.shape), 4),
         "seed": seed,
         "rounds": rounds,
         "threads": threads,
@@ -117,7 +117,7 @@ def main(
                 product[name].append(_rate(engines[work.bundle], work, cells[work.with_proteins]))
     record["cells_per_second"] = {"totalanvi": _medians(product), "scvi-tools": _medians(peers)}
     record["ratio"] = {
-        name: record["cells_per_second"]["totalanvi"][name] / statistics.median(peers[work.peer])
+        name: round(statistics.median(product[name]) / statistics.median(peers[work.peer]), 2)
         for name, work in WORKS.items()
         if peers[work.peer]
     }
@@ -213,7 +213,7 @@ def _best_batch_sizes(ask: Callable[..., dict[str, Any]]) -> dict[str, int]:
 
 
 def _medians(rates: dict[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(each) for name, each in rates.items() if each}
+    return {name: round(statistics.median(each)) for name, each in rates.items() if each}
 
 
 def _table(record: dict[str, Any]) -> str:
