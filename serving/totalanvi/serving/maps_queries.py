@@ -79,7 +79,7 @@ class MapsQueries(ABC):
             folder, or of the folder of a 10x matrix.
         proteins
             Key of ``obsm`` (AnnData) or name of a modality (MuData) that holds protein counts; None finds the usual
-            ones, ``"none"`` maps from RNA alone.
+            ones, or those among the genes (``var["feature_types"]``), ``"none"`` maps from RNA alone.
         layer
             Layer that holds the raw RNA counts, or ``"X"`` or ``"raw"``; None finds the only one of these that does.
         impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels, certainty

@@ -14,11 +14,41 @@ from totalanvi.serving.errors import QueryError
 if TYPE_CHECKING:
     from totalanvi.formats.stores import Group
 
-__all__ = ["Matrix", "readable", "take_rows"]
+__all__ = ["Columns", "Matrix", "Rows", "readable", "take_rows"]
 
 Matrix: TypeAlias = Any
 """(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
-`totalanvi.serving.stored_frames.StoredFrame` or `totalanvi.serving.tables.TenxColumns`."""
+`totalanvi.serving.stored_frames.StoredFrame`, `totalanvi.serving.tables.TenxColumns` or `Columns`."""
+
+
+class Rows:
+    """A matrix whose rows are asked for twice in a row, for genes and for proteins, and read once."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self._matrix = matrix
+        self._latest: tuple[slice, Any] | None = None
+        self.n_rows: int = matrix.shape[0]
+        self.dtype = matrix.dtype
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Any:
+        if not isinstance(rows, slice):
+            return self._matrix[rows]
+        if self._latest is None or self._latest[0] != rows:
+            self._latest = rows, self._matrix[rows]
+        return self._latest[1]
+
+
+class Columns:
+    """Some columns of a matrix, (cells, columns)."""
+
+    def __init__(self, rows: Rows, columns: npt.NDArray[np.intp]) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.shape = (rows.n_rows, len(columns))
+        self.dtype = rows.dtype
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Any:
+        return self._rows[rows][:, self._columns]
 
 
 def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:

@@ -172,9 +172,10 @@ def train(
 def _set_up(
     data: AnnData | MuData, proteins: str | None, layer: str | None, columns: dict[str, Any]
 ) -> AnnData | MuData:
-    """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer."""
+    """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer, genes alone."""
     from mudata import MuData
 
+    from totalanvi.formats.feature_types import apart
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.registration.counts_choice import with_counts
 
@@ -186,6 +187,7 @@ def _set_up(
         for name, wanted, cure in ((rna, layer, "--layer NAME"), (protein_modality, None, "keep it in X alone")):
             if name in data.mod:
                 data.mod[name], layers[name] = with_counts(data.mod[name], wanted, name, cure)
+        data.mod[rna] = apart(data.mod[rna], layers[rna])
         TOTALANVI.setup_mudata(
             data,
             rna_layer=layers[rna],
@@ -195,6 +197,7 @@ def _set_up(
         )
     else:
         data, layer = with_counts(data, layer)
+        data = apart(data, layer)
         TOTALANVI.setup_anndata(data, protein_expression_obsm_key=proteins or _PROTEINS_OBSM, layer=layer, **columns)
     return data
 
