@@ -135,7 +135,9 @@ def test_proteins_among_the_genes_are_told_apart(place: str, tmp_path: Path) -> 
 
 def test_a_10x_matrix_has_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(FORMATS["10x h5"](draw_adata(), tmp_path), tmp_path / "out") == 2
-    assert "Expected obs['kind']" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Expected obs['kind']" in said
+    assert "add this column (on the command line from a table, --obs)" in said
 
 
 def test_a_reference_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
