@@ -65,7 +65,7 @@ def rna_modality_of(table: Table, layer: str | None, positions: npt.NDArray[np.i
     kinds = feature_kinds(columns.get(FEATURE_TYPES, ()))
     if kinds is None:
         return Modality(names, matrix, str(place), positions, columns)
-    rows = Rows(matrix)
+    rows = Rows(matrix, place)
     proteins = None
     if len(kinds.proteins):
         where = f"{place}, among the genes"

@@ -9,25 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from scipy import sparse
-from tests.support.queries import assert_same_annotations
+from tests.support.queries import assert_same_annotations, mixed
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import is_mudata, open_query
-
-TYPES = ["Gene Expression"] * len(TOY.genes) + ["Antibody Capture"] * len(TOY.proteins)
-
-
-def mixed(query: AnnData, types: list[str] = TYPES) -> AnnData:
-    """The same cells as `scanpy.read_10x_h5(gex_only=False)` would give them."""
-    proteins = query.obsm["protein_expression"]
-    counts = sparse.hstack([query.X, sparse.csr_matrix(proteins.to_numpy())], format="csr").astype(np.float32)
-    names = [*query.var_names, *proteins.columns]
-    var = pd.DataFrame({"feature_types": pd.Categorical(types)}, index=names)
-    return AnnData(counts, obs=query.obs.copy(), var=var)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +27,7 @@ def test_genes_and_proteins_are_told_apart(reference: LocalReference) -> None:
     query = toy_query(30)
     found = reference.map(mixed(query), samples=2)
     assert_same_annotations(found, reference.map(query, samples=2), uns=False)
-    assert found.n_vars == len(TYPES)
+    assert found.n_vars == len(TOY.genes) + len(TOY.proteins)
     assert found.uns["totalanvi"]["query"] == {"rna": "X", "proteins": "X, among the genes"}
     without = reference.map(mixed(query), "none", samples=2)
     assert_same_annotations(without, reference.map(query, "none", samples=2), uns=False)
