@@ -91,6 +91,23 @@ def test_positions_are_looked_at_before_columns_are_taken_and_counts_are_sought(
     refusal(QueryError, read, "damaged")
 
 
+@pytest.mark.parametrize("kind", ["h5ad", "h5mu"])
+@pytest.mark.parametrize("fault", ["short", "beyond", "below", "no numbers"])
+@pytest.mark.parametrize("place", ["X", "layers/counts", "raw/X"])
+def test_a_damaged_matrix_is_refused_when_it_is_read_whole(kind: str, fault: str, place: str, tmp_path: Path) -> None:
+    query = toy_query(12)
+    query.layers["counts"] = query.X.copy()
+    query.raw = query
+    path = FORMATS[kind](query, tmp_path)
+    part = f"{place}/{'data' if fault == 'short' else 'indices'}"
+    with h5py.File(path, "r+") as file:
+        name = part if kind == "h5ad" else f"mod/rna/{part}"
+        values = file[name][:]
+        wrong = {"short": values[:-1], "beyond": values + 60, "below": values - 60, "no numbers": values.astype("S3")}
+        replace(file, name, wrong[fault])
+    refusal(QueryError, lambda: read_object(path), "valid cells", "cannot be read")
+
+
 def test_stored_complex_numbers_are_no_counts(tmp_path: Path) -> None:
     path = FORMATS["h5mu"](toy_query(12), tmp_path)
     with h5py.File(path, "r+") as file:
