@@ -222,7 +222,7 @@ class ReadoutRestGraph(Graph):
 
     def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map the inputs of `totalanvi.serving.manifest.READOUT_REST` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.answer(projected, protein, measured)
+        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.read(projected, protein, measured)
         return answers
 
 
