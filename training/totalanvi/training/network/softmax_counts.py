@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
+from totalanvi.training.network.rising import log_rising, slope_of_log_rising
 
 __all__ = ["log_negative_binomial_of_shares"]
 
@@ -68,8 +69,7 @@ class _SoftmaxCounts(torch.autograd.Function):
             - log_theta.index_select(0, columns)
         )
         stored = (
-            torch.lgamma(counts + theta.index_select(0, columns))
-            - torch.lgamma(theta).index_select(0, columns)
+            log_rising(counts, theta, columns)
             - torch.lgamma(counts + 1.0)
             + counts * (log_ratio - rows.gather(log_rest))
         )
@@ -91,11 +91,9 @@ class _SoftmaxCounts(torch.autograd.Function):
         by_log_mean.mul_(gradient.unsqueeze(-1))
         by_log_size = by_log_mean.sum(dim=-1, keepdim=True)
 
-        digammas = torch.digamma(counts + theta.index_select(0, columns)) - torch.digamma(theta).index_select(
-            0, columns
-        )
+        slopes = slope_of_log_rising(counts, theta, columns)
         by_theta = -_matmul(gradient, log_rest)
-        by_theta.index_add_(0, columns, digammas * gradient.index_select(0, rows.rows))
+        by_theta.index_add_(0, columns, slopes * gradient.index_select(0, rows.rows))
         by_log_theta = theta * by_theta - by_log_mean.sum(dim=0)
         by_logits = by_log_mean.addcmul_(share, by_log_size, value=-1.0)
         return by_logits, by_log_size, by_log_theta, None

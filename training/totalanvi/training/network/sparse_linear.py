@@ -29,6 +29,8 @@ class SparseLinear(nn.Linear):
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__(n_in, n_out, bias=False)
+        # The weights of a column lie side by side in memory, for that is how they are read.
+        self.weight = nn.Parameter(self.weight.detach().t().contiguous().t())
 
     def forward(self, x: SparseRows | Tensor) -> Tensor:
         """Map (cells, n_in) to (cells, n_out)."""
@@ -46,7 +48,7 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, rows: SparseRows) -> Tensor:
         ctx.rows = rows
-        return _product(rows, weight.t().contiguous())
+        return _product(rows, weight.t().contiguous())  # as it lies, unless somebody put other weights there
 
     @staticmethod
     @once_differentiable
