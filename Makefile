@@ -6,6 +6,7 @@
 #   make lint         style, types, and who may import whom
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
+#   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
 #   make clean        remove what the targets made
@@ -24,7 +25,7 @@ CODE := training export serving tests benchmarks
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint bench bench-full bento constraints clean
+.PHONY: setup demo test lint bench bench-full bench-training bento constraints clean
 
 setup: $(STAMP)
 
@@ -53,6 +54,9 @@ bench: setup
 
 bench-full: setup
 	$(BIN)/python benchmarks/accuracy.py --full
+
+bench-training: setup
+	$(BIN)/python benchmarks/training_speed.py
 
 bento: setup
 	$(BIN)/bentoml build
