@@ -73,6 +73,15 @@ def protein_modality(query: AnnData) -> AnnData:
     )
 
 
+def mixed(query: AnnData, types: list[str] | None = None) -> AnnData:
+    """Put proteins after the genes, as `scanpy.read_10x_h5(gex_only=False)` does, with these types of each."""
+    proteins = query.obsm["protein_expression"]
+    counts = sparse.hstack([query.X, sparse.csr_matrix(proteins.to_numpy())], format="csr").astype(np.float32)
+    kinds = types or ["Gene Expression"] * query.n_vars + ["Antibody Capture"] * proteins.shape[1]
+    var = pd.DataFrame({"feature_types": pd.Categorical(kinds)}, index=[*query.var_names, *proteins.columns])
+    return AnnData(counts, obs=query.obs.copy(), var=var)
+
+
 def rna_modality(query: AnnData) -> AnnData:
     """Make an AnnData of a query's RNA."""
     rna = query.copy()

@@ -18,13 +18,10 @@ from scipy.special import log_softmax
 
 from totalanvi.serving.manifest import Calibration
 
-__all__ = ["MIN_CELLS", "calibrate", "calibration_error", "fit_temperature"]
+__all__ = ["calibrate", "calibration_error", "fit_temperature"]
 
 Floats = npt.NDArray[np.floating]
 Codes = npt.NDArray[np.integer]
-
-MIN_CELLS = 50
-"""Labelled held-out cells that a temperature can be fitted to; with fewer it stays 1."""
 
 _BOUNDS = (0.05, 20.0)
 _SPREAD = 0.3
@@ -46,16 +43,14 @@ def calibrate(logits: Floats, label: Codes) -> Calibration:
     Returns
     -------
     Calibration
-        On ``n_cells`` labelled cells. Fewer than `MIN_CELLS` leave the temperature at 1, none leaves no figures.
+        On ``n_cells`` labelled cells; none leaves the temperature at 1, and no figures.
     """
     known = np.asarray(label) >= 0
     logits, label = np.asarray(logits, dtype=np.float64)[known], np.asarray(label)[known]
     n_cells = len(label)
-    temperature = fit_temperature(logits, label) if n_cells >= MIN_CELLS else 1.0
     if n_cells == 0:
-        return Calibration(
-            temperature=temperature, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None
-        )
+        return Calibration(temperature=1.0, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
+    temperature = fit_temperature(logits, label)
     log_probabilities = log_softmax(logits / temperature, axis=1)
     return Calibration(
         temperature=temperature,

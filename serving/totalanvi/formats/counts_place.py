@@ -99,13 +99,13 @@ def find_counts(matrices: Mapping[Place, Any], of: str = "", cure: str = "--laye
     )
 
 
-def _sample(matrix: Any) -> sparse.csr_matrix | None:
-    """Take slabs of neighbouring cells, evenly spread, (cells, features); None when the values are no numbers.
+def _sample(matrix: Any) -> sparse.csr_matrix | str:
+    """Take slabs of neighbouring cells, evenly spread, (cells, features); what stands there if that are no numbers.
 
     Cells that are NaN throughout, which were not measured, are left out.
     """
     if matrix.dtype.kind not in "buif":
-        return None
+        return "values that are no numbers"
     n_cells = int(matrix.shape[0])
     starts = np.unique(np.linspace(0, max(n_cells - _SLAB_CELLS, 0), _N_SLABS).astype(int)).tolist()
     slabs = [matrix[start : min(start + _SLAB_CELLS, n_cells)] for start in starts]
@@ -114,16 +114,21 @@ def _sample(matrix: Any) -> sparse.csr_matrix | None:
         [sparse.csr_matrix(slab.astype(np.float32) if slab.dtype == np.float16 else slab) for slab in slabs],
         format="csr",
     )
+    try:
+        # Before any compiled routine follows these indices: a file from a stranger may hold anything.
+        rows.check_format(full_check=True)
+    except ValueError as error:
+        return f"a damaged sparse matrix ({error})"
     rows.sum_duplicates()
     rows.eliminate_zeros()
     missing = sparse.csr_matrix((np.isnan(rows.data), rows.indices, rows.indptr), shape=rows.shape)
     return rows[np.asarray(missing.sum(axis=1)).ravel() < max(rows.shape[1], 1)]
 
 
-def _fault(sample: sparse.csr_matrix | None) -> str | None:
+def _fault(sample: sparse.csr_matrix | str) -> str | None:
     """Say what a sample holds that is no raw count; None for raw counts."""
-    if sample is None:
-        return "values that are no numbers"
+    if isinstance(sample, str):
+        return sample
     values = sample.data
     with np.errstate(invalid="ignore"):
         bad = values[~((values >= 0) & (values - np.rint(values) == 0))] if values.dtype.kind != "b" else values[:0]
@@ -132,8 +137,8 @@ def _fault(sample: sparse.csr_matrix | None) -> str | None:
     return None if values.any() else "zeros only"
 
 
-def _same(one: sparse.csr_matrix | None, other: sparse.csr_matrix | None) -> bool:
-    if one is None or other is None or one.shape != other.shape:
+def _same(one: sparse.csr_matrix | str, other: sparse.csr_matrix | str) -> bool:
+    if isinstance(one, str) or isinstance(other, str) or one.shape != other.shape:
         return False
     return (
         np.array_equal(one.indptr, other.indptr)

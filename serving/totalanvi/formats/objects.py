@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scipy import sparse
+
 from totalanvi.formats.errors import reading
 from totalanvi.formats.stores import content_of, layout_of, open_hdf5, open_zarr
 from totalanvi.formats.tenx import tenx_anndata
@@ -34,22 +36,41 @@ def read_object(path: Path) -> anndata.AnnData | mudata.MuData:
     with reading(path):
         if layout == "10x folder":
             return tenx_anndata(*read_tenx_folder(path))
-        if layout == "zarr":
-            return _read_zarr(path)
-        with open_hdf5(path) as file:
-            content = content_of(path, file)
-            if content == "10x":
-                tenx = TenxFile(file)
-                return tenx_anndata(tenx.cells, tenx.features, tenx.rows(0, len(tenx.cells)))
-        if content == "anndata":
-            import anndata
+        found = _read_zarr(path) if layout == "zarr" else _read_hdf5(path)
+        for adata in found.mod.values() if hasattr(found, "mod") else [found]:
+            _require_structure(adata)
+        return found
 
-            return anndata.read_h5ad(path)
-        import mudata
 
-        # As the next mudata does by default; this one warns of it.
-        with mudata.set_options(pull_on_update=False):
-            return mudata.read_h5mu(path)
+def _require_structure(adata: anndata.AnnData) -> None:
+    """Verify where values of sparse matrices stand, which compiled routines follow unchecked.
+
+    Raises
+    ------
+    ValueError
+        When they lead out of a matrix.
+    """
+    raw = () if adata.raw is None else (adata.raw.X,)
+    for matrix in (adata.X, *adata.layers.values(), *raw, *adata.obsm.values()):
+        if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
+            matrix.check_format(full_check=True)
+
+
+def _read_hdf5(path: Path) -> anndata.AnnData | mudata.MuData:
+    with open_hdf5(path) as file:
+        content = content_of(path, file)
+        if content == "10x":
+            tenx = TenxFile(file)
+            return tenx_anndata(tenx.cells, tenx.features, tenx.rows(0, len(tenx.cells)))
+    if content == "anndata":
+        import anndata
+
+        return anndata.read_h5ad(path)
+    import mudata
+
+    # As the next mudata does by default; this one warns of it.
+    with mudata.set_options(pull_on_update=False):
+        return mudata.read_h5mu(path)
 
 
 def _read_zarr(path: Path) -> anndata.AnnData | mudata.MuData:

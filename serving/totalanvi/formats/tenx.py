@@ -46,7 +46,7 @@ class TenxFeatures:
     Raises
     ------
     FormatError
-        When there is no gene among them.
+        When there is no gene among them, or two proteins have the same name and the same id.
 
     Examples
     --------
@@ -68,6 +68,12 @@ class TenxFeatures:
                 f"Expected features of type {GENE!r} in a 10x matrix; found {found}. Name the matrix that holds RNA "
                 f"(filtered_feature_bc_matrix)."
             )
+        proteins = pd.Index(self.protein_names)
+        if not proteins.is_unique:
+            raise FormatError(
+                f"Expected each antibody of a 10x matrix once; found {str(proteins[proteins.duplicated()][0])!r} (name "
+                f"and id) again. Give each an id of its own in the feature reference, or copy the matrix again."
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -84,8 +90,13 @@ class TenxFeatures:
 
     @property
     def protein_names(self) -> tuple[str, ...]:
-        """Names of the proteins (proteins,)."""
-        return tuple(self.names[self.proteins])
+        """Names of the proteins (proteins,); those of two antibodies to one protein with their ids, such as ``CD4_A1``.
+
+        Columns of a table are to have names of their own.
+        """
+        names, ids = pd.Index(self.names[self.proteins]), self.ids[self.proteins]
+        repeated = names.duplicated(keep=False)
+        return tuple(f"{name}_{own}" if twice else name for name, own, twice in zip(names, ids, repeated, strict=True))
 
     @property
     def var(self) -> pd.DataFrame:

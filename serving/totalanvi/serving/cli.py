@@ -55,8 +55,8 @@ EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
 EXIT_NO_MEMORY = 2
 EXIT_INTERRUPTED = 130
-EXIT_OF_A_SIGNAL = 128
-"""To which shells add the signal's number."""
+EXIT_TERMINATED = 143
+"""128 and the signal's number, as shells have it."""
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """What the system says when a file cannot be made. A disk may fill up in the middle of any command that writes."""
@@ -116,8 +116,14 @@ def _orderly_end() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+class _ToldToEndError(SystemExit):
+    """SIGTERM has come; a `SystemExit`, so that nothing on the way takes it for a failure that it can mend."""
+
+
 def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(EXIT_OF_A_SIGNAL + number)
+    # Another would interrupt the tidying up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _ToldToEndError(EXIT_TERMINATED)
 
 
 def _run(arguments: list[str]) -> int:
@@ -128,6 +134,9 @@ def _run(arguments: list[str]) -> int:
         return _finish(command.main(args=arguments, prog_name="totalanvi", standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         return _finish(EXIT_INTERRUPTED)
+    except _ToldToEndError:
+        _complain("told to end (SIGTERM).")
+        return EXIT_TERMINATED
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package not in OPTIONAL_PACKAGES or name not in EXTRAS:

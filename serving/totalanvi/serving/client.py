@@ -12,18 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
+from totalanvi.serving.maps_queries import MapsQueries
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import anndata
-    import mudata
-
     from totalanvi.serving.cells import AlignedCells
     from totalanvi.serving.features import ReferenceFeatures
-    from totalanvi.serving.mapped import Background, MapOptions, MappedCells
-    from totalanvi.serving.readers import QueryData
-    from totalanvi.serving.resolution.feature_map import FeatureMap
+    from totalanvi.serving.mapped import MapOptions, MappedCells
     from totalanvi.serving.schemas import EndpointInfo
 
 __all__ = ["Client"]
@@ -32,7 +28,7 @@ CHUNK_CELLS = 1024
 """Cells in a chunk unless asked otherwise: enough to fill the server's blocks, few enough for several in flight."""
 
 
-class Client:
+class Client(MapsQueries):
     """A reference at an endpoint.
 
     Parameters
@@ -92,6 +88,11 @@ class Client:
         return self._concurrency
 
     @property
+    def chunk_cells(self) -> int:
+        """Cells in a chunk unless `map` is told otherwise."""
+        return self._chunk_cells
+
+    @property
     def features(self) -> ReferenceFeatures:
         """The features that queries are aligned to."""
         if self._features is None:
@@ -105,81 +106,6 @@ class Client:
             self._refresh()
         assert self._info is not None
         return self._info
-
-    def map(
-        self,
-        data: QueryData,
-        proteins: str | None = None,
-        layer: str | None = None,
-        impute: bool = True,
-        samples: int = 25,
-        background: Background = "exclude",
-        impute_as: str | None = None,
-        coverage: float = 0.9,
-        false_positive_rate: float = 0.01,
-        keep_unknown_labels: bool = False,
-        certainty: float = 0.9,
-        batch_size: int | None = None,
-        progress: bool = False,
-        *,
-        gene_column: str | None = None,
-        feature_map: FeatureMap | None = None,
-    ) -> anndata.AnnData | mudata.MuData:
-        """Map a query onto the endpoint's reference.
-
-        Parameters
-        ----------
-        data
-            AnnData or MuData with raw counts, or a path, as in `totalanvi.serving.mapper.LocalReference.map`.
-        proteins, layer, impute, samples, background, impute_as, coverage, false_positive_rate, keep_unknown_labels,
-        certainty, progress, gene_column, feature_map
-            See `totalanvi.serving.mapper.LocalReference.map`.
-        batch_size
-            Cells in a chunk; None takes the client's `chunk_cells`.
-
-        Returns
-        -------
-        AnnData or MuData
-            A copy of the query, annotated as in process.
-
-        Raises
-        ------
-        QueryError
-            When the query is not what it should be; raised here or by the endpoint, with the same message.
-        EndpointError
-            When a chunk could not be mapped although it was sent again; nothing is returned then.
-
-        Warns
-        -----
-        UserWarning
-            When the query can be mapped, but less well than it might.
-        """
-        from totalanvi.serving.mapped import MapOptions
-        from totalanvi.serving.mapping import map_object
-
-        self._refresh()
-        options = MapOptions(
-            impute=impute,
-            samples=samples,
-            background=background,
-            impute_as=impute_as,
-            coverage=coverage,
-            false_positive_rate=false_positive_rate,
-            keep_unknown_labels=keep_unknown_labels,
-            certainty=certainty,
-        )
-        size = self._chunk_cells if batch_size is None else batch_size
-        return map_object(
-            self,
-            data,
-            proteins,
-            layer,
-            options,
-            size,
-            progress,
-            gene_column=gene_column,
-            feature_map=feature_map,
-        )
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells, in as many requests as the endpoint's limits ask for.
@@ -244,6 +170,16 @@ class Client:
                 f"{answer.reference.version}: the endpoint's reference has been replaced. Map the query again."
             )
         return answer.mapped
+
+    @property
+    def _where(self) -> str:
+        return self.url
+
+    def _known_info(self) -> EndpointInfo | None:
+        return self._info
+
+    def _be_current(self) -> None:
+        self._refresh()
 
     def _refresh(self) -> None:
         """Ask which reference is served now, and for its features when it is not the one that is known."""

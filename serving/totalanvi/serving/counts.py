@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.errors import CountsError
+from totalanvi.serving.matrices import require_structure
 
 __all__ = ["protein_counts", "rna_counts"]
 
@@ -86,8 +87,14 @@ def protein_counts(
     ------
     CountsError
         Naming the first value that is no raw count, or a cell of which only some proteins are NaN.
+    QueryError
+        When the sparse structure is damaged.
     """
     cure = "Give raw protein counts, or map without proteins (proteins='none', --proteins none)."
+    if sparse.issparse(block):
+        require_structure(block, where)
+    if block.dtype.kind == "c":
+        raise CountsError(f"Expected raw counts (whole numbers, 0 or more) in {where}; found complex numbers. {cure}")
     try:
         dense = np.array(block.toarray() if sparse.issparse(block) else block, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from totalanvi.serving.confidence_figures import UNRELIABLE_BELOW
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.resolution.report import FeatureMatch
 
 __all__ = ["imputation_messages", "reliability_table"]
 
@@ -31,21 +31,21 @@ def reliability_table(info: ReferenceInfo) -> dict[str, Any]:
     }
 
 
-def imputation_messages(info: ReferenceInfo, options: MapOptions, proteins: FeatureMatch) -> list[str]:
+def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Collection[str]) -> list[str]:
     """Say which imputed proteins not to read, and which are not imputed as the batch that was named.
 
     Parameters
     ----------
     info, options
         What was mapped to, and how.
-    proteins
-        Which of the reference's proteins the query has, in full: those are not imputed from RNA alone.
+    imputed
+        Those of the reference's proteins that the query, or a cell of it, lacks: they are imputed from RNA alone.
     """
     if not options.impute:
         return []
     messages = []
     rows = zip(info.proteins, info.protein_reliability, strict=True)
-    if doubtful := [name for name, row in rows if not row.reliable and name in proteins.missing_names]:
+    if doubtful := [name for name, row in rows if not row.reliable and name in imputed]:
         messages.append(
             f"RNA cannot predict {quoted(doubtful, _MOST_NAMES)}: do not rely on the imputed values (correlation with "
             f"held-out counts below {UNRELIABLE_BELOW:g})."

@@ -221,7 +221,7 @@ def _messages(reference: Reference, source: QuerySource, aligner: Aligner, optio
             f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "
             f"they keep missing values in the output."
         )
-    return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins)]
+    return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
 
 
 def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:

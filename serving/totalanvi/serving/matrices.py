@@ -14,11 +14,49 @@ from totalanvi.serving.errors import QueryError
 if TYPE_CHECKING:
     from totalanvi.formats.stores import Group
 
-__all__ = ["Matrix", "readable", "take_rows"]
+__all__ = ["Columns", "Matrix", "Rows", "readable", "require_structure", "take_rows"]
 
 Matrix: TypeAlias = Any
 """(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
-`totalanvi.serving.stored_frames.StoredFrame` or `totalanvi.serving.tables.TenxColumns`."""
+`totalanvi.serving.stored_frames.StoredFrame`, `totalanvi.serving.tables.TenxColumns` or `Columns`."""
+
+
+class Rows:
+    """A matrix whose rows are asked for twice in a row, for genes and for proteins, and read once."""
+
+    def __init__(self, matrix: Matrix, where: object) -> None:
+        self._matrix = matrix
+        self._where = where
+        self._latest: tuple[slice, Any] | None = None
+        self.n_rows: int = matrix.shape[0]
+        self.dtype = matrix.dtype
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Any:
+        if not isinstance(rows, slice):
+            return self._read(rows)
+        if self._latest is None or self._latest[0] != rows:
+            self._latest = rows, self._read(rows)
+        return self._latest[1]
+
+    def _read(self, rows: slice | npt.NDArray[np.intp]) -> Any:
+        found = self._matrix[rows]
+        if sparse.issparse(found):
+            # Columns are about to be taken.
+            require_structure(found, self._where)
+        return found
+
+
+class Columns:
+    """Some columns of a matrix, (cells, columns)."""
+
+    def __init__(self, rows: Rows, columns: npt.NDArray[np.intp]) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.shape = (rows.n_rows, len(columns))
+        self.dtype = rows.dtype
+
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Any:
+        return self._rows[rows][:, self._columns]
 
 
 def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
@@ -72,7 +110,7 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     if sparse.issparse(matrix):
-        _require_structure(matrix, place)
+        require_structure(matrix, place)
         return matrix.tocsr()
     if isinstance(matrix, np.ndarray) or type(matrix).__module__.startswith(stored):
         return matrix
@@ -94,13 +132,26 @@ def _require_pointers(group: Group, n_cells: int, place: Place) -> None:
         )
 
 
-def _require_structure(matrix: Any, place: Place) -> None:
-    """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked."""
+def require_structure(matrix: Any, where: object) -> None:
+    """Verify the indices of a sparse matrix in memory, which compiled routines follow unchecked.
+
+    Parameters
+    ----------
+    matrix
+        Sparse, of any format.
+    where
+        Names it in messages.
+
+    Raises
+    ------
+    QueryError
+        When they lead out of the matrix.
+    """
     if matrix.format not in ("csr", "csc"):
         return
     try:
         matrix.check_format(full_check=True)
     except ValueError as error:
         raise QueryError(
-            f"Expected a valid sparse matrix in {place}; found a damaged one ({error}). Write the query again."
+            f"Expected a valid sparse matrix in {where}; found a damaged one ({error}). Write the query again."
         ) from error

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from totalanvi.formats.feature_types import FEATURE_TYPES, feature_kinds
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.matrices import Matrix, take_rows
+from totalanvi.serving.matrices import Columns, Matrix, Rows, take_rows
 from totalanvi.serving.names import require_unique_cells
 from totalanvi.serving.selection import ProteinTable, choose_place
 from totalanvi.serving.tables import Table
@@ -30,6 +31,8 @@ class Modality:
     """Row of each of the query's cells in the matrix, -1 where it has none; None when rows and cells are the same."""
     feature_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What else the query calls its features: columns of ``var`` (features,), by name."""
+    proteins: ProteinTable | None = None
+    """Proteins that stand among the genes, whose types tell them apart."""
 
     def read(self, start: int, stop: int) -> tuple[Any, npt.NDArray[np.bool_]]:
         """Return the rows that exist among cells ``start:stop``, and a mask of which cells these are."""
@@ -41,7 +44,7 @@ class Modality:
 
 
 def rna_modality_of(table: Table, layer: str | None, positions: npt.NDArray[np.intp] | None) -> Modality:
-    """Choose where RNA counts are read from.
+    """Choose where RNA counts are read from; features that are no genes are set apart.
 
     Parameters
     ----------
@@ -58,8 +61,17 @@ def rna_modality_of(table: Table, layer: str | None, positions: npt.NDArray[np.i
         When no place, or more than one, may hold raw counts, or the one that is named does not exist.
     """
     place = choose_place(table, layer)
-    names, columns = table.feature_names(place), table.feature_columns(place)
-    return Modality(names, table.matrix(place), str(place), positions, columns)
+    names, columns, matrix = table.feature_names(place), table.feature_columns(place), table.matrix(place)
+    kinds = feature_kinds(columns.get(FEATURE_TYPES, ()))
+    if kinds is None:
+        return Modality(names, matrix, str(place), positions, columns)
+    rows = Rows(matrix, place)
+    proteins = None
+    if len(kinds.proteins):
+        where = f"{place}, among the genes"
+        proteins = ProteinTable(_taken(names, kinds.proteins), Columns(rows, kinds.proteins), where)
+    columns = {name: _taken(values, kinds.genes) for name, values in columns.items()}
+    return Modality(_taken(names, kinds.genes), Columns(rows, kinds.genes), str(place), positions, columns, proteins)
 
 
 def protein_modality_of(proteins: ProteinTable, positions: npt.NDArray[np.intp] | None) -> Modality:
@@ -92,3 +104,7 @@ def positions_in(cell_ids: pd.Index, table: Table, modality: str) -> npt.NDArray
             f"Bring the names in line (mdata.update())."
         )
     return positions
+
+
+def _taken(values: Sequence[str], positions: npt.NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(values[position] for position in positions.tolist())

@@ -15,6 +15,7 @@ from totalanvi.serving.annotate import certain_names, label_names
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ReferenceFeatures
+from totalanvi.serving.imputation_notes import imputation_messages
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.resolution.report import AlignmentReport, feature_match
 from totalanvi.serving.schemas import PredictAnswer, PredictedCell, PredictRequest, ReferenceName
@@ -37,15 +38,18 @@ def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
     _require_unique("cell id", ids)
     aligners = _aligners(reference.features, request)
     cells = _align(reference.features, aligners, request)
-    mapped = reference.score(cells, MapOptions(**request.options.model_dump()))
+    options = MapOptions(**request.options.model_dump())
+    mapped = reference.score(cells, options)
     info = reference.info()
+    # A cell may lack what another names: there it is imputed.
+    imputed = [name for name, measured in zip(info.proteins, cells.measured.T, strict=True) if not measured.all()]
     alignment = _report(reference.features, aligners, request.measured_genes is None)
     return PredictAnswer(
         reference=ReferenceName(name=info.name, version=info.version, digest=info.digest),
         cells=_answers(ids, mapped, reference.features),
         unknown_genes=list(alignment.genes.extra_names),
         unknown_proteins=list(alignment.proteins.extra_names),
-        warnings=list(alignment.warnings),
+        warnings=[*alignment.warnings, *imputation_messages(info, options, imputed)],
         alignment=alignment,
     )
 

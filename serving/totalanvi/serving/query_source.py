@@ -16,7 +16,7 @@ from totalanvi.serving.listing import quoted
 from totalanvi.serving.modality import Modality, positions_in, protein_modality_of, rna_modality_of
 from totalanvi.serving.names import require_not_empty, require_unique_cells
 from totalanvi.serving.query import Kind, Query
-from totalanvi.serving.selection import ProteinTable, choose_modalities, choose_place, choose_proteins
+from totalanvi.serving.selection import NO_PROTEINS, ProteinTable, choose_modalities, choose_place, choose_proteins
 from totalanvi.serving.tables import Table
 
 __all__ = ["QuerySource"]
@@ -94,7 +94,8 @@ class QuerySource:
         table
             The AnnData, in memory or in a file.
         proteins
-            Key of ``obsm``; None takes ``"protein_expression"`` when there is one, ``"none"`` takes none.
+            Key of ``obsm``; None takes ``"protein_expression"`` when there is one, or else what ``var`` says are
+            antibodies (``feature_types``); ``"none"`` takes none.
         layer
             Layer that holds the raw counts, or ``"X"`` or ``"raw"``; None finds the one that does.
         guard
@@ -106,7 +107,7 @@ class QuerySource:
             When a key or layer is missing, or what it holds cannot be used.
         """
         rna = rna_modality_of(table, layer, positions=None)
-        chosen = choose_proteins(table, proteins)
+        chosen = choose_proteins(table, proteins, rna.proteins)
         block = None if chosen is None else protein_modality_of(chosen, positions=None)
         return cls("anndata", table.cell_names, rna, block, _layers(table), guard=guard)
 
@@ -128,8 +129,8 @@ class QuerySource:
         tables
             Its modalities by name.
         proteins
-            Name of the protein modality; None takes the one named prot, protein, adt or ab when there is one,
-            ``"none"`` takes none.
+            Name of the protein modality; None takes the one named prot, protein, adt or ab when there is one, or else
+            what the RNA's ``var`` says are antibodies; ``"none"`` takes none.
         layer
             As in `from_anndata`, of the RNA modality.
         guard
@@ -143,6 +144,8 @@ class QuerySource:
         rna_name, protein_name = choose_modalities(list(tables), proteins)
         rna = rna_modality_of(tables[rna_name], layer, positions_in(cell_ids, tables[rna_name], rna_name))
         block = None
+        if protein_name is None and proteins != NO_PROTEINS and rna.proteins is not None:
+            block = protein_modality_of(rna.proteins, rna.positions)
         if protein_name is not None:
             table = tables[protein_name]
             place = choose_place(table, None, protein_name)

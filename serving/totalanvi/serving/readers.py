@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import anndata
     import mudata
 
-__all__ = ["QueryData", "is_mudata", "open_query", "read_object"]
+__all__ = ["QueryData", "is_mudata", "open_query", "read_object", "reading_query"]
 
 QueryData: TypeAlias = Union["anndata.AnnData", "mudata.MuData", str, "os.PathLike[str]"]
 """What can be mapped: an object in memory, or the path of a file or folder (`totalanvi.formats`)."""
@@ -63,7 +63,7 @@ def open_query(data: QueryData, proteins: str | None = None, layer: str | None =
     if isinstance(data, (str, os.PathLike)):
         path = Path(data)
         with ExitStack() as opened:
-            with _reading(path):
+            with reading_query(path):
                 source = _stored_source(path, opened, proteins, layer)
             yield source
     elif is_mudata(data):
@@ -86,7 +86,7 @@ def read_object(path: str | os.PathLike[str]) -> anndata.AnnData | mudata.MuData
     QueryError
         When it is missing, damaged, reaches outside itself, or holds something else.
     """
-    with _reading(Path(path)):
+    with reading_query(Path(path)):
         return objects.read_object(Path(path))
 
 
@@ -97,7 +97,7 @@ def is_mudata(data: object) -> bool:
 
 def _stored_source(path: Path, opened: ExitStack, proteins: str | None, layer: str | None) -> QuerySource:
     """Open what a path holds; `opened` closes it."""
-    guard = partial(_reading, path)
+    guard = partial(reading_query, path)
     layout = layout_of(path)
     if layout == "10x folder":
         return QuerySource.from_anndata(MemoryTable(tenx_anndata(*read_tenx_folder(path))), proteins, layer, guard)
@@ -111,10 +111,23 @@ def _stored_source(path: Path, opened: ExitStack, proteins: str | None, layer: s
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a file into an error of this part."""
+def reading_query(path: Path, *known: type[Exception]) -> Iterator[None]:
+    """Turn whatever is wrong with a file into an error of this part.
+
+    Parameters
+    ----------
+    path
+        What is read.
+    known
+        Errors of something else, which pass.
+
+    Raises
+    ------
+    QueryError
+        For any other exception from within.
+    """
     try:
-        with reading(path, ServingError):
+        with reading(path, ServingError, *known):
             yield
     except FormatError as error:
         raise QueryError(str(error)) from error

@@ -75,8 +75,17 @@ def choose_place(table: Table, layer: str | None, modality: str | None = None) -
         raise CountsError(str(error)) from error
 
 
-def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
+def choose_proteins(table: Table, proteins: str | None, among_genes: ProteinTable | None = None) -> ProteinTable | None:
     """Return the ``obsm`` entry of an AnnData that holds proteins; None to map without.
+
+    Parameters
+    ----------
+    table
+        What is chosen from.
+    proteins
+        Key of ``obsm``, or ``"none"``; None finds the proteins.
+    among_genes
+        Those that stand in ``var``, which are taken when none is named and ``obsm`` has none.
 
     Raises
     ------
@@ -88,7 +97,7 @@ def choose_proteins(table: Table, proteins: str | None) -> ProteinTable | None:
     key = PROTEIN_KEY if proteins is None else proteins
     if key not in table.obsm_keys:
         if proteins is None:
-            return None
+            return among_genes
         raise QueryError(
             f"Expected proteins in obsm {key!r}; found {quoted(table.obsm_keys, when_empty='nothing in obsm')}. "
             f"Name one of these, or 'none' to map without proteins (proteins=, --proteins)."

@@ -16,6 +16,7 @@ from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.serving.readers import reading_query
 from totalanvi.serving.result_table import result_table
 from totalanvi.serving.stored_frames import stored_names
 
@@ -169,6 +170,11 @@ class _AnnotatedCopy:
         self._mapped.append(mapped)
 
     def finish(self) -> None:
+        # Only now is everything read that is copied but not mapped. What the system says of writing passes.
+        with reading_query(self._query, OSError):
+            self._copy_and_annotate()
+
+    def _copy_and_annotate(self) -> None:
         import h5py
 
         mapped = MappedCells.concatenate(self._mapped)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from totalanvi.export.calibration import MIN_CELLS, calibrate, calibration_error, fit_temperature
+from totalanvi.export.calibration import calibrate, calibration_error, fit_temperature
 
 
 def draw(n_cells: int, n_labels: int, sharpened: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,11 +75,17 @@ def test_cells_without_label_are_left_out() -> None:
     assert calibrate(more, np.concatenate([label, np.full(50, -1)])) == calibrate(logits, label)
 
 
-def test_few_cells_leave_the_temperature_alone() -> None:
-    logits, label = draw(MIN_CELLS, 4, sharpened=5)
-    assert calibrate(logits, label).temperature > 2
-    few = calibrate(logits[1:], label[1:])
-    assert (few.temperature, few.n_cells) == (1, MIN_CELLS - 1)
-    assert few.log_loss == pytest.approx(log_loss(logits[1:], label[1:], 1))
-    none = calibrate(logits[:3], np.full(3, -1))
+def test_few_cells_move_the_temperature_little() -> None:
+    logits, label = draw(2000, 4, sharpened=5)
+    many, some, one = (calibrate(logits[:n], label[:n]).temperature for n in (2000, 40, 1))
+    assert 1 < one < some < many
+    assert one < 1.5
+    few = calibrate(logits[:20], label[:20])
+    assert few.n_cells == 20
+    assert few.log_loss == pytest.approx(log_loss(logits[:20], label[:20], few.temperature))
+
+
+def test_no_cell_leaves_the_temperature_alone() -> None:
+    logits, _ = draw(3, 4, sharpened=5)
+    none = calibrate(logits, np.full(3, -1))
     assert (none.temperature, none.n_cells, none.accuracy, none.log_loss) == (1, 0, None, None)

@@ -114,6 +114,22 @@ def test_imputation_is_optional(local: LocalReference) -> None:
     assert ask(local, {"genes": {"GENE000": 5}}, options={"impute": False}).cells[0].proteins is None
 
 
+def test_imputed_proteins_that_rna_cannot_predict_are_warned_of(local: LocalReference) -> None:
+    rna = {"genes": {"GENE000": 5}}
+    measured = {**rna, "proteins": dict.fromkeys(TOY.proteins, 3)}
+
+    def doubted(*cells: dict[str, Any], **options: Any) -> bool:
+        answer = ask(local, *cells, options=options)
+        return any("RNA cannot predict 'IgG1'" in warning for warning in answer.warnings)
+
+    assert doubted(rna)
+    assert doubted(measured, rna)
+    assert not doubted(measured)
+    assert not doubted(rna, impute=False)
+    as_batch = ask(local, measured, options={"impute_as": "run1"})
+    assert any("'run1' did not measure 'IgG1'" in warning for warning in as_batch.warnings)
+
+
 @pytest.mark.parametrize(
     ("cells", "fields", "message"),
     [

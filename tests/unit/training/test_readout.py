@@ -17,17 +17,14 @@ from totalanvi.training.errors import ArgumentError
 from totalanvi.training.readout import fit as fitting
 from totalanvi.training.readout.density import LabelDensity
 from totalanvi.training.readout.fit import fit_readout
+from totalanvi.training.readout.members import _seen
 from totalanvi.training.readout.normalised import log_normalised, thinned
+from totalanvi.training.readout.panel_labels import fit_panel_labels
 from totalanvi.training.readout.projection import Projection, Targets, cross_fitted_regressions
 from totalanvi.training.readout.readout import Readout
 from totalanvi.training.readout.scales import ProteinScales
 
 N_CELLS, N_GENES, N_PROTEINS, N_LABELS = 240, 60, 6, 3
-
-
-@pytest.fixture(autouse=True)
-def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "_N_STEPS", 60)
 
 
 def draw(seed: int, n_cells: int = N_CELLS) -> Cells:
@@ -109,6 +106,47 @@ def test_an_ensemble_answers_with_every_panel(readout: Readout) -> None:
         assert proteins.shape == (N_CELLS, N_PROTEINS)
         assert components.shape == (N_CELLS, readout.network.dims.n_components)
         assert evidence.shape == (N_CELLS, 1)
+
+
+def test_members_do_not_make_certain_what_the_linear_part_doubts(readout: Readout) -> None:
+    network, cells = readout.network, draw(13)
+    rna, nothing = torch.from_numpy(cells.rna.toarray()), torch.zeros(N_CELLS, N_PROTEINS)
+    with torch.no_grad():
+        projected = network.project(rna, rna.sum(dim=1, keepdim=True), torch.ones(1, N_GENES))
+        linear, members = network.opinions(projected[None], nothing[None], nothing[None])
+        log_probabilities, proteins = network.answer(projected, nothing, nothing)
+    of_linear, of_members = (torch.softmax(each[..., N_PROTEINS:], dim=-1) for each in (linear[0], members))
+    assert torch.allclose(log_probabilities.exp(), of_linear / 3 + of_members.mean(dim=0) * 2 / 3, atol=1e-5)
+    shares = network.protein_shares
+    assert (shares >= 0).all()
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    assert len(shares) == 1 + network.dims.n_members
+    pooled = torch.einsum("e,ecp->cp", shares, torch.cat([linear, members])[..., :N_PROTEINS])
+    assert torch.allclose(proteins, pooled, atol=1e-4)
+
+
+def test_no_member_sees_every_cell() -> None:
+    seen = _seen(100, n_members=6)
+    assert seen.shape == (6, 90)
+    left_out = [set(range(100)) - set(each.tolist()) for each in seen]
+    # Of both kinds, one after the other, the same are left out, so that they can be compared on them.
+    assert left_out[0] == left_out[1]
+    assert len(left_out[0] | left_out[2] | left_out[4]) == 30
+
+
+def test_few_cells_and_many_proteins_are_fitted_with_caution() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(2, size=60)
+    logits = np.eye(2)[label] + rng.standard_normal((60, 2))
+    protein = rng.standard_normal((60, 300)).astype(np.float32)
+    measured = np.ones(protein.shape, dtype=bool)
+    weights, intercept = fit_panel_labels(protein, measured, protein, logits.astype(np.float32), label, rng)
+    fresh = rng.integers(2, size=2000)
+    features = np.hstack([rng.standard_normal((2000, 300)), np.eye(2)[fresh] + rng.standard_normal((2000, 2))])
+    odds = (features @ weights + intercept) @ [-1, 1]
+    loss = np.log1p(np.exp(np.where(fresh == 1, -odds, odds))).mean()
+    # Three hundred columns of noise tell the sixty cells apart; what they teach is worth less than nothing.
+    assert loss < np.log(2)
 
 
 def test_proteins_are_predicted_on_the_scale_of_each_batch(readout: Readout) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import anndata as ad
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from tests.support.reference_cells import draw_adata
 from tests.support.stored_queries import FORMATS
@@ -99,9 +100,44 @@ def test_named_places() -> None:
         with_counts(ad.AnnData(obs=adata.obs), None)
 
 
+def mixed(adata: ad.AnnData) -> ad.AnnData:
+    """The same cells with their proteins among the genes, the last of which has the name of a protein."""
+    proteins = adata.obsm["protein_expression"]
+    names = [*adata.var_names[:-1], proteins.columns[0], *proteins.columns]
+    types = ["Gene Expression"] * adata.n_vars + ["Antibody Capture"] * proteins.shape[1]
+    return ad.AnnData(
+        np.hstack([adata.X.toarray(), proteins.to_numpy(np.float32)]),
+        obs=adata.obs.copy(),
+        var=pd.DataFrame({"feature_types": types}, index=names),
+    )
+
+
+@pytest.mark.parametrize("place", ["X", "layer", "raw"])
+def test_proteins_among_the_genes_are_told_apart(place: str, tmp_path: Path) -> None:
+    adata = draw_adata()
+    stored = mixed(adata)
+    if place == "raw":
+        stored.raw = stored.copy()
+    elif place == "layer":
+        stored.layers["counts"] = stored.X.copy()
+    if place != "X":
+        stored.X = np.log1p(stored.X)
+    stored.write_h5ad(tmp_path / "mixed.h5ad")
+    assert train(tmp_path / "mixed.h5ad", tmp_path / "found") == 0
+    (tmp_path / "one").mkdir()
+    assert train(FORMATS["h5ad"](adata, tmp_path / "one"), tmp_path / "expected") == 0
+    expected, found = (read_checkpoint(tmp_path / name) for name in ("expected", "found"))
+    assert found.registry.genes == (*expected.registry.genes[:-1], "CD3")
+    assert found.registry.proteins == expected.registry.proteins
+    for name, weights in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], weights)
+
+
 def test_a_10x_matrix_has_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(FORMATS["10x h5"](draw_adata(), tmp_path), tmp_path / "out") == 2
-    assert "Expected obs['kind']" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Expected obs['kind']" in said
+    assert "add this column (on the command line from a table, --obs)" in said
 
 
 def test_a_reference_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -128,6 +128,16 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
             r"two types or more .* found only 'T' .*; name another",
         ),
         (
+            lambda a: with_obs(a, kind=a.obs_names),
+            {},
+            r"cell types in obs\['kind'\], which several cells share, found 20 different values, such as 'cell0'",
+        ),
+        (
+            lambda a: with_obs(a, kind=[*map(str, range(10)), *"999", *["unknown"] * 7]),
+            {},
+            r"found 10 different values, such as '0', for 13 labelled cells; name the column of cell types",
+        ),
+        (
             lambda a: with_obs(a, donor=["x", None] * 10),
             {},
             r"a batch for every cell .* found 10 cells without; fill them",

@@ -83,7 +83,8 @@ def train(
     reference: Annotated[
         Path,
         typer.Argument(
-            metavar="REFERENCE", help="Cells with RNA and protein counts: .h5ad, .h5mu, or a Zarr folder of either."
+            metavar="REFERENCE",
+            help="Cells with RNA and protein counts: .h5ad, .h5mu, a Zarr folder of either, or a 10x matrix (--obs).",
         ),
     ],
     labels: Annotated[str, typer.Option(metavar="KEY", help="Column of obs with the cell types.")],
@@ -105,6 +106,14 @@ def train(
     ] = None,
     continuous_covariate: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="The same for a column of numbers; may be repeated.")
+    ] = None,
+    obs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV or TSV with columns to add to obs, such as cell types; the first column names the cells.",
+            show_default=False,
+        ),
     ] = None,
     proteins: Annotated[
         str | None,
@@ -145,8 +154,10 @@ def train(
     from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import read_reference
     from totalanvi.training.models.totalanvi import TOTALANVI
+    from totalanvi.training.registration.obs_table import join_obs, read_obs_table
 
     require_writable(output, overwrite)
+    described = None if obs is None else read_obs_table(obs)
     target = chosen_device(device.value)
     started = time.monotonic()
     columns = {
@@ -159,7 +170,10 @@ def train(
         "continuous_covariate_keys": continuous_covariate,
     }
     with told_warnings():
-        data = _set_up(read_reference(reference), proteins, layer, columns)
+        data = read_reference(reference)
+        if described is not None:
+            join_obs(data, described)
+        data = _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
     typer.echo(_describe(model), err=True)
     model.train(max_epochs=max_epochs, accelerator=target.type)
@@ -172,9 +186,10 @@ def train(
 def _set_up(
     data: AnnData | MuData, proteins: str | None, layer: str | None, columns: dict[str, Any]
 ) -> AnnData | MuData:
-    """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer."""
+    """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer, genes alone."""
     from mudata import MuData
 
+    from totalanvi.formats.feature_types import apart
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.registration.counts_choice import with_counts
 
@@ -186,6 +201,7 @@ def _set_up(
         for name, wanted, cure in ((rna, layer, "--layer NAME"), (protein_modality, None, "keep it in X alone")):
             if name in data.mod:
                 data.mod[name], layers[name] = with_counts(data.mod[name], wanted, name, cure)
+        data.mod[rna] = apart(data.mod[rna], layers[rna])
         TOTALANVI.setup_mudata(
             data,
             rna_layer=layers[rna],
@@ -195,6 +211,7 @@ def _set_up(
         )
     else:
         data, layer = with_counts(data, layer)
+        data = apart(data, layer)
         TOTALANVI.setup_anndata(data, protein_expression_obsm_key=proteins or _PROTEINS_OBSM, layer=layer, **columns)
     return data
 

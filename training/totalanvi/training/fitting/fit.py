@@ -99,7 +99,7 @@ def fit(
         plan = TrainingPlan(module, config)
         trainer = make_trainer(config, every, accelerator=accelerator, devices=devices, **trainer_options)
         train_mode(module)
-        with _interruptible(trainer), _left_ready(module, trainer), undone_if_diverged(module), _old_objects_at_rest():
+        with _interruptible(), _left_ready(module, trainer), undone_if_diverged(module), _old_objects_at_rest():
             trainer.fit(
                 plan,
                 training_loader(
@@ -170,13 +170,14 @@ def _keep_last(file: Path) -> ModelCheckpoint:
 
 
 @contextmanager
-def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Let Ctrl-C be what it is elsewhere: Lightning would exit the process, and ignore the next one in a notebook."""
     listening = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
-        if trainer.interrupted:
+    except SystemExit as ending:
+        # Any other, such as that of a process that is told to end, passes.
+        if isinstance(ending.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
     finally:

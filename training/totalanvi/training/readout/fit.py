@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.density import LabelDensity
+from totalanvi.training.readout.members import train_members
 from totalanvi.training.readout.network import ReadoutDimensions, ReadoutNetwork
 from totalanvi.training.readout.normalised import log_normalised, thinned
 from totalanvi.training.readout.panel_labels import fit_panel_labels
@@ -23,13 +22,6 @@ _MOST_CELLS = 50_000
 _LEAST_OF_A_LABEL = 200
 _DEPTHS = (0.7, 0.45, 0.25)
 """Shares of the counts that thinned views keep: queries of shallower runs."""
-
-_N_STEPS = 2_000
-_BATCH = 256
-_RATE = 3e-3
-_WEIGHT_DECAY = 1e-2
-_NO_PANEL, _WHOLE_PANEL = 0.35, 0.35
-"""Shares of cells that are shown without proteins, and with all of them; the others with a random part."""
 
 _MOST_MISSED = 3.0
 """In logs: what is further off says nothing of the usual."""
@@ -68,7 +60,7 @@ def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> R
     components = [projection(view)[:, : projection.n_components] for view in views]
     network = _network(projection, scales, targets, regressions[0], query_protein, rng, seed)
     projected = [np.hstack(parts) for parts in zip(components, regressions, strict=True)]
-    _train(network, projected, query_protein, targets, seed)
+    train_members(network, projected, query_protein, targets, seed)
     density, novelty_scale = _density(components[0], query_protein, cells, regressions[0][:, -n_labels:])
     smear = _smear(network, projected[0], cells, scales)
     return Readout(network, scales.batch_centre, scales.batch_spread, smear, density, novelty_scale)
@@ -123,41 +115,6 @@ def _network(
     return network
 
 
-def _train(network: ReadoutNetwork, projected: list[Floats], protein: Floats, targets: Targets, seed: int) -> None:
-    """Let each member see its own mini-batches: now this depth, now that, with this panel or another."""
-    views = [torch.from_numpy(view) for view in projected]
-    shown_protein, wanted = torch.from_numpy(protein), torch.from_numpy(targets.protein)
-    measured, label = torch.from_numpy(targets.measured).float(), torch.from_numpy(targets.label)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=_N_STEPS)
-    n_members, n_cells = network.dims.n_members, len(label)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network.train()
-        for _ in range(_N_STEPS):
-            rows = torch.randint(n_cells, (n_members, min(_BATCH, n_cells)))
-            view = views[int(torch.randint(len(views), ()))]
-            shown = measured[rows] * _panel(rows, protein.shape[1])
-            proteins, logits = network.members(view[rows], shown_protein[rows], shown)
-            hidden = measured[rows] - shown
-            loss = (hidden * (proteins - wanted[rows]) ** 2).sum() / hidden.sum().clamp(min=1.0)
-            known = label[rows] >= 0
-            if known.any():
-                loss = loss + F.cross_entropy(logits[known], label[rows][known])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-    network.eval().requires_grad_(False)
-
-
-def _panel(rows: Tensor, n_proteins: int) -> Tensor:
-    """Draw which proteins each cell is shown with, 1 or 0, (members, cells, proteins)."""
-    kind, share = torch.rand(rows.shape), torch.rand(rows.shape)
-    share = torch.where(kind < _NO_PANEL, 0.0, torch.where(kind < _NO_PANEL + _WHOLE_PANEL, 1.0, share))
-    return (torch.rand(*rows.shape, n_proteins) < share.unsqueeze(-1)).float()
-
-
 def _density(components: Floats, protein: Floats, cells: Cells, logits: Floats) -> tuple[LabelDensity, Floats]:
     """Fit where labels lie, and how far from them cells of the reference are: mean and spread, (2, 2)."""
     features = np.hstack([components, protein])
@@ -173,8 +130,8 @@ def _density(components: Floats, protein: Floats, cells: Cells, logits: Floats) 
 @torch.no_grad()
 def _smear(network: ReadoutNetwork, projected: Floats, cells: Cells, scales: ProteinScales) -> Floats:
     """Mean of exp(measured − predicted log count) of each protein, predicted from RNA alone, (proteins,)."""
-    nothing = torch.zeros(1, len(cells), cells.protein.shape[1])
-    standardised = network.members(torch.from_numpy(projected)[None], nothing, nothing)[0].mean(dim=0).numpy()
+    nothing = torch.zeros(len(cells), cells.protein.shape[1])
+    standardised = network.answer(torch.from_numpy(projected), nothing, nothing)[1].numpy()
     predicted = standardised * scales.batch_spread[cells.batch] + scales.batch_centre[cells.batch]
     ratio = np.exp(np.clip(np.log1p(cells.protein) - predicted, -_MOST_MISSED, _MOST_MISSED))
     n_cells = np.maximum(cells.measured.sum(axis=0), 1)

@@ -13,6 +13,8 @@ from totalanvi.training.readout.normalised import LIBRARY
 __all__ = ["ReadoutDimensions", "ReadoutNetwork"]
 
 _DROPOUT = 0.2
+LINEAR_SHARE = 1 / 3
+"""Of the linear model in the probabilities of labels: what it is not sure of, no member makes certain."""
 
 _MOST_SPREADS = 8.0
 """That a protein is predicted to lie from its average: beyond, a strange cell would have counts without bounds."""
@@ -41,8 +43,9 @@ class ReadoutNetwork(nn.Module):
         proteins_e = R + W_e x + f_e(x)
         logits_e   = A [m S + (1 - m) R, D] + b + W'_e x + f'_e(x)
 
-    where f has two hidden layers. The answer is the mean of the members' proteins, and of their probabilities. A
-    protein that was not measured is unknown to it, not zero.
+    where f has two hidden layers. Labels have a mixture of the members' probabilities and of those of the linear part,
+    A [...] + b, which has the weight of a third. Proteins have a mean of R and the members' proteins, weighted by what
+    each is worth on cells that it has not seen. A protein that was not measured is unknown to it, not zero.
 
     Parameters
     ----------
@@ -63,6 +66,7 @@ class ReadoutNetwork(nn.Module):
     protein_spread: Tensor
     panel_weights: Tensor
     panel_offset: Tensor
+    protein_shares: Tensor
 
     def __init__(self, dims: ReadoutDimensions):
         super().__init__()
@@ -79,6 +83,7 @@ class ReadoutNetwork(nn.Module):
             "protein_spread": (n_proteins,),
             "panel_weights": (n_proteins + n_labels, n_labels),
             "panel_offset": (n_labels,),
+            "protein_shares": (1 + dims.n_members,),
         }.items():
             self.register_buffer(name, torch.ones(shape))
         n_in, n_out = n_columns + 2 * n_proteins, n_proteins + n_labels
@@ -115,8 +120,8 @@ class ReadoutNetwork(nn.Module):
         """Put protein counts, (cells, proteins), on the scale of all batches."""
         return (torch.log1p(protein) - self.protein_centre) / self.protein_spread
 
-    def members(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
-        """Ask each member.
+    def opinions(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask the linear part, then each member.
 
         Parameters
         ----------
@@ -129,10 +134,11 @@ class ReadoutNetwork(nn.Module):
 
         Returns
         -------
-        proteins, logits
-            Standardised, (members, cells, proteins), and (members, cells, labels).
+        linear
+            Its standardised proteins, then its logits, (members or 1, cells, proteins + labels).
+        members
+            The same of each member, (members, cells, proteins + labels).
         """
-        dims = self.dims
         components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
         of_label = of_label / self.logit_spread
         shown = protein * measured
@@ -141,8 +147,24 @@ class ReadoutNetwork(nn.Module):
         x = torch.cat([components, of_protein, of_label, shown, measured], dim=-1)
         hidden = F.dropout(F.silu(x @ self.first + self.biases[0]), _DROPOUT, self.training)
         hidden = F.dropout(F.silu(hidden @ self.second + self.biases[1]), _DROPOUT, self.training)
-        answers = linear + x @ self.past + hidden @ self.last + self.biases[2]
-        return answers[..., : dims.n_proteins], answers[..., dims.n_proteins :]
+        return linear, linear + x @ self.past + hidden @ self.last + self.biases[2]
+
+    def answer(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool what `opinions` has to say of cells, which are given as there, without a dimension of members.
+
+        Returns
+        -------
+        log_probabilities, proteins
+            (cells, labels), and standardised, (cells, proteins).
+        """
+        linear, members = self.opinions(projected[None], protein[None], measured[None])
+        sizes = [self.dims.n_proteins, self.dims.n_labels]
+        proteins, logits = torch.split(torch.cat([linear, members]), sizes, dim=-1)
+        member_share = (1 - LINEAR_SHARE) / self.dims.n_members
+        shares = torch.full((1 + self.dims.n_members, 1, 1), member_share)
+        shares[0] = LINEAR_SHARE
+        log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1) + shares.log(), dim=0)
+        return log_probabilities, (self.protein_shares[:, None, None] * proteins).sum(dim=0)
 
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
@@ -168,12 +190,9 @@ class ReadoutNetwork(nn.Module):
             The largest logit of the labels' regression from RNA, (cells, 1): small where RNA speaks for no label.
         """
         projected = self.project(rna, library, present)
-        proteins, logits = self.members(projected[None], self.standardise(protein)[None], measured[None])
-        log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=0) - torch.log(
-            torch.tensor(float(self.dims.n_members))
-        )
+        log_probabilities, proteins = self.answer(projected, self.standardise(protein), measured)
         components, _, of_label = torch.split(projected, self._widths, dim=-1)
-        proteins = proteins.mean(dim=0).clamp(-_MOST_SPREADS, _MOST_SPREADS)
+        proteins = proteins.clamp(-_MOST_SPREADS, _MOST_SPREADS)
         return log_probabilities, proteins, components, of_label.amax(dim=-1, keepdim=True)
 
     @property

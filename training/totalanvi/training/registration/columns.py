@@ -102,7 +102,7 @@ class Columns:
             names = (name for place, table in self.tables.items() if named in (None, place) for name in table.columns)
             raise MissingKeyError(
                 f"Expected {where}[{key!r}], found the keys {listed(dict.fromkeys(names))}; name one of them as the "
-                f"{COLUMN_ARGUMENTS[argument]}, or add this column."
+                f"{COLUMN_ARGUMENTS[argument]}, or add this column (on the command line from a table, --obs)."
             )
         return column
 

@@ -16,6 +16,9 @@ from totalanvi.training.registration.setup_note import Setup
 
 __all__ = ["label_names", "query_labels", "reference_labels"]
 
+_LEAST_CELLS_PER_LABEL = 2
+"""On average. Where there are fewer, the column holds names of cells, or measurements."""
+
 
 def label_names(columns: Columns, setup: Setup) -> tuple[str, ...]:
     """Labels of a reference in the order of their codes, sorted, without those that mean "not labelled".
@@ -23,11 +26,12 @@ def label_names(columns: Columns, setup: Setup) -> tuple[str, ...]:
     Raises
     ------
     RegistrationError
-        When the column is not there, or labels cells of fewer than two types.
+        When the column is not there, labels cells of fewer than two types, or hardly two of them alike.
     """
     if setup.labels_key is None:
         return ()
-    found = set(texts(columns.require(setup.labels_key, "labels_key"))) - {None}
+    values = texts(columns.require(setup.labels_key, "labels_key"))
+    found = set(values) - {None}
     absent = sorted(set(setup.unlabeled) - found)
     if absent:
         warnings.warn(
@@ -42,6 +46,13 @@ def label_names(columns: Columns, setup: Setup) -> tuple[str, ...]:
         raise RegistrationError(
             f"Expected labelled cells of two types or more in obs[{setup.labels_key!r}], found {what} "
             f"(not counting {listed(setup.unlabeled)}); name another column, or other values for unlabelled."
+        )
+    n_labelled = int(pd.Index(values, dtype=object).isin(labels).sum())
+    if n_labelled < _LEAST_CELLS_PER_LABEL * len(labels):
+        raise RegistrationError(
+            f"Expected cell types in obs[{setup.labels_key!r}], which several cells share, found {len(labels)} "
+            f"different values, such as {labels[0]!r}, for {n_labelled} labelled cells; name the column of cell types, "
+            "or merge types that hardly a cell has."
         )
     return labels
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from totalanvi.training.data import Cells
@@ -27,7 +28,12 @@ Array = npt.NDArray[np.float32]
 
 
 def attributions(
-    module: TotalANVAE, cells: Cells, target: npt.NDArray[np.intp], options: AttributionOptions
+    module: TotalANVAE,
+    cells: Cells,
+    target: npt.NDArray[np.intp],
+    options: AttributionOptions,
+    *,
+    silent: bool = True,
 ) -> Iterator[Array]:
     """Integrated gradients of a label's logit, one mini-batch of cells at a time, (cells, genes + proteins).
 
@@ -45,6 +51,8 @@ def attributions(
         Code of the label in question, (cells,).
     options
         How to integrate.
+    silent
+        Show no progress.
 
     Warns
     -----
@@ -55,7 +63,7 @@ def attributions(
     device = module.px_r.device
     logits, baseline = _label_logits(twin), torch.from_numpy(options.baseline).double().to(device)
     start = n_incomplete = 0
-    for batch in cell_loader(cells, batch_size=options.batch_size):
+    for batch in track(cell_loader(cells, batch_size=options.batch_size), "Attributions", disable=silent):
         on_device = batch.to(device)
         inputs = EncoderInputs.of(on_device, module.dims)
         paths = Paths(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.training.base import BaseModel
+from totalanvi.training.checks import require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError, listed
 from totalanvi.training.network.anvae import TotalANVAE
@@ -34,6 +35,8 @@ class AttributionMethods(BaseModel):
         n_steps: int = N_STEPS,
         baseline: Baseline | None = None,
         batch_size: int | None = None,
+        *,
+        silent: bool = False,
     ) -> pd.DataFrame:
         r"""How much each gene and protein of each cell speaks for a label: integrated gradients of the label's logit.
 
@@ -52,6 +55,8 @@ class AttributionMethods(BaseModel):
         baseline
             Counts of genes, (genes,), and of proteins, (proteins,), that the path begins with, or a number for either.
             By default there are none, ``(0, 0)``. What a cell's panel measured stays so.
+        silent
+            Show no progress.
 
         Returns
         -------
@@ -62,7 +67,8 @@ class AttributionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            For a label that the model does not know, or a baseline that is not counts of its features.
+            For a label that the model does not know, a baseline that is not counts of its features, or a flag that is
+            none.
         TrainingError
             For cells as `get_latent_representation`.
 
@@ -75,19 +81,24 @@ class AttributionMethods(BaseModel):
         ----------
         Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks. ICML 2017, equation 1.
         """
+        require_flags(silent=silent)
         options = AttributionOptions.of(self.registry, n_steps, baseline, batch_size)
         cells, names = self._cells_of(adata, indices)
         codes = self._targets(cells, target, options.batch_size)
         columns = feature_columns(self.registry)
         result = np.empty((len(cells), len(columns)), np.float32)
         start = 0
-        for batch in attributions(self.module, cells, codes, options):
+        for batch in attributions(self.module, cells, codes, options, silent=silent):
             result[start : start + len(batch)] = batch
             start += len(batch)
         return pd.DataFrame(result, index=names, columns=columns)
 
     def get_ranked_features(
-        self, adata: Data | None = None, attrs: npt.NDArray[np.floating[Any]] | pd.DataFrame | None = None
+        self,
+        adata: Data | None = None,
+        attrs: npt.NDArray[np.floating[Any]] | pd.DataFrame | None = None,
+        *,
+        silent: bool = False,
     ) -> pd.DataFrame:
         """Features by their mean attribution, the highest first.
 
@@ -97,6 +108,8 @@ class AttributionMethods(BaseModel):
             Cells to attribute the likeliest label of, where ``attrs`` is not given; the reference by default.
         attrs
             What `get_attributions` gave, or some rows of it, (cells, genes + proteins).
+        silent
+            Show no progress.
 
         Returns
         -------
@@ -108,7 +121,7 @@ class AttributionMethods(BaseModel):
         Raises
         ------
         ArgumentError
-            When ``attrs`` has no cell, or not a column for each feature.
+            When ``attrs`` has no cell, or not a column for each feature, and for a flag that is none.
         TrainingError
             For cells as `get_latent_representation`.
 
@@ -116,12 +129,13 @@ class AttributionMethods(BaseModel):
         --------
         >>> model.get_ranked_features(attrs=attributions[labels == "B cell"]).head(10)  # doctest: +SKIP
         """
+        require_flags(silent=silent)
         features = feature_columns(self.registry)
         if attrs is None:
             cells, _ = self._cells_of(adata, None)
             options = AttributionOptions.of(self.registry)
             codes = self._targets(cells, None, options.batch_size)
-            return ranked_features(attributions(self.module, cells, codes, options), features)
+            return ranked_features(attributions(self.module, cells, codes, options, silent=silent), features)
         given = np.asarray(attrs)
         if given.ndim != 2 or given.shape[1] != len(features) or len(given) == 0:
             raise ArgumentError(

@@ -43,6 +43,7 @@ class PredictionMethods(BaseModel):
         ig_args: Mapping[str, Any] | None = None,
         *,
         use_readout: bool = False,
+        silent: bool = False,
     ) -> Prediction | tuple[Prediction, pd.DataFrame]:
         """Predict the cell type of cells.
 
@@ -62,6 +63,8 @@ class PredictionMethods(BaseModel):
             scripts and has no meaning here: every integral is refined until it is complete.
         use_readout
             Ask what `TOTALANVI.fit_readout` has fitted, instead of q(c | z).
+        silent
+            Show no progress of attributions, which are slow.
 
         Returns
         -------
@@ -93,6 +96,7 @@ class PredictionMethods(BaseModel):
             use_posterior_mean=use_posterior_mean,
             ig_interpretability=ig_interpretability,
             use_readout=use_readout,
+            silent=silent,
         )
         options = None
         if ig_interpretability:
@@ -108,7 +112,7 @@ class PredictionMethods(BaseModel):
             prediction = pd.DataFrame(probabilities, index=names, columns=list(self.registry.labels))
         if options is None:
             return prediction
-        batches = attributions(self.module, cells, codes, options)
+        batches = attributions(self.module, cells, codes, options, silent=silent)
         return prediction, ranked_features(batches, feature_columns(self.registry))
 
     def _fitted_readout(self, options: AttributionOptions | None) -> Readout:
