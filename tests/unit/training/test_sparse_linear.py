@@ -37,3 +37,14 @@ def test_columns_become_rows() -> None:
     matrix = sp.random(4, 9, 0.3, format="csr", random_state=2, dtype=np.float32)
     rows = SparseRows.from_scipy(matrix)
     assert torch.equal(rows.transposed().to_dense(), rows.to_dense().t())
+
+
+def test_weights_that_lie_otherwise_in_memory_map_alike() -> None:
+    """Weights lie column by column; those that somebody assigned may not."""
+    rows, layer = SparseRows.from_scipy(sp.random(5, 9, 0.4, format="csr", dtype=np.float32)), SparseLinear(9, 4)
+    expected = layer(rows)
+    layer.weight = torch.nn.Parameter(layer.weight.detach().contiguous())
+    mapped = layer(rows)
+    assert torch.equal(mapped, expected)
+    mapped.sum().backward()
+    assert layer.weight.grad.is_contiguous()
