@@ -82,5 +82,7 @@ def test_proteins_that_nobody_measured_are_left_out(checkpoint: Path, tmp_path: 
     covariates = inputs[0].covariates
     found, all_proteins = source.module.decode_proteins(z.mean, covariates), whole.decode_proteins(z.mean, covariates)
     efficiency = source.module.log_efficiency(covariates.batch), whole.log_efficiency(covariates.batch)
-    torch.testing.assert_close(found.denoised(), all_proteins.denoised()[:, kept])
-    torch.testing.assert_close(found.expected(efficiency[0]), all_proteins.expected(efficiency[1])[:, kept])
+    # Products of other widths round otherwise, and these are exponentials of what they give.
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(found.denoised(), all_proteins.denoised()[:, kept], **close)
+    torch.testing.assert_close(found.expected(efficiency[0]), all_proteins.expected(efficiency[1])[:, kept], **close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import lightning as L
@@ -103,6 +104,21 @@ def test_a_run_that_fails_leaves_the_model_ready_to_answer() -> None:
     with pytest.raises(RuntimeError, match="failed"):
         run(model, cells(), callbacks=[Fail()])
     assert not model.training
+
+
+def test_a_run_leaves_the_garbage_collector_as_it_was() -> None:
+    def frozen_in_and_after_a_run() -> tuple[bool, int]:
+        during: list[int] = []
+        look = L.pytorch.callbacks.LambdaCallback(on_train_start=lambda *_: during.append(gc.get_freeze_count()))
+        run(tiny_model(), cells(), [look], max_epochs=1)
+        return during[0] > 0, gc.get_freeze_count()
+
+    assert frozen_in_and_after_a_run() == (True, 0)
+    gc.freeze()  # as one does before a fork
+    try:
+        assert frozen_in_and_after_a_run()[1] > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_the_hidden_view_adds_to_the_loss() -> None:

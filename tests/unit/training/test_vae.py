@@ -55,7 +55,7 @@ def edge(request: pytest.FixtureRequest) -> CellBatch:
 def test_terms_and_gradients_are_finite(edge: CellBatch, options: dict[str, Any], labels: int) -> None:
     model = tiny_model(labels, **options).train()
     terms = model(edge)
-    hidden = model.hidden_view(edge, terms.posterior, Augmentation())
+    hidden = model.hidden_view(edge, terms, Augmentation())
     assert hidden.loss(1.0, 1.0).isfinite().all()
     for name in ("reconstruction_gene", "reconstruction_protein", "kl_latent", "kl_background", "kl_library"):
         term = getattr(terms, name)
@@ -142,26 +142,26 @@ def test_only_the_encoder_loses_what_is_hidden() -> None:
     """The likelihood goes on scoring the panel that was hidden."""
     model = tiny_model()
     batch = tiny_batch(without_proteins=0.0)
-    hidden = model.hidden_view(batch, model(batch).posterior, EVERYTHING)
+    hidden = model.hidden_view(batch, model(batch), EVERYTHING)
     assert (hidden.reconstruction_protein > 0).all()
 
 
 def test_a_hidden_view_matches_the_full_one_when_nothing_is_hidden() -> None:
     model = tiny_model().eval()
     batch = tiny_batch(without_proteins=0.0)
-    posterior = model(batch).posterior
-    torch.testing.assert_close(model.hidden_view(batch, posterior, NOTHING).matching, torch.zeros(batch.n_cells))
-    assert (model.hidden_view(batch, posterior, EVERYTHING).matching > 1e-6).all()
+    terms = model(batch)
+    torch.testing.assert_close(model.hidden_view(batch, terms, NOTHING).matching, torch.zeros(batch.n_cells))
+    assert (model.hidden_view(batch, terms, EVERYTHING).matching > 1e-6).all()
 
 
 def test_matching_teaches_the_partial_posterior_alone() -> None:
     """The full posterior is the target: what RNA cannot tell must not be unlearned from it."""
     model = tiny_model().eval()
     batch = tiny_batch(without_proteins=0.0)
-    posterior = model(batch).posterior
-    posterior.mean.retain_grad()
-    model.hidden_view(batch, posterior, EVERYTHING).matching.sum().backward()
-    assert posterior.mean.grad is None
+    terms = model(batch)
+    terms.posterior.mean.retain_grad()
+    model.hidden_view(batch, terms, EVERYTHING).matching.sum().backward()
+    assert terms.posterior.mean.grad is None
     assert model.encoder.z_mean.weight.grad.abs().sum() > 0
 
 

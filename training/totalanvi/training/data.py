@@ -80,6 +80,13 @@ class SparseRows:
         dense[self.flat] = self.values
         return dense.view(self.n_rows, self.n_columns)
 
+    def transposed(self) -> SparseRows:
+        """Return the columns as rows, (columns, rows), in host memory."""
+        matrix = sp.csr_matrix(
+            (self.values.numpy(), self.columns.numpy(), self.row_starts.numpy()), (self.n_rows, self.n_columns)
+        )
+        return SparseRows.from_scipy(matrix.tocsc().T)
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseRows:
         """Return these rows on ``device``."""
         return SparseRows(

@@ -94,7 +94,7 @@ class TrainingPlan(L.LightningModule):
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
         loss = self._loss(terms, cells.target, kl_weight)
         if augmentation is not None:
-            hidden = self.module.hidden_view(cells, terms.posterior, augmentation)
+            hidden = self.module.hidden_view(cells, terms, augmentation)
             loss = loss + hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
             if hidden.label_logits is not None:
                 loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)

@@ -65,8 +65,10 @@ class SafeCheckpointIO(CheckpointIO):
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().clone().contiguous()
-        return {"tensor": name}
+        # A fused optimiser takes for granted that its state lies in memory as the weight does.
+        across = value.dim() == 2 and value.t().is_contiguous() and not value.is_contiguous()
+        tensors[name] = (value.t() if across else value).detach().cpu().clone().contiguous()
+        return {"transposed" if across else "tensor": name}
     if isinstance(value, dict):
         return {"dict": [[_encode(key, tensors), _encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
@@ -85,6 +87,8 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
+    if kind == "transposed":
+        return tensors[content].t()
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
     items = [_decode(item, tensors) for item in content]

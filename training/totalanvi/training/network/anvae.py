@@ -21,7 +21,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from totalanvi.training.data import UNLABELLED
@@ -44,9 +43,8 @@ T = TypeVar("T")
 class GaussianMap(nn.Module):
     """(vector, label) → a Gaussian over vectors of the same size: q(u | z, c) one way, p(z | u, c) the other."""
 
-    def __init__(self, n_latent: int, n_labels: int, trunk: FullyConnected, n_hidden: int, floor: float):
+    def __init__(self, n_latent: int, trunk: FullyConnected, n_hidden: int, floor: float):
         super().__init__()
-        self.n_labels = n_labels
         self.trunk = trunk
         self.mean = Head(n_hidden, n_latent)
         self.log_variance = Head(n_hidden, n_latent)
@@ -54,7 +52,7 @@ class GaussianMap(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Normal:
         """Map (pairs, latent) and label codes (pairs,) to a Gaussian over (pairs, latent)."""
-        hidden = self.trunk(x, F.one_hot(label, self.n_labels).to(x.dtype))
+        hidden = self.trunk(x, code=label)
         return Normal(self.mean(hidden), (self.log_variance(hidden).exp() + self.floor).sqrt())
 
 
@@ -89,7 +87,6 @@ class TotalANVAE(TotalVAE):
         self.classifier = Head(n_classifier_hidden if n_classifier_layers else config.n_latent, dims.n_labels)
         self.encoder_u = GaussianMap(
             config.n_latent,
-            dims.n_labels,
             FullyConnected(
                 config.n_latent,
                 n_hidden,
@@ -103,7 +100,6 @@ class TotalANVAE(TotalVAE):
         )
         self.decoder_z = GaussianMap(
             config.n_latent,
-            dims.n_labels,
             FullyConnected(
                 config.n_latent,
                 n_hidden,

@@ -89,13 +89,24 @@ class GeneDecoder(nn.Module):
         self.dropout_trunk = _Trunk(dims, config) if inflated else None
         self.dropout_logits = _head(dims, config, dims.n_genes) if inflated else None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all that a gene's likelihood needs is ρ, the softmax of `logits`."""
+        return self.sums_to_one and self.dropout_logits is None
+
+    def logits(self, z: Tensor, covariates: Covariates) -> Tensor:
+        """Map (..., latent) to what ρ is the softmax, or the softplus, of, (..., genes)."""
+        z, injected = covariates.beside(z), covariates.injected
+        logits: Tensor = self.log_scale(torch.cat((self.trunk(z, injected), z, injected), dim=-1))
+        return logits
+
     def forward(self, z: Tensor, covariates: Covariates) -> tuple[Tensor, Tensor | None]:
         """Map (..., latent) to log ρ and dropout logits, (..., genes)."""
-        z, injected = covariates.beside(z), covariates.injected
-        scale = self.log_scale(torch.cat((self.trunk(z, injected), z, injected), dim=-1))
+        scale = self.logits(z, covariates)
         log_scale = torch.log_softmax(scale, dim=-1) if self.sums_to_one else _log_softplus(scale)
         if self.dropout_trunk is None or self.dropout_logits is None:
             return log_scale, None
+        z, injected = covariates.beside(z), covariates.injected
         return log_scale, self.dropout_logits(torch.cat((self.dropout_trunk(z, injected), z, injected), dim=-1))
 
 

@@ -47,14 +47,17 @@ def log_negative_binomial(counts: Tensor, log_mean: Tensor, log_theta: Tensor) -
         Log-probabilities of the broadcast shape.
     """
     theta = log_theta.exp()
-    log_ratio = log_mean - log_theta
-    return (
-        torch.lgamma(counts + theta)
-        - torch.lgamma(theta)
-        - torch.lgamma(counts + 1.0)
-        - theta * F.softplus(log_ratio)
-        - counts * F.softplus(-log_ratio)
-    )
+    return _log_coefficient(counts, theta) + _log_odds(counts, log_mean - log_theta, theta)
+
+
+def _log_coefficient(counts: Tensor, theta: Tensor) -> Tensor:
+    """The part of log NB that does not depend on the mean."""
+    return torch.lgamma(counts + theta) - torch.lgamma(theta) - torch.lgamma(counts + 1.0)
+
+
+def _log_odds(counts: Tensor, log_ratio: Tensor, theta: Tensor) -> Tensor:
+    """The part that does, from log μ − log θ; one softplus gives the other: softplus(−r) = softplus(r) − r."""
+    return counts * log_ratio - (theta + counts) * F.softplus(log_ratio)
 
 
 def _log_zero(log_ratio: Tensor, theta: Tensor) -> Tensor:
@@ -150,6 +153,8 @@ def log_protein_mixture(
     background_logits
         Logits of the background component, (cells, proteins).
     """
-    background = log_negative_binomial(counts, log_background, log_theta) + F.logsigmoid(background_logits)
-    foreground = log_negative_binomial(counts, log_foreground, log_theta) + F.logsigmoid(-background_logits)
-    return torch.logaddexp(background, foreground)
+    theta = log_theta.exp()
+    background = _log_odds(counts, log_background - log_theta, theta) + F.logsigmoid(background_logits)
+    foreground = _log_odds(counts, log_foreground - log_theta, theta) + F.logsigmoid(-background_logits)
+    # The rest is the same for both.
+    return torch.logaddexp(background, foreground) + _log_coefficient(counts, theta)

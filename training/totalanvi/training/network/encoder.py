@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +14,7 @@ from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scal
 from totalanvi.training.network.layers import FullyConnected, Head
 from totalanvi.training.network.library import infers_library
 from totalanvi.training.network.losses import Normal
+from totalanvi.training.network.sparse_linear import SparseLinear
 
 __all__ = ["Encoder"]
 
@@ -21,13 +24,13 @@ _LEAST_VARIANCE = 1e-4
 class _Stack(nn.Module):
     """Scaled counts and covariates → hidden features.
 
-    RNA has a linear map of its own in the first layer: its input is sparse, and cost can follow stored counts.
+    RNA has a linear map of its own in the first layer: its input is sparse, and cost follows stored counts.
     """
 
     def __init__(self, dims: Dimensions, config: ModelConfig, n_layers: int):
         super().__init__()
         self.encodes_covariates = config.encode_covariates
-        self.rna_in = nn.Linear(dims.n_genes, config.n_hidden, bias=False)
+        self.rna_in = SparseLinear(dims.n_genes, config.n_hidden)
         self.trunk = FullyConnected(
             2 * dims.n_proteins + (dims.n_continuous if config.encode_covariates else 0),
             config.n_hidden,
@@ -74,18 +77,27 @@ class Encoder(_Stack):
 
     def forward(self, inputs: EncoderInputs) -> tuple[Normal, Normal | None]:
         """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""
-        rna, proteins = self._scaled_rna(inputs), self._protein_features(inputs)
-        hidden = self.hidden(self.rna_in(rna), proteins, inputs)
+        rna, *library_rna = inputs.rna_hidden or self._rna_hidden(inputs)
+        proteins = self._protein_features(inputs)
+        hidden = self.hidden(rna, proteins, inputs)
         z = Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
-        return z, None if self.library is None else self.library(self.library.rna_in(rna), proteins, inputs)
+        return z, None if self.library is None else self.library(*library_rna, proteins, inputs)
 
-    def _scaled_rna(self, inputs: EncoderInputs) -> Tensor:
+    def read_rna(self, inputs: EncoderInputs) -> EncoderInputs:
+        """Take RNA through the first layers, once for all views that differ in other things."""
+        return replace(inputs, rna_hidden=self._rna_hidden(inputs))
+
+    def _rna_hidden(self, inputs: EncoderInputs) -> tuple[Tensor, ...]:
+        rna = self._scaled_rna(inputs)
+        return (self.rna_in(rna),) if self.library is None else (self.rna_in(rna), self.library.rna_in(rna))
+
+    def _scaled_rna(self, inputs: EncoderInputs) -> SparseRows | Tensor:
         rna, library = inputs.rna, inputs.library
         if not isinstance(rna, SparseRows):
             return scaled_counts(rna, library, self.n_genes, self.takes_log, self.divides)
         per_value = library.squeeze(-1)[rna.rows]
         scaled = scaled_counts(rna.values, per_value, self.n_genes, self.takes_log, self.divides)
-        return rna.with_values(scaled).to_dense()
+        return rna.with_values(scaled)
 
     def _protein_features(self, inputs: EncoderInputs) -> Tensor:
         scaled = scaled_proteins(inputs.protein, inputs.measured, self.takes_log, self.proteins_in_mean, self.divides)

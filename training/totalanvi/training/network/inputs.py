@@ -29,6 +29,8 @@ class EncoderInputs:
     """1 where measured, else 0, (cells, proteins)."""
     covariates: Covariates
     """Batch, all zero where it is unknown, and what else was registered."""
+    rna_hidden: tuple[Tensor, ...] | None = None
+    """What first layers have made of the RNA, (cells, hidden) each, see `Encoder.read_rna`; `None` before."""
 
     @classmethod
     def of(cls, cells: CellBatch, dims: Dimensions) -> EncoderInputs:
@@ -117,11 +119,18 @@ def hide(inputs: EncoderInputs, rates: Augmentation) -> EncoderInputs:
     )
     # A share of 1 keeps everything, since rand() < 1.
     measured = inputs.measured * (torch.rand_like(inputs.measured) < kept_share)
-    rna, library = inputs.rna, inputs.library
+    rna, library, rna_hidden = inputs.rna, inputs.library, inputs.rna_hidden
     if rates.thinning > 0 and isinstance(rna, SparseRows):
         depth = rates.thinning_floor + (1.0 - rates.thinning_floor) * torch.rand(n_cells, device=device)
         depth = torch.where(torch.rand(n_cells, device=device) < rates.thinning, depth, torch.ones_like(depth))
         rna = rna.with_values(torch.binomial(rna.values, depth[rna.rows]))
-        library = rna.sum_per_row(rna.values).unsqueeze(-1)
-    seen = replace(inputs, rna=rna, library=library, protein=inputs.protein * measured, measured=measured)
+        library, rna_hidden = rna.sum_per_row(rna.values).unsqueeze(-1), None
+    seen = replace(
+        inputs,
+        rna=rna,
+        library=library,
+        protein=inputs.protein * measured,
+        measured=measured,
+        rna_hidden=rna_hidden,
+    )
     return hide_batch(seen, rates.unknown_batch)

@@ -67,7 +67,7 @@ def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabel
         rest = q.detach().scatter(-1, codes, 0.0)
         mass = rest.sum(dim=-1, keepdim=True)
         # Where the exact labels hold all the mass, any draw will do: its weight is zero.
-        drawn = torch.multinomial(torch.where(mass > 0, rest, torch.ones_like(rest)), 1)
+        drawn = _draw(torch.where(mass > 0, rest, torch.ones_like(rest)))
         at_draw = rest.gather(-1, drawn)
         q_drawn = q.gather(-1, drawn)
         # The value of the weight is the mass of the rest; its gradient is that of log q at the draw.
@@ -80,3 +80,14 @@ def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabel
         label=torch.cat((label[labelled], codes.reshape(-1))),
         weight=torch.cat((torch.ones_like(labelled, dtype=probabilities.dtype), weights.reshape(-1))),
     )
+
+
+def _draw(weights: Tensor) -> Tensor:
+    """Draw a column of each row with probability proportional to its weight, (rows, columns) → (rows, 1).
+
+    `torch.multinomial` draws a random number for every column; one for each row is enough.
+    """
+    heights = weights.cumsum(dim=-1)
+    below = torch.rand_like(heights[:, :1]) * heights[:, -1:]
+    # The first column that is higher: it has a weight of its own, since otherwise its left neighbour would be, too.
+    return torch.searchsorted(heights, below, right=True).clamp(max=weights.shape[-1] - 1)

@@ -64,6 +64,23 @@ class Head(nn.Linear):
         return super().forward(x).to(self.weight.dtype)
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose random numbers cost a CPU little: sixteen bits an entry are enough to decide on it.
+
+    The rate is rounded to the next 65,536th, and so is what is kept scaled by.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set entries of ``x``, of any shape, to zero in training."""
+        if not self.training or self.p in (0.0, 1.0) or x.device.type != "cpu":
+            return super().forward(x)
+        n_dropped = round(self.p * 2**16)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+        # 1 where a draw is n_dropped − 2¹⁵ or more, else 0: without a comparison, which torch does one by one.
+        kept = draws[: x.numel()].view(x.shape).float().sub_(n_dropped - 2**15 - 1).clamp_(0.0, 1.0)
+        return x * kept.mul_(2**16 / (2**16 - n_dropped)).to(x.dtype)
+
+
 class FullyConnected(nn.Module):
     """Linear → norm → ReLU → dropout, as many times as there are layers.
 
@@ -95,20 +112,31 @@ class FullyConnected(nn.Module):
         widths = [n_in, *([n_hidden] * n_layers)]
         self.linears = nn.ModuleList(nn.Linear(n + n_covariates, n_hidden) for n in widths[:-1])
         self.norms = nn.ModuleList(_norm(norm, n_hidden) for _ in range(n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.n_covariates = n_covariates
 
-    def forward(self, x: Tensor, covariates: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, covariates: Tensor | None = None, offset: Tensor | None = None, code: Tensor | None = None
+    ) -> Tensor:
         """Map ``x``, (..., n_in), and ``covariates``, (..., n_covariates), to (..., n_hidden).
 
         ``offset``, (..., n_hidden), is added to what the first layer's linear map gives: the part of that map which
-        somebody else has computed, from sparse rows for one.
+        somebody else has computed, from sparse rows for one. Where the covariates are a single one-hot code, ``code``,
+        (cells,), says the same at a cost that does not grow with their number.
         """
         for linear, norm in zip(self.linears, self.norms, strict=True):
             if self.n_covariates and covariates is not None:
                 x = torch.cat((x, covariates), dim=-1)
-            x = linear(x)
+            x = linear(x) if code is None else _linear_of_code(linear, x, code)
             if offset is not None:
                 x, offset = x + offset, None
             x = self.dropout(torch.relu(norm(x)))
         return x
+
+
+def _linear_of_code(linear: nn.Module, x: Tensor, code: Tensor) -> Tensor:
+    """``linear`` of ``x``, (cells, n), with the one-hot ``code``, (cells,), beside it."""
+    assert isinstance(linear, nn.Linear)
+    n = x.shape[-1]
+    of_x, of_code = torch.split(linear.weight, [n, linear.in_features - n], dim=1)
+    return F.linear(x, of_x, linear.bias) + of_code.index_select(1, code).t()

@@ -22,6 +22,7 @@ from totalanvi.training.network.distributions import (
     log_protein_mixture,
     log_zero_inflated_rows,
 )
+from totalanvi.training.network.inputs import EncoderInputs
 
 __all__ = [
     "ElboTerms",
@@ -61,6 +62,8 @@ class ElboTerms:
     kl_background: Tensor
     efficiency_penalty: Tensor
     """A prior of parameters: part of the objective, no part of the ELBO."""
+    inputs: EncoderInputs
+    """What the encoder was given, for another view of the same cells."""
     posterior: Normal
     """q(z | x, y), for terms that look at it."""
     latent: Tensor

@@ -50,6 +50,7 @@ from totalanvi.training.network.losses import (
     kl_standard_normal,
     protein_reconstruction,
 )
+from totalanvi.training.network.softmax_counts import log_negative_binomial_of_shares
 
 __all__ = ["TotalVAE"]
 
@@ -194,22 +195,18 @@ class TotalVAE(FamiliarNames):
         unknown_batch
             Share of the cells whose batch is hidden from the encoder; the decoders always know it.
         """
-        inputs = EncoderInputs.of(cells, self.dims)
+        inputs = self.encoder.read_rna(EncoderInputs.of(cells, self.dims))
         covariates = inputs.covariates
         q_z, q_library = self.encode(hide_batch(inputs, unknown_batch) if unknown_batch > 0 else inputs)
         z = q_z.sample()
         latent = self.transform(z)
 
-        log_scale, dropout_logits = self.decode_genes(latent, covariates)
         proteins = self.decode_proteins(latent, covariates)
         labels = self.label_weights(latent, cells.label)
 
         return ElboTerms(
-            reconstruction_gene=gene_reconstruction(
-                cells.rna,
-                self.log_size(cells, q_library) + log_scale,
-                self.gene_log_theta(covariates, labels),
-                dropout_logits,
+            reconstruction_gene=self.gene_reconstruction(
+                cells, latent, self.log_size(cells, q_library), covariates, labels
             ),
             reconstruction_protein=self.protein_reconstruction(cells, proteins, covariates, labels),
             kl_library=None if q_library is None else kl_library(q_library, self.library_prior(cells.batch)),
@@ -219,12 +216,13 @@ class TotalVAE(FamiliarNames):
                 cells.measured,
             ),
             efficiency_penalty=efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
+            inputs=inputs,
             posterior=q_z,
             latent=latent,
             **self.latent_terms(q_z, z, latent, cells.label),
         )
 
-    def hidden_view(self, cells: CellBatch, posterior: Normal, rates: Augmentation) -> HiddenTerms:
+    def hidden_view(self, cells: CellBatch, terms: ElboTerms, rates: Augmentation) -> HiddenTerms:
         r"""What the encoder makes of the same cells when it sees less of them, as it will of queries.
 
         .. math::
@@ -240,17 +238,17 @@ class TotalVAE(FamiliarNames):
         ----------
         cells
             A mini-batch.
-        posterior
-            q(z | x, y, s) of these cells.
+        terms
+            What `forward` returned for these cells: their inputs, and q(z | x, y, s).
         rates
             What to hide.
         """
-        inputs = EncoderInputs.of(cells, self.dims)
+        inputs = terms.inputs
         q_hidden, _ = self.encode(hide(inputs, rates))
         latent = self.transform(q_hidden.sample())
         proteins = self.decode_proteins(latent, inputs.covariates)
         labels = self.label_weights(latent, cells.label)
-        target = Normal(posterior.mean.detach(), posterior.scale.detach())
+        target = Normal(terms.posterior.mean.detach(), terms.posterior.scale.detach())
         return HiddenTerms(
             matching=kl_normals(target, q_hidden).sum(dim=-1),
             reconstruction_protein=self.protein_reconstruction(cells, proteins, inputs.covariates, labels),
@@ -264,6 +262,17 @@ class TotalVAE(FamiliarNames):
     def background_prior(self, panel: Tensor) -> Normal:
         """Prior of log β, (cells, proteins), from panel codes, (cells,)."""
         return Normal(self.background_pro_alpha.t()[panel], self.background_pro_log_beta.t()[panel].exp())
+
+    def gene_reconstruction(
+        self, cells: CellBatch, latent: Tensor, log_size: Tensor, covariates: Covariates, labels: Tensor | None
+    ) -> Tensor:
+        """``−log p(x | z, ℓ)``, (cells,)."""
+        log_theta = self.gene_log_theta(covariates, labels)
+        if self.gene_decoder.is_plain and log_theta.dim() == 1:
+            logits = self.gene_decoder.logits(latent, covariates)
+            return -log_negative_binomial_of_shares(cells.rna, logits, log_size, log_theta)
+        log_scale, dropout_logits = self.decode_genes(latent, covariates)
+        return gene_reconstruction(cells.rna, log_size + log_scale, log_theta, dropout_logits)
 
     def protein_reconstruction(
         self, cells: CellBatch, proteins: ProteinParameters, covariates: Covariates, labels: Tensor | None

@@ -47,7 +47,9 @@ def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: boo
             f"Expected the model's {len(genes)} genes and no others, found {len(extra)} more ({listed(extra)}); leave "
             "them out."
         )
-    return sp.csr_matrix(tables.rna[:, _positions(tables.genes, genes, "gene", cure)])
+    rows = sp.csr_matrix(tables.rna[:, _positions(tables.genes, genes, "gene", cure)])
+    rows.sort_indices()  # sums over a cell's genes do not depend on the order in which a query stored them
+    return rows
 
 
 def match_all_proteins(tables: Tables, proteins: Sequence[str]) -> ProteinCounts:
