@@ -78,7 +78,8 @@ class Readout:
         """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
 
         Counts tell an unknown type from its neighbours best, and take another run's cells for strange; z does not,
-        and lets unknown types fall among others.
+        and lets unknown types fall among others. Surprise is a square: its root does not drown the distance where all
+        cells are shifted.
 
         Parameters
         ----------
@@ -93,8 +94,9 @@ class Readout:
         standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
         guess = readings.log_probabilities.argmax(axis=1)
         surprise = self._densities.surprise(readings.components, standardised, measured, guess)
+        root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
         log_distance = np.log(np.maximum(distance, _LEAST_DISTANCE))
-        return np.stack([surprise, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
+        return np.stack([root, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
 
     def novelty(self, strangeness: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Add up measures, (cells, 3), each in spreads of the reference's own cells, (cells,)."""
