@@ -44,8 +44,8 @@ class Graph(nn.Module):
     """What the exporter has to know of a graph besides its computation."""
 
     signature: ClassVar[GraphSignature]
-    rows: ClassVar[tuple[str | None, ...]]
-    """Name of the first axis of each input; `None` where it is always 1. The second axis has a fixed width."""
+    rows: tuple[str | int, ...]
+    """Name of the first axis of each input, or its size where that is fixed, as that of the second axis is."""
     widths: tuple[int, ...]
     """Width of each input."""
 
@@ -144,7 +144,7 @@ class ProteinsGraph(Graph):
     """
 
     signature = PROTEINS
-    rows = ("cells", "cells", "samples", None)
+    rows = ("cells", "cells", "samples", 1)
 
     def __init__(self, module: TotalANVAE):
         super().__init__()
@@ -186,19 +186,19 @@ class ReadoutGraph(Graph):
     """
 
     signature = READOUT
-    rows = ("cells", "cells", "cells", "cells", None)
 
     def __init__(self, network: ReadoutNetwork):
         super().__init__()
         dims = network.dims
-        self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_genes)
+        self.rows = ("cells", "cells", "cells", "cells", 1, dims.n_components)
+        self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_genes, network.projection.shape[1])
         self.network = network
 
     def forward(
-        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
+        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Map the inputs of `totalanvi.serving.manifest.READOUT` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present)
+        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present, fill)
         return answers
 
 

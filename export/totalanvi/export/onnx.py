@@ -46,14 +46,14 @@ def export_graph(graph: Graph, folder: Path) -> Path:
         When the file is not valid ONNX, or its inputs and outputs are not those of the signature.
     """
     signature = graph.signature
-    rows = tuple(1 if name is None else _EXAMPLE_ROWS[name] for name in graph.rows)
-    axes = {name: torch.export.Dim(name) for name in graph.rows if name is not None}
+    rows = tuple(_EXAMPLE_ROWS[axis] if isinstance(axis, str) else axis for axis in graph.rows)
+    axes = {axis: torch.export.Dim(axis) for axis in graph.rows if isinstance(axis, str)}
     with _quiet():
         program = torch.onnx.export(
             graph,
             tuple(torch.ones(shape) for shape in zip(rows, graph.widths, strict=True)),
             dynamo=True,
-            dynamic_shapes=tuple(None if name is None else {0: axes[name]} for name in graph.rows),
+            dynamic_shapes=tuple({0: axes[axis]} if isinstance(axis, str) else None for axis in graph.rows),
             input_names=list(signature.inputs),
             output_names=list(signature.outputs),
             opset_version=OPSET,

@@ -156,7 +156,7 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
                 feed = {"z_mean": z.mean, "z_scale": z.scale, "noise": noise, "batch": one}
                 compare(PROTEINS, feed, _decode(module, **feed))
     if readout is not None:
-        feed = readout_feed(cells, module.dims.n_genes)
+        feed = readout_feed(cells, readout.network)
         compare(READOUT, feed, readout_outputs(readout, feed))
     return figures.within_tolerance()
 
@@ -168,7 +168,9 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
         return []
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
     sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
-    feed = SparseFeeds(aligned(cells), module.dims.n_batches, *sparse).feed(Block(slice(0, len(cells)), len(cells)))
+    feed = SparseFeeds(aligned(cells), module.dims.n_batches, *sparse, None).feed(
+        Block(slice(0, len(cells)), len(cells))
+    )
     inputs = EncoderInputs.of(cells.to_batch(), module.dims)
     unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
     z, _ = module.encode(replace(inputs, covariates=unknown))
@@ -176,7 +178,7 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
         ENCODER_REST: {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
     }
     if readout is not None:
-        expected[READOUT_REST] = readout_outputs(readout, readout_feed(cells, module.dims.n_genes))
+        expected[READOUT_REST] = readout_outputs(readout, readout_feed(cells, readout.network))
     for graph, outputs in expected.items():
         found = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
         figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), outputs)
@@ -193,7 +195,7 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
     temperature = {mode: figures.temperature for mode, figures in bundle.manifest.calibration.items()}
     modes = modes_of(query.measured, bundle.manifest.protein_batches)
     divisor = torch.tensor([temperature[MODES[mode]] for mode in modes])
-    said = None if readout is None else readout_outputs(readout, readout_feed(cells, module.dims.n_genes))
+    said = None if readout is None else readout_outputs(readout, readout_feed(cells, readout.network))
     logits = module.classify(latent) if said is None else said["log_probabilities"]
     expected = {"latent": latent, "probabilities": (logits / divisor.unsqueeze(1)).softmax(dim=-1)}
     weights = batch_weights(bundle.manifest, None)

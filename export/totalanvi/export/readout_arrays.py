@@ -51,6 +51,8 @@ def readout_arrays(readout: Readout) -> ReadoutArrays:
         density_mean=density.mean,
         density_covariance=density.covariance,
         density_shared=density.shared_covariance,
+        component_variance=readout.component_variance,
+        gene_noise=readout.gene_noise,
         novelty_scale=np.tile(np.array([0, 1], dtype=np.float32), (N_MEASURES, 1)),
     )
 

@@ -12,18 +12,19 @@ from torch import Tensor
 from totalanvi.serving.manifest import READOUT
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.training.data import Cells
+from totalanvi.training.readout.network import ReadoutNetwork
 from totalanvi.training.readout.readout import Readout
 
 __all__ = ["readout_counts", "readout_feed", "readout_outputs"]
 
 
-def readout_feed(cells: Cells, n_genes: int) -> dict[str, Tensor]:
+def readout_feed(cells: Cells, network: ReadoutNetwork) -> dict[str, Tensor]:
     """Return the inputs of `totalanvi.serving.manifest.READOUT` for cells with all genes."""
     batch = cells.to_batch()
     # As serving adds up: in single precision, thousands of large counts would add up to something else.
     library = torch.from_numpy(np.asarray(cells.rna.sum(axis=1, dtype=np.float64), dtype=np.float32))
-    inputs = (batch.rna.to_dense(), library, batch.protein, batch.measured.float(), torch.ones(1, n_genes))
-    return dict(zip(READOUT.inputs, inputs, strict=True))
+    inputs = (batch.rna.to_dense(), library, batch.protein, batch.measured.float())
+    return dict(zip(READOUT.inputs, (*inputs, *network.every_gene), strict=True))
 
 
 def readout_outputs(readout: Readout, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:

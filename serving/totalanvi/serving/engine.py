@@ -30,6 +30,7 @@ from totalanvi.serving.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds,
 from totalanvi.serving.imputation import Imputer, batch_weights
 from totalanvi.serving.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.missing_genes import MissingGenes
 from totalanvi.serving.modes import modes_of
 from totalanvi.serving.neighbours import Landmarks
 from totalanvi.serving.readout import N_MEASURES, Readings, Readout
@@ -61,6 +62,8 @@ class Engine:
         ``"cuda"``, ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
     threads
         Threads to compute with on the CPU; None takes the cores that affinity and cgroup quota leave.
+    complete_graphs
+        Compute the bundle's complete graphs on a CPU, too, as on a device: the same results, more slowly.
 
     Raises
     ------
@@ -76,19 +79,27 @@ class Engine:
     (4096, 8)
     """
 
-    def __init__(self, bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        provider: Provider = "auto",
+        threads: int | None = None,
+        *,
+        complete_graphs: bool = False,
+    ) -> None:
         self.bundle = bundle
         self.threads = threads or usable_cores()
         first = bundle.first_layers
         self._sessions, self._device = open_sessions(
-            bundle, provider, self.threads, after_first_layers=first is not None
+            bundle, provider, self.threads, after_first_layers=first is not None and not complete_graphs
         )
         self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
-        if first is not None and self._device == "cpu":
+        if first is not None and self._device == "cpu" and not complete_graphs:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
         self._certainty = Certainty(bundle)
         self._readout = None if bundle.readout is None else Readout(bundle.readout)
+        self._missing_genes = _missing_genes(bundle)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="totalanvi-engine")
 
     @property
@@ -260,7 +271,10 @@ class Engine:
 
     def _feeds(self, cells: AlignedCells) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
-        return DenseFeeds(cells, n_batches) if self._layers is None else SparseFeeds(cells, n_batches, *self._layers)
+        fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
+        if self._layers is None:
+            return DenseFeeds(cells, n_batches, fill)
+        return SparseFeeds(cells, n_batches, *self._layers, fill)
 
     def _run(self, graph: GraphSignature, feed: Feed) -> list[npt.NDArray[np.float32]]:
         inputs = {name: feed[name] for name in graph.inputs}
@@ -272,6 +286,12 @@ class Engine:
         if len(parts) == 1 or self.threads == 1:
             return [function(part) for part in parts]
         return list(self._pool.map(function, parts))
+
+
+def _missing_genes(bundle: Bundle) -> MissingGenes | None:
+    if bundle.readout is None or bundle.first_layers is None or bundle.first_layers.readout is None:
+        return None
+    return MissingGenes(bundle.first_layers.readout, bundle.readout)
 
 
 def _parts_of(n_cells: int) -> list[slice]:

@@ -70,25 +70,29 @@ class DenseFeeds:
         The query.
     n_batches
         Of the reference.
+    fill
+        For genes that the query lacks, of a readout: see `totalanvi.serving.missing_genes`.
     """
 
     encoder: ClassVar[GraphSignature] = ENCODER
     readout: ClassVar[GraphSignature] = READOUT
 
-    def __init__(self, cells: AlignedCells, n_batches: int) -> None:
+    def __init__(self, cells: AlignedCells, n_batches: int, fill: Floats | None) -> None:
         size = next((size for size in BLOCK_SIZES if size >= len(cells)), BLOCK_SIZES[-1])
         self._cells, self._n_batches = cells, n_batches
         self._rna = np.zeros((size, cells.n_genes), dtype=np.float32)
-        self._present = np.ones((1, cells.n_genes), dtype=np.float32)
+        self._of_query = {"present": np.ones((1, cells.n_genes), dtype=np.float32)}
+        if fill is not None:
+            self._of_query["fill"] = fill
         if cells.present is not None:
-            self._present[0] = cells.present
+            self._of_query["present"][0] = cells.present
 
     def feed(self, block: Block) -> Feed:
         """Return the inputs by name."""
         rna = self._rna[: block.size]
         self._cells.rna[block.rows].toarray(out=rna[: block.n_rows])
         rna[block.n_rows :] = 0
-        return {"rna": rna, "present": self._present, **_beside_rna(self._cells, block, self._n_batches)}
+        return {"rna": rna, **self._of_query, **_beside_rna(self._cells, block, self._n_batches)}
 
 
 class SparseFeeds:
@@ -102,13 +106,23 @@ class SparseFeeds:
         Of the reference.
     encoder, readout
         First layers; None for a readout that there is not.
+    fill
+        As of `DenseFeeds`.
     """
 
     encoder: ClassVar[GraphSignature] = ENCODER_REST
     readout: ClassVar[GraphSignature] = READOUT_REST
 
-    def __init__(self, cells: AlignedCells, n_batches: int, encoder: SparseLayer, readout: SparseLayer | None) -> None:
+    def __init__(
+        self,
+        cells: AlignedCells,
+        n_batches: int,
+        encoder: SparseLayer,
+        readout: SparseLayer | None,
+        fill: Floats | None,
+    ) -> None:
         self._cells, self._n_batches = cells, n_batches
+        self._fill = fill if fill is not None and fill.any() else None
         layers = {"from_rna": encoder} if readout is None else {"from_rna": encoder, "projected": readout}
         self._layers = {name: (layer, layer.start(cells.present)) for name, layer in layers.items()}
 
@@ -119,6 +133,9 @@ class SparseFeeds:
         for name, (layer, start) in self._layers.items():
             feed[name] = np.zeros((block.size, layer.n_columns), dtype=np.float32)
             layer.apply(rows, library, start, out=feed[name][: block.n_rows])
+        if self._fill is not None:
+            projected = feed["projected"]
+            projected += projected[:, : len(self._fill)] @ self._fill
         return feed
 
 

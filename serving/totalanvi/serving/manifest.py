@@ -96,11 +96,12 @@ PROTEINS = GraphSignature(
 
 READOUT = GraphSignature(
     file="readout.onnx",
-    inputs=("rna", "library", "protein", "measured", "present"),
+    inputs=("rna", "library", "protein", "measured", "present", "fill"),
     outputs=("log_probabilities", "standardised", "components", "evidence"),
 )
 """A graph that a bundle may have: labels and proteins straight from counts. ``present`` (1, genes) is 1 for the genes
-that the query has, else 0; the other inputs are the encoder's. ``log_probabilities`` (cells, labels), before any
+that the query has, else 0; ``fill`` (components, columns) is what `totalanvi.serving.missing_genes` makes of them; the
+other inputs are the encoder's. ``log_probabilities`` (cells, labels), before any
 temperature; ``standardised`` (cells, proteins), log counts within a batch; ``components`` (cells, components) of the
 RNA; ``evidence`` (cells, 1), small where RNA speaks for no label. `totalanvi.serving.readout_arrays` says what they are
 in counts."""

@@ -31,6 +31,8 @@ class ReadoutArrays(ArrayFile):
     density_mean, density_covariance, density_shared
         Gaussians of the labels over components of the RNA, then standardised proteins: (labels, features), (labels,
         features, features), and the covariance that all labels share, (features, features).
+    component_variance, gene_noise
+        Of the components, (components,), and of what a gene has besides, (1,).
     novelty_scale
         Mean and spread of each measure of strangeness over cells of the reference, (3, 2).
     """
@@ -47,12 +49,19 @@ class ReadoutArrays(ArrayFile):
     density_mean: npt.NDArray[np.float32]
     density_covariance: npt.NDArray[np.float32]
     density_shared: npt.NDArray[np.float32]
+    component_variance: npt.NDArray[np.float32]
+    gene_noise: npt.NDArray[np.float32]
     novelty_scale: npt.NDArray[np.float32]
 
     @property
     def n_components(self) -> int:
         """Components of the RNA."""
         return int(self.density_mean.shape[1]) - int(self.protein_centre.shape[0])
+
+    @property
+    def n_columns(self) -> int:
+        """What RNA is projected to: components, regressions of proteins, regressions of labels."""
+        return sum(self.density_mean.shape)
 
     def problem(self, manifest: Manifest) -> str | None:
         """Return what does not fit the manifest, None when all does."""
@@ -66,6 +75,8 @@ class ReadoutArrays(ArrayFile):
             "density_mean": (n_labels, n_features),
             "density_covariance": (n_labels, n_features, n_features),
             "density_shared": (n_features, n_features),
+            "component_variance": (max(n_features - n_proteins, 0),),
+            "gene_noise": (1,),
             "novelty_scale": (3, 2),
         }
         if problem := self.shape_problem(shapes) or self.finite_problem(tuple(shapes)):
@@ -75,7 +86,7 @@ class ReadoutArrays(ArrayFile):
         rising = all(np.all(np.diff(curve, axis=1) >= 0) for curve in (self.share_knots, self.share))
         if not n_knots or not rising or self.share.min() < 0 or self.share.max() > 1:
             return "share_knots, share: expected knots and shares from 0 to 1 that rise, found others"
-        for name in ("protein_spread", "protein_smear", "batch_spread"):
+        for name in ("protein_spread", "protein_smear", "batch_spread", "component_variance", "gene_noise"):
             if not (getattr(self, name) > 0).all():
                 return f"{name}: expected values above 0, found others"
         if not (self.novelty_scale[:, 1] > 0).all():

@@ -188,6 +188,7 @@ def _widths(bundle: Bundle) -> Mapping[str, int]:
         "library": 1,
         "batch": len(manifest.batches),
         "components": n_components,
+        "fill": 0 if bundle.readout is None else bundle.readout.n_columns,
         "evidence": 1,
         "from_rna": 0 if first is None else first.encoder.weight.shape[1],
         "projected": 0 if first is None or first.readout is None else first.readout.weight.shape[1],

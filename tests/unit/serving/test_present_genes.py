@@ -19,6 +19,7 @@ from totalanvi.serving.engine import Engine
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.missing_genes import MissingGenes
 from totalanvi.serving.wire import ChunkRequest, decode_request, encode_request
 from totalanvi.serving.wire_present import decode_present, encode_present
 
@@ -66,7 +67,13 @@ def test_the_readout_is_told_which_genes_there_are(bundle: Path, checkpoint: Pat
     found = Engine(Bundle.open(bundle), provider="cpu").score(part, MapOptions(impute=False))
     inputs = (rna.toarray(), whole.library[:, None], whole.protein, whole.measured.astype(np.float32))
     assert source.readout is not None
-    network = source.readout.network
+    network, opened = source.readout.network, Bundle.open(bundle)
+    assert opened.first_layers is not None
+    assert opened.first_layers.readout is not None
+    assert opened.readout is not None
+    fill = MissingGenes(opened.first_layers.readout, opened.readout).fill(present)
+    assert fill.any()
     with torch.no_grad():
-        log_probabilities = network(*map(torch.from_numpy, inputs), torch.from_numpy(present[None]).float())[0]
+        of_query = torch.from_numpy(present[None]).float(), torch.from_numpy(fill)
+        log_probabilities = network(*map(torch.from_numpy, inputs), *of_query)[0]
     np.testing.assert_allclose(found.logits, log_probabilities.numpy(), rtol=1e-4, atol=1e-4)

@@ -89,7 +89,7 @@ def test_rows_come_in_any_form() -> None:
 
 
 def _fed(cells: AlignedCells, layer: SparseLayer) -> np.ndarray:
-    feeds = SparseFeeds(cells, 2, layer, None)
+    feeds = SparseFeeds(cells, 2, layer, None, None)
     return np.concatenate([feeds.feed(block)["from_rna"][: block.n_rows] for block in blocks_of(len(cells))])
 
 
@@ -102,7 +102,7 @@ def test_blocks_hold_every_cell_once(n_cells: int, workers: int) -> None:
 
 
 def assert_alike(bundle: Bundle, cells: AlignedCells) -> None:
-    complete = Engine(replace(bundle, first_layers=None), provider="cpu").score(cells, MapOptions(samples=2))
+    complete = Engine(bundle, provider="cpu", complete_graphs=True).score(cells, MapOptions(samples=2))
     found = Engine(bundle, provider="cpu").score(cells, MapOptions(samples=2))
     for name in ("latent", "logits", "novelty", "coordinates"):
         np.testing.assert_allclose(getattr(found, name), getattr(complete, name), rtol=1e-4, atol=1e-4, err_msg=name)

@@ -56,7 +56,7 @@ def ask(readout: Readout, cells: Cells, measured: np.ndarray | None = None) -> l
     rna = torch.from_numpy(cells.rna.toarray())
     inputs = (rna, rna.sum(dim=1, keepdim=True), torch.from_numpy(cells.protein * shown))
     with torch.no_grad():
-        answers = readout.network(*inputs, torch.from_numpy(shown).float(), torch.ones(1, N_GENES))
+        answers = readout.network(*inputs, torch.from_numpy(shown).float(), *readout.network.every_gene)
     return [answer.numpy() for answer in answers]
 
 
@@ -112,7 +112,7 @@ def test_members_do_not_make_certain_what_the_linear_part_doubts(readout: Readou
     network, cells = readout.network, draw(13)
     rna, nothing = torch.from_numpy(cells.rna.toarray()), torch.zeros(N_CELLS, N_PROTEINS)
     with torch.no_grad():
-        projected = network.project(rna, rna.sum(dim=1, keepdim=True), torch.ones(1, N_GENES))
+        projected = network.project(rna, rna.sum(dim=1, keepdim=True), *network.every_gene)
         linear, members = network.opinions(projected[None], nothing[None], nothing[None])
         log_probabilities, proteins = network.answer(projected, nothing, nothing)
     of_linear, of_members = (torch.softmax(each[..., N_PROTEINS:], dim=-1) for each in (linear[0], members))
@@ -170,7 +170,9 @@ def test_a_gene_that_was_not_measured_counts_as_average(readout: Readout) -> Non
     normalised = torch.log1p(rna * (1e4 / library))
     filled = torch.where(present.bool(), normalised, average)
     expected = (filled - average) @ network.projection + network.projection_offset
-    assert torch.allclose(network.project(rna * present, library, present), expected, rtol=1e-4, atol=1e-3)
+    assert torch.allclose(
+        network.project(rna * present, library, present, network.every_gene[1]), expected, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_gaussians_lie_where_their_labels_do() -> None:

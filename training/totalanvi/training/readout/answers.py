@@ -32,7 +32,12 @@ def readout_probabilities(readout: Readout, cells: Cells, batch_size: int) -> np
     probabilities = []
     for start in range(0, len(cells), batch_size):
         batch = cells[slice(start, start + batch_size)].to_batch()
-        present = torch.ones(1, readout.network.dims.n_genes)
-        inputs = (batch.rna.to_dense(), batch.library, batch.protein, batch.measured.float(), present)
+        inputs = (
+            batch.rna.to_dense(),
+            batch.library,
+            batch.protein,
+            batch.measured.float(),
+            *readout.network.every_gene,
+        )
         probabilities.append(readout.network(*inputs)[0].exp().numpy())
     return np.concatenate(probabilities)

@@ -64,7 +64,15 @@ def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> R
     known = np.hstack([np.ones(components[0].shape, dtype=bool), cells.measured])
     density = LabelDensity.fit(np.hstack([components[0], query_protein]), known, cells.label, n_labels)
     smear = _smear(network, projected[0], cells, scales)
-    return Readout(network, scales.batch_centre, scales.batch_spread, smear, density)
+    return Readout(
+        network,
+        scales.batch_centre,
+        scales.batch_spread,
+        smear,
+        density,
+        projection.component_variance,
+        np.array([projection.gene_noise], dtype=np.float32),
+    )
 
 
 def _drawn(label: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.intp]:

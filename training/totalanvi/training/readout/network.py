@@ -95,7 +95,7 @@ class ReadoutNetwork(nn.Module):
             nn.Parameter(torch.zeros(dims.n_members, 1, width)) for width in (dims.n_hidden, dims.n_hidden, n_out)
         )
 
-    def project(self, rna: Tensor, library: Tensor, present: Tensor) -> Tensor:
+    def project(self, rna: Tensor, library: Tensor, present: Tensor, fill: Tensor) -> Tensor:
         """Log-normalise counts and project them.
 
         Parameters
@@ -105,7 +105,9 @@ class ReadoutNetwork(nn.Module):
         library
             Their totals, (cells, 1).
         present
-            1 for genes that were measured, 0 for others, (1, genes). A gene that was not counts as average.
+            1 for genes that were measured, 0 for others, (1, genes). A gene that was not counts as average, and
+        fill
+            as what the components say beyond that, (components, columns): all zero where there are all genes.
 
         Returns
         -------
@@ -114,7 +116,8 @@ class ReadoutNetwork(nn.Module):
         """
         normalised = torch.log1p(rna * (LIBRARY / library.clamp(min=1.0)))
         # Centred first: two large products that cancel would leave their rounding.
-        return (normalised - present * self.projection_centre) @ self.projection + self.projection_offset
+        projected = (normalised - present * self.projection_centre) @ self.projection + self.projection_offset
+        return projected + projected[:, : self.dims.n_components] @ fill
 
     def standardise(self, protein: Tensor) -> Tensor:
         """Put protein counts, (cells, proteins), on the scale of all batches."""
@@ -167,13 +170,13 @@ class ReadoutNetwork(nn.Module):
         return log_probabilities, (self.protein_shares[:, None, None] * proteins).sum(dim=0)
 
     def forward(
-        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor
+        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read out cells.
 
         Parameters
         ----------
-        rna, library, present
+        rna, library, present, fill
             As `project` takes them.
         protein, measured
             Counts, and 1 where they were measured, (cells, proteins).
@@ -189,7 +192,7 @@ class ReadoutNetwork(nn.Module):
         evidence
             The largest logit of the labels' regression from RNA, (cells, 1): small where RNA speaks for no label.
         """
-        return self.read(self.project(rna, library, present), protein, measured)
+        return self.read(self.project(rna, library, present, fill), protein, measured)
 
     def read(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Read out cells whose RNA is projected already.
@@ -205,6 +208,11 @@ class ReadoutNetwork(nn.Module):
         components, _, of_label = torch.split(projected, self._widths, dim=-1)
         proteins = proteins.clamp(-_MOST_SPREADS, _MOST_SPREADS)
         return log_probabilities, proteins, components, of_label.amax(dim=-1, keepdim=True)
+
+    @property
+    def every_gene(self) -> tuple[Tensor, Tensor]:
+        """What ``present`` and ``fill`` are where all genes were measured."""
+        return torch.ones(1, self.dims.n_genes), torch.zeros(self.dims.n_components, self.projection.shape[1])
 
     @property
     def _widths(self) -> list[int]:

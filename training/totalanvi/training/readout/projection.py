@@ -21,6 +21,9 @@ _LABEL_VARIANCE = 600.0
 """Prior variance of a logit, summed over genes: the penalty that cross-validation chose on real cells, on a scale that
 does not depend on how many genes there are."""
 
+_LEAST_VARIANCE = 1e-6
+"""Of a component or a gene: nothing that divides is zero."""
+
 _N_FOLDS = 4
 _MOST_STEPS = 500
 
@@ -67,12 +70,18 @@ class Projection:
         What the average cell has, (columns,).
     n_components
         How many of the columns are principal components.
+    component_variance
+        Of each component among the cells, (components,).
+    gene_noise
+        Variance of a gene that is in no component, mean of all genes.
     """
 
     centre: Floats
     weights: Floats
     offset: Floats
     n_components: int
+    component_variance: Floats
+    gene_noise: float
 
     @classmethod
     def fit(cls, normalised: sp.csr_matrix, targets: Targets, seed: int = 0) -> Projection:
@@ -102,6 +111,8 @@ class Projection:
             weights=np.hstack([pca.components_.T / scale, weights]).astype(np.float32),
             offset=np.concatenate([np.zeros(n_components), intercept + pca.mean_ @ weights]).astype(np.float32),
             n_components=n_components,
+            component_variance=np.maximum(pca.explained_variance_ / scale**2, _LEAST_VARIANCE).astype(np.float32),
+            gene_noise=max(float(pca.noise_variance_), _LEAST_VARIANCE),
         )
 
     def __call__(self, normalised: sp.csr_matrix) -> Floats:

@@ -32,6 +32,8 @@ class Readout:
         What ``exp`` of a predicted log count falls short of the mean count by, as a factor, (proteins,).
     density
         Where the labels lie, in components of the RNA and standardised proteins.
+    component_variance, gene_noise
+        Of the components, (components,), and of what a gene has besides, (1,): what fills in genes that a query lacks.
 
     References
     ----------
@@ -43,6 +45,8 @@ class Readout:
     batch_spread: npt.NDArray[np.float32]
     protein_smear: npt.NDArray[np.float32]
     density: LabelDensity
+    component_variance: npt.NDArray[np.float32]
+    gene_noise: npt.NDArray[np.float32]
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return plain arrays for a safetensors file."""
@@ -52,6 +56,8 @@ class Readout:
             "batch_centre": self.batch_centre,
             "batch_spread": self.batch_spread,
             "protein_smear": self.protein_smear,
+            "component_variance": self.component_variance,
+            "gene_noise": self.gene_noise,
             **{f"{_DENSITY}{name}": array for name, array in vars(self.density).items()},
         }
 
@@ -74,6 +80,8 @@ class Readout:
             arrays["batch_spread"],
             arrays["protein_smear"],
             LabelDensity(*(arrays[f"{_DENSITY}{field.name}"] for field in fields(LabelDensity))),
+            arrays["component_variance"],
+            arrays["gene_noise"],
         )
 
     def keeping(self, proteins: npt.NDArray[np.intp]) -> Self:
