@@ -147,7 +147,7 @@ def test_mapping_needs_no_torch(bundle: Path, query: Path, tmp_path: Path, name:
     assert (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize(("package", "extra"), [("onnxruntime", "serve"), ("safetensors", "serve")])
+@pytest.mark.parametrize(("package", "extra"), [("onnxruntime", "serve"), ("safetensors", "serve"), ("numba", "serve")])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     bundle: Path, query: Path, tmp_path: Path, package: str, extra: str
 ) -> None:
