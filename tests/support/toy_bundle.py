@@ -174,6 +174,17 @@ def sign(folder: Path) -> Path:
     return folder
 
 
+def without_first_layers(folder: Path) -> Path:
+    """Leave the complete graphs alone in a bundle, as they were before there were others."""
+    values = json.loads((folder / MANIFEST_FILE).read_bytes())
+    kept = bundle_files(readout=True, first_layers=False)
+    for name in set(bundle_files(readout=True, first_layers=True)).difference(kept):
+        if values["files"].pop(name, None):
+            (folder / name).unlink()
+    (folder / MANIFEST_FILE).write_text(json.dumps(values))
+    return sign(folder)
+
+
 def _calibration(temperature: float) -> Calibration:
     return Calibration(
         temperature=temperature, n_cells=N_HELD_OUT, accuracy=0.98, log_loss=0.1, expected_calibration_error=0.02
