@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -255,6 +257,20 @@ def test_threads_share_one_engine(engine: Engine) -> None:
     for i, part in enumerate(mapped):
         for name, array in part.arrays().items():
             np.testing.assert_allclose(array, whole.arrays()[name][150 * i : 150 * (i + 1)], rtol=1e-6, atol=1e-7)
+
+
+def test_an_engine_takes_its_threads_with_it(folder: Path) -> None:
+    def names() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("totalanvi-engine")]
+
+    before, engine = names(), Engine(Bundle.open(folder), provider="cpu", threads=2)
+    engine.run(toy_cells(1500)[0], MapOptions(impute=False))
+    assert len(names()) > len(before)
+    del engine
+    end = time.monotonic() + 20
+    while len(names()) > len(before) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert names() == before
 
 
 def test_cells_of_another_reference(engine: Engine) -> None:
