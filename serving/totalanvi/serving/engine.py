@@ -30,7 +30,6 @@ from totalanvi.serving.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds,
 from totalanvi.serving.imputation import Imputer, batch_weights
 from totalanvi.serving.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.modes import modes_of
 from totalanvi.serving.neighbours import Landmarks
 from totalanvi.serving.readout import Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
@@ -140,7 +139,11 @@ class Engine:
             When the cells have other features than the model, or a result of one would not be finite.
         """
         scores = self.score(cells, options)
-        parts = self._each(lambda rows: self._judge(cells, scores.rows(rows), rows, options), _parts_of(len(cells)))
+
+        def judge(rows: slice) -> MappedCells:
+            return self._certainty.judge(scores.rows(rows), cells.measured[rows], options)
+
+        parts = self._each(judge, _parts_of(len(cells)))
         mapped = parts[0] if len(parts) == 1 else MappedCells.concatenate(parts)
         # An interval may be unknown, and follows from the expected counts, which are finite.
         known = {name: array for name, array in mapped.arrays().items() if name not in _MAY_BE_UNKNOWN}
@@ -181,35 +184,6 @@ class Engine:
             weights = batch_weights(self.bundle.manifest, options.impute_as)
             decoded = scores.imputed.rows(rows)
             scores.imputed.put(rows, self._readout.impute(decoded, of_rows, measured, weights))
-
-    def _judge(self, cells: AlignedCells, scores: Scores, rows: slice, options: MapOptions) -> MappedCells:
-        """Say what the scores of some cells are worth."""
-        modes = modes_of(cells.measured[rows], self.bundle.manifest.protein_batches)
-        labelling = self._certainty.label(scores.logits, scores.novelty, modes, options)
-        return MappedCells(
-            label=labelling.label,
-            guess=labelling.guess,
-            certain=labelling.certain,
-            confidence=labelling.confidence,
-            novelty=labelling.novelty,
-            probabilities=labelling.probabilities,
-            label_set=labelling.label_set,
-            latent=scores.latent,
-            coordinates=scores.coordinates,
-            **self._proteins(scores.imputed, options),
-        )
-
-    def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
-        if imputed is None:
-            return {}
-        intervals = self.bundle.calibration.intervals(one_batch=options.impute_as is not None)
-        low, high = intervals.bounds(imputed.expected, options.coverage)
-        return {
-            "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
-            "protein_low": low,
-            "protein_high": high,
-            "protein_foreground": imputed.foreground,
-        }
 
     def _require_fit(self, cells: AlignedCells) -> None:
         manifest = self.bundle.manifest
