@@ -90,8 +90,8 @@ class SparseLayer:
     def apply(self, rows: Rows, library: Floats, start: Doubles, out: Floats) -> None:
         """Compute cells; it may be called from several threads.
 
-        A cell's terms are added up in the order of its genes, in double precision: the sum depends on nothing else, and
-        large terms that cancel do not leave their rounding.
+        A cell's terms are added up in the order of its genes, eight at a time, and these sums in double precision: the
+        result depends on nothing else, and large terms that cancel do not leave their rounding.
 
         Parameters
         ----------
