@@ -106,12 +106,13 @@ class Engine:
         started = time.perf_counter()
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
-        for size in BLOCK_SIZES:
+        # The largest blocks are cut when there is one for each worker.
+        for n_cells in (*BLOCK_SIZES[:-1], BLOCK_SIZES[-1] * self._workers):
             cells = AlignedCells(
-                rna=sparse.csr_matrix((size, n_genes), dtype=np.float32),
-                library=np.zeros(size, dtype=np.float32),
-                protein=np.zeros((size, n_proteins), dtype=np.float32),
-                measured=np.zeros((size, n_proteins), dtype=bool),
+                rna=sparse.csr_matrix((n_cells, n_genes), dtype=np.float32),
+                library=np.zeros(n_cells, dtype=np.float32),
+                protein=np.zeros((n_cells, n_proteins), dtype=np.float32),
+                measured=np.zeros((n_cells, n_proteins), dtype=bool),
             )
             try:
                 self.run(cells, MapOptions())
@@ -222,13 +223,18 @@ class Engine:
             if imputer is not None and imputed is not None:
                 imputed.put(block.rows, imputer.impute(z_mean, z_scale))
 
-        # Several threads would take turns on one device, and complete graphs have threads of their own.
-        if self._layers is None:
-            for block in blocks_of(len(cells)):
+        blocks = blocks_of(len(cells), self._workers)
+        if self._workers == 1:
+            for block in blocks:
                 compute(block)
         else:
-            self._each(compute, list(blocks_of(len(cells), self.threads)))
+            self._each(compute, list(blocks))
         return latent, logits, imputed, readings
+
+    @property
+    def _workers(self) -> int:
+        """Threads that compute blocks: on one device they would take turns, and complete graphs have their own."""
+        return 1 if self._layers is None else self.threads
 
     def _feeds(self, cells: AlignedCells) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)

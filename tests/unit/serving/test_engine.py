@@ -17,10 +17,12 @@ from onnx import numpy_helper
 from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
 
+from totalanvi.serving import engine as engine_module
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine import BLOCK_SIZES, Engine
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.feeds import Block, blocks_of
 from totalanvi.serving.mapped import MapOptions
 
 PLUG_IN = MapOptions(samples=1)
@@ -277,8 +279,21 @@ def test_cells_of_another_reference(engine: Engine) -> None:
         engine.run(other, PLUG_IN)
 
 
-def test_warm_computes_every_block_size(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_warm_computes_every_block_size(
+    folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = set()
+
+    def watched(n_cells: int, workers: int = 1) -> list[Block]:
+        blocks = list(blocks_of(n_cells, workers))
+        sizes.update(block.size for block in blocks)
+        return blocks
+
+    monkeypatch.setattr(engine_module, "blocks_of", watched)
+    engine = Engine(Bundle.open(folder), provider="cpu", threads=threads)
     with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
         engine.warm()
+    assert sizes == set(BLOCK_SIZES)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Warm on cpu after")
