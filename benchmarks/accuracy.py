@@ -52,9 +52,12 @@ def main(
             raise typer.BadParameter(f"expected the folder of the real cells, found nothing at {data}: name it")
         if any(name in peer_runs.PEERS for name in methods):
             peer_runs.set_up()
-        for name in chosen:
-            for number in seeds:
-                _measure(tasks.prepare(name, number, data, CACHE), number, methods, max_epochs, threads)
+        # One task after the other for each seed: several share a reference, which is then trained once.
+        for number in seeds:
+            with tempfile.TemporaryDirectory() as work:
+                for name in chosen:
+                    cases = tasks.prepare(name, number, data, CACHE)
+                    _measure(cases, number, methods, max_epochs, threads, Path(work))
     for name in chosen:
         cases = tasks.TASKS[name].names(name)
         over = f"{len(cases)} cases, " if len(cases) > 1 else ""
@@ -62,13 +65,12 @@ def main(
         print(tables.table(cases, seeds, max_epochs, TITLES))
 
 
-def _measure(cases: dict[str, Path], seed: int, methods: list[str], max_epochs: int, threads: int) -> None:
+def _measure(cases: dict[str, Path], seed: int, methods: list[str], max_epochs: int, threads: int, work: Path) -> None:
     for case, folder in cases.items():
         truth = tasks.Truth.read(folder)
         for method in methods:
             if method == PRODUCT:
-                with tempfile.TemporaryDirectory() as work:
-                    given = product_run.run(folder, Path(work), max_epochs, threads)
+                given = product_run.run(folder, work, max_epochs, threads)
             else:
                 given = peer_runs.run(method, folder, seed, max_epochs, threads)
             results.update(case, seed, max_epochs, threads, method, answers.score(truth, given))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -26,7 +27,11 @@ GUESS, NOVELTY, LABEL_SET = "totalanvi_guess", "totalanvi_novelty", "totalanvi_s
 
 
 def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
-    """Train on the case in ``folder``, export, map every query; ``work`` receives checkpoint, bundle and tables."""
+    """Train on the case in ``folder``, export, map every query.
+
+    ``work`` receives checkpoints, bundles and tables. Cases with the same reference share what was made of it, as long
+    as ``work`` is there; each counts the seconds of making it.
+    """
     task, truth, commit = Task.read(folder), Truth.read(folder), _commit()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     seconds: dict[str, float] = {}
@@ -39,17 +44,22 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         seconds[step] = time.perf_counter() - started
         processor_seconds[step] = _processor_seconds_of_children() - processor_started
 
-    checkpoint, bundle = work / "checkpoint", work / "bundle"
+    made = work / _digest(folder / task.reference, task.seed)
+    checkpoint, bundle, spent = made / "checkpoint", made / "bundle", made / "seconds.json"
     unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
     options = ["--labels", task.labels_key, *unlabelled, "--batch", task.batch_key, "--proteins", task.proteins_key]
     options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
-    totalanvi("train", "train", folder / task.reference, *options, "-o", checkpoint)
-    totalanvi("export", "export", checkpoint, "-o", bundle)
+    if not spent.exists():
+        made.mkdir()
+        totalanvi("train", "train", folder / task.reference, *options, "-o", checkpoint)
+        totalanvi("export", "export", checkpoint, "-o", bundle)
+        spent.write_text(json.dumps([seconds, processor_seconds]))
+    seconds, processor_seconds = json.loads(spent.read_text())
 
     tables: dict[str, pd.DataFrame] = {}
 
     def map_query(step: str, mode: str, *options: str) -> pd.DataFrame:
-        output = work / f"{step}.parquet"
+        output = made / f"{task.name}_{step}.parquet"
         proteins = task.proteins_key if task.panels[mode] else "none"
         totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
         cells: pd.DataFrame = pd.read_parquet(output).set_index("cell_id")
@@ -106,6 +116,11 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
 def _processor_seconds_of_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def _digest(reference: Path, seed: int) -> str:
+    with reference.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}-{seed}"
 
 
 def _commit() -> str:

@@ -29,6 +29,6 @@ def draw_readout_arrays(n_labels: int, n_components: int, n_proteins: int, n_bat
         "density_mean": 3 * rng.standard_normal((n_labels, n_features)),
         "density_covariance": np.array([covariance() for _ in range(n_labels)]),
         "density_shared": covariance(),
-        "novelty_scale": np.array([[0.0, 1.0], [5.0, 2.0]]),
+        "novelty_scale": np.array([[0.0, 1.0], [0.5, 0.4], [-5.0, 2.0]]),
     }
     return ReadoutArrays(**{name: array.astype(np.float32) for name, array in arrays.items()})

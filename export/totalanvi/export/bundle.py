@@ -21,7 +21,7 @@ from totalanvi.export.held_out import evaluate, landmark_latent
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
-from totalanvi.export.readout_arrays import readout_arrays, with_shares
+from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.served_genes import served_genes
@@ -130,13 +130,15 @@ def export_bundle(
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")
-        evaluation = evaluate(placed, source.sample)
+        sample = source.sample
+        placed = with_novelty_scale(placed, sample.held_out if len(sample.held_out) else sample.landmarks)
+        evaluation = evaluate(placed, sample)
         say("Taking genes away from the reference's own cells")
-        ablation = ablate_genes(Engine(placed, provider="cpu"), source.sample)
+        ablation = ablate_genes(Engine(placed, provider="cpu"), sample)
         placed.reference.save(folder, draft.manifest)
         evaluation.arrays.save(folder, draft.manifest)
-        if draft.readout is not None:
-            draft.readout.save(folder, draft.manifest)
+        if placed.readout is not None:
+            placed.readout.save(folder, draft.manifest)
         for layer in draft.first_layers or ():
             layer.save(folder, draft.manifest)
         files = hash_files(folder, bundle_files(readout=readout is not None, first_layers=True))

@@ -11,14 +11,18 @@ from totalanvi.export.reference_cells import aligned
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.readout import N_MEASURES
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.scores import Imputed
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.readout import Readout
 
-__all__ = ["readout_arrays", "with_shares"]
+__all__ = ["readout_arrays", "with_novelty_scale", "with_shares"]
 
 _N_KNOTS = 16
+
+_LEAST_SPREAD = 1e-3
+"""Of a measure among cells that are all alike, or of a single one."""
 
 
 def readout_arrays(readout: Readout) -> ReadoutArrays:
@@ -32,7 +36,7 @@ def readout_arrays(readout: Readout) -> ReadoutArrays:
     Returns
     -------
     ReadoutArrays
-        In which nothing is background yet; see `with_shares`.
+        In which nothing is background yet, and strangeness has no scale; see `with_shares`, `with_novelty_scale`.
     """
     density, network = readout.density, readout.network
     n_proteins = network.dims.n_proteins
@@ -47,7 +51,7 @@ def readout_arrays(readout: Readout) -> ReadoutArrays:
         density_mean=density.mean,
         density_covariance=density.covariance,
         density_shared=density.shared_covariance,
-        novelty_scale=readout.novelty_scale,
+        novelty_scale=np.tile(np.array([0, 1], dtype=np.float32), (N_MEASURES, 1)),
     )
 
 
@@ -78,6 +82,25 @@ def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
     ]
     arrays = replace(bundle.readout, share_knots=knots.astype(np.float32), share=np.array(curves, dtype=np.float32))
     return replace(bundle, readout=arrays)
+
+
+def with_novelty_scale(bundle: Bundle, cells: Cells) -> Bundle:
+    """Let cells of the reference say what strangeness is usual.
+
+    Parameters
+    ----------
+    bundle
+        With its graphs and its landmarks in place; without a readout, it is returned as it is.
+    cells
+        Of the reference, scored from RNA alone; at best not among the landmarks.
+    """
+    if bundle.readout is None or not len(cells):
+        return bundle
+    query = aligned(cells, with_proteins=False)
+    strangeness = Engine(bundle, provider="cpu").score(query, MapOptions(impute=False)).strangeness
+    spread = np.maximum(strangeness.std(axis=0), _LEAST_SPREAD)
+    scale = np.stack([strangeness.mean(axis=0), spread], axis=1).astype(np.float32)
+    return replace(bundle, readout=replace(bundle.readout, novelty_scale=scale))
 
 
 def _imputed(bundle: Bundle, cells: Cells) -> Imputed:

@@ -31,7 +31,7 @@ from totalanvi.serving.imputation import Imputer, batch_weights
 from totalanvi.serving.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.neighbours import Landmarks
-from totalanvi.serving.readout import Readings, Readout
+from totalanvi.serving.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
 from totalanvi.serving.sessions import Device, Provider, open_sessions
 from totalanvi.serving.sparse_rows import SparseLayer
@@ -162,6 +162,7 @@ class Engine:
             latent,
             np.empty((len(cells), 2), dtype=np.float32),
             logits,
+            np.empty((len(cells), 1 if self._readout is None else N_MEASURES), dtype=np.float64),
             np.empty(len(cells), dtype=np.float64),
             imputed,
         )
@@ -177,10 +178,11 @@ class Engine:
         neighbours = self._landmarks.find(scores.latent[rows])
         scores.coordinates[rows] = neighbours.coordinates
         if self._readout is None or readings is None:
-            scores.novelty[rows] = neighbours.distance
+            scores.strangeness[rows, 0] = scores.novelty[rows] = neighbours.distance
             return
         of_rows, measured = readings.rows(rows), cells.measured[rows]
-        scores.novelty[rows] = self._readout.novelty(of_rows, cells.protein[rows], measured)
+        strangeness = self._readout.strangeness(of_rows, cells.protein[rows], measured, neighbours.distance)
+        scores.strangeness[rows], scores.novelty[rows] = strangeness, self._readout.novelty(strangeness)
         if scores.imputed is not None:
             weights = batch_weights(self.bundle.manifest, options.impute_as)
             decoded = scores.imputed.rows(rows)

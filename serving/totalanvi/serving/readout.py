@@ -12,10 +12,15 @@ from totalanvi.serving.density import LabelDensities
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.scores import Imputed
 
-__all__ = ["Readings", "Readout"]
+__all__ = ["N_MEASURES", "Readings", "Readout"]
 
-_EVIDENCE_WEIGHT = 0.3
-"""Of missing evidence beside surprise: what finds left-out types best from RNA alone (`BENCHMARKS.md`)."""
+N_MEASURES = 3
+_WEIGHTS = np.array([1.0, 1.0, 0.3])
+"""Of surprise, distance and missing evidence: what finds types left out, within a run and across batches, with proteins
+and from RNA alone (`BENCHMARKS.md`)."""
+
+_LEAST_DISTANCE = 1e-6
+"""So that a cell upon a landmark has a logarithm."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,10 +68,18 @@ class Readout:
         n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
         return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
 
-    def novelty(self, readings: Readings, protein: Floats, measured: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Score novelty: surprise, and evidence that is missing, (cells,).
+    def strangeness(
+        self,
+        readings: Readings,
+        protein: Floats,
+        measured: npt.NDArray[np.bool_],
+        distance: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
 
-        Both are in spreads of the reference's own cells.
+        Counts tell an unknown type from its neighbours best, and take another run's cells for strange; z does not,
+        and lets unknown types fall among others. Surprise is a square: its root does not drown the distance where all
+        cells are shifted.
 
         Parameters
         ----------
@@ -74,14 +87,21 @@ class Readout:
             Of the cells.
         protein, measured
             Counts of the same cells, and which were measured, (cells, proteins).
+        distance
+            From the nearest landmarks in z, (cells,).
         """
         arrays = self._arrays
         standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
         guess = readings.log_probabilities.argmax(axis=1)
         surprise = self._densities.surprise(readings.components, standardised, measured, guess)
-        (mean, spread), (evidence_mean, evidence_spread) = arrays.novelty_scale.astype(np.float64)
-        missing = (evidence_mean - readings.evidence[:, 0]) / evidence_spread
-        return np.asarray((surprise - mean) / spread + _EVIDENCE_WEIGHT * missing)
+        root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
+        log_distance = np.log(np.maximum(distance, _LEAST_DISTANCE))
+        return np.stack([root, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
+
+    def novelty(self, strangeness: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Add up measures, (cells, 3), each in spreads of the reference's own cells, (cells,)."""
+        mean, spread = self._arrays.novelty_scale.T.astype(np.float64)
+        return np.asarray(((strangeness - mean) / spread * _WEIGHTS).sum(axis=1))
 
     def impute(
         self, decoded: Imputed, readings: Readings, measured: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]

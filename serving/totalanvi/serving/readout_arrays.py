@@ -32,7 +32,7 @@ class ReadoutArrays(ArrayFile):
         Gaussians of the labels over components of the RNA, then standardised proteins: (labels, features), (labels,
         features, features), and the covariance that all labels share, (features, features).
     novelty_scale
-        Mean and spread of surprise, then of evidence, over cells of the reference, (2, 2).
+        Mean and spread of each measure of strangeness over cells of the reference, (3, 2).
     """
 
     FILE: ClassVar[str] = READOUT_FILE
@@ -66,7 +66,7 @@ class ReadoutArrays(ArrayFile):
             "density_mean": (n_labels, n_features),
             "density_covariance": (n_labels, n_features, n_features),
             "density_shared": (n_features, n_features),
-            "novelty_scale": (2, 2),
+            "novelty_scale": (3, 2),
         }
         if problem := self.shape_problem(shapes) or self.finite_problem(tuple(shapes)):
             return problem

@@ -57,8 +57,10 @@ class Scores:
         Place on the reference's 2-D map, (cells, 2), float32.
     logits
         Before any temperature, (cells, labels), float32.
+    strangeness
+        Measures of what is unlike the reference, each on a scale of its own, (cells, measures), float64.
     novelty
-        A score that rises with novelty, on any scale, (cells,), float64.
+        A score that rises with them, on any scale, (cells,), float64.
     imputed
         None when proteins were not asked for.
     """
@@ -66,10 +68,18 @@ class Scores:
     latent: npt.NDArray[np.float32]
     coordinates: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
+    strangeness: npt.NDArray[np.float64]
     novelty: npt.NDArray[np.float64]
     imputed: Imputed | None
 
     def rows(self, rows: slice) -> Scores:
         """Take a part of the cells."""
         imputed = None if self.imputed is None else self.imputed.rows(rows)
-        return Scores(self.latent[rows], self.coordinates[rows], self.logits[rows], self.novelty[rows], imputed)
+        return Scores(
+            self.latent[rows],
+            self.coordinates[rows],
+            self.logits[rows],
+            self.strangeness[rows],
+            self.novelty[rows],
+            imputed,
+        )

@@ -29,14 +29,18 @@ def readings() -> Readings:
     return Readings(*(rng.standard_normal((N_CELLS, width)).astype(np.float32) for width in widths))
 
 
-def test_missing_evidence_is_novel(arrays, readings) -> None:
+def test_each_measure_adds_to_novelty(arrays, readings) -> None:
     protein = np.random.default_rng(2).poisson(20, (N_CELLS, N_PROTEINS)).astype(np.float32)
     measured = np.ones((N_CELLS, N_PROTEINS), dtype=bool)
-    readout = Readout(arrays)
-    usual = readout.novelty(readings, protein, measured)
+    readout, distance = Readout(arrays), np.linspace(0.5, 2, N_CELLS)
+    usual = readout.strangeness(readings, protein, measured, distance)
     less = Readings(readings.log_probabilities, readings.standardised, readings.components, readings.evidence - 4)
-    # Four are two spreads of this reference's evidence.
-    assert np.allclose(readout.novelty(less, protein, measured) - usual, 0.3 * 2, atol=1e-5)
+    # Four are two spreads of this reference's evidence, and e² times the distance five spreads of its logarithm.
+    poorer = readout.strangeness(less, protein, measured, distance)
+    farther = readout.strangeness(readings, protein, measured, np.exp(2) * distance)
+    assert np.allclose(readout.novelty(poorer) - readout.novelty(usual), 0.3 * 2, atol=1e-5)
+    assert np.allclose(readout.novelty(farther) - readout.novelty(usual), 5, atol=1e-5)
+    assert np.isfinite(readout.novelty(readout.strangeness(readings, protein, measured, 0 * distance))).all()
 
 
 def test_counts_are_averages_of_the_batches(arrays, readings) -> None:

@@ -173,16 +173,15 @@ def test_a_gene_that_was_not_measured_counts_as_average(readout: Readout) -> Non
     assert torch.allclose(network.project(rna * present, library, present), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_what_is_like_no_label_surprises() -> None:
+def test_gaussians_lie_where_their_labels_do() -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0.0, 0.0, 0.0], [6.0, 0.0, 0.0]])
     label = rng.integers(2, size=400)
     features = centres[label] + rng.standard_normal((400, 3))
     density = LabelDensity.fit(features, np.ones_like(features, dtype=bool), label, n_labels=3)
-    fresh = centres[rng.integers(2, size=300)] + rng.standard_normal((300, 3))
-    strange = np.array([0.0, 7.0, 0.0]) + rng.standard_normal((300, 3))
-    assert abs(density.surprise(fresh).mean()) < 0.3
-    assert np.quantile(density.surprise(strange), 0.05) > np.quantile(density.surprise(fresh), 0.95)
+    assert np.allclose(density.mean[:2], centres, atol=0.3)
+    assert np.allclose(density.covariance[:2], np.eye(3), atol=0.3)
+    assert np.allclose(density.shared_covariance, np.eye(3), atol=0.3)
     # A label without cells lies where all do, and is no nearer to anything than the others' spread makes it.
     assert np.allclose(density.mean[2], features.mean(axis=0), atol=1e-5)
 
@@ -220,8 +219,8 @@ def test_leaving_out_what_nobody_measured_changes_nothing() -> None:
     found, expected = ask(part, rest), ask(whole, query, query.measured & ~nobody)
     for name, one, other in zip(("labels", "proteins", "components", "evidence"), found, expected, strict=True):
         assert np.allclose(one, other[:, kept] if name == "proteins" else other, atol=1e-4), name
-    features = np.concatenate([found[2], np.zeros((N_CELLS, len(kept)), np.float32)], axis=1)
-    assert np.isfinite(part.density.surprise(features)).all()
+    assert part.density.mean.shape == (N_LABELS, part.network.dims.n_components + len(kept))
+    assert (np.linalg.eigvalsh(part.density.covariance.astype(np.float64)) > 0).all()
 
 
 def test_a_model_keeps_its_readout(checkpoint: Path, reference_mdata: md.MuData, tmp_path: Path) -> None:

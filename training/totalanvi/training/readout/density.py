@@ -1,6 +1,6 @@
 """How each label's cells lie: a Gaussian over components of the RNA and standardised proteins.
 
-What is far from every label is new to the reference. The density can be asked with any panel: proteins that were not
+What is far from every label is new to the reference. What serves it asks it with any panel: proteins that were not
 measured are integrated out.
 """
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
 
 __all__ = ["LabelDensity"]
 
@@ -90,30 +89,6 @@ class LabelDensity:
             (scatter + n_features * shared) / (size + n_features) for scatter, size in zip(scatters, sizes, strict=True)
         ]
         return cls(np.array(means, dtype=np.float32), np.array(covariance, dtype=np.float32), shared.astype(np.float32))
-
-    def surprise(self, features: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Say how far cells lie from the label they are nearest to, all features known, (cells,).
-
-        Parameters
-        ----------
-        features
-            (cells, features).
-
-        Notes
-        -----
-        ``min over labels of (M² + log det C_label − log det C − d) / √(2 d)``, with M the Mahalanobis distance: for
-        cells of a label with the shared covariance, about standard normal, however many features are known. What serves
-        computes the same for any panel.
-        """
-        n_features = features.shape[1]
-        _, shared = np.linalg.slogdet(self.shared_covariance.astype(np.float64))
-        least = np.full(len(features), np.inf)
-        for mean, covariance in zip(self.mean, self.covariance.astype(np.float64), strict=True):
-            factor = np.linalg.cholesky(covariance)
-            distance = np.square(solve_triangular(factor, (features - mean).T, lower=True)).sum(axis=0)
-            log_ratio = 2 * np.log(np.diag(factor)).sum() - shared
-            np.minimum(least, distance + log_ratio, out=least)
-        return np.asarray((least - n_features) / np.sqrt(2 * n_features))
 
 
 def _mean(

@@ -61,9 +61,10 @@ def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> R
     network = _network(projection, scales, targets, regressions[0], query_protein, rng, seed)
     projected = [np.hstack(parts) for parts in zip(components, regressions, strict=True)]
     train_members(network, projected, query_protein, targets, seed)
-    density, novelty_scale = _density(components[0], query_protein, cells, regressions[0][:, -n_labels:])
+    known = np.hstack([np.ones(components[0].shape, dtype=bool), cells.measured])
+    density = LabelDensity.fit(np.hstack([components[0], query_protein]), known, cells.label, n_labels)
     smear = _smear(network, projected[0], cells, scales)
-    return Readout(network, scales.batch_centre, scales.batch_spread, smear, density, novelty_scale)
+    return Readout(network, scales.batch_centre, scales.batch_spread, smear, density)
 
 
 def _drawn(label: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -113,18 +114,6 @@ def _network(
         {name: torch.as_tensor(np.asarray(value, dtype=np.float32)) for name, value in buffers.items()}, strict=False
     )
     return network
-
-
-def _density(components: Floats, protein: Floats, cells: Cells, logits: Floats) -> tuple[LabelDensity, Floats]:
-    """Fit where labels lie, and how far from them cells of the reference are: mean and spread, (2, 2)."""
-    features = np.hstack([components, protein])
-    known = np.hstack([np.ones(components.shape, dtype=bool), cells.measured])
-    density = LabelDensity.fit(features, known, cells.label, logits.shape[1])
-    whole = known.all(axis=1) & (cells.label >= 0)
-    rows = np.flatnonzero(whole if whole.any() else cells.label >= 0)
-    surprise = density.surprise(np.where(known, features, 0)[rows])
-    measures = (surprise, logits[cells.label >= 0].max(axis=1))
-    return density, np.array([[each.mean(), max(float(each.std()), 1e-3)] for each in measures], dtype=np.float32)
 
 
 @torch.no_grad()

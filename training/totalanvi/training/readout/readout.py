@@ -32,8 +32,6 @@ class Readout:
         What ``exp`` of a predicted log count falls short of the mean count by, as a factor, (proteins,).
     density
         Where the labels lie, in components of the RNA and standardised proteins.
-    novelty_scale
-        Mean and spread, over the cells it was fitted to, of the density's surprise and of the evidence, (2, 2).
 
     References
     ----------
@@ -45,7 +43,6 @@ class Readout:
     batch_spread: npt.NDArray[np.float32]
     protein_smear: npt.NDArray[np.float32]
     density: LabelDensity
-    novelty_scale: npt.NDArray[np.float32]
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return plain arrays for a safetensors file."""
@@ -55,7 +52,6 @@ class Readout:
             "batch_centre": self.batch_centre,
             "batch_spread": self.batch_spread,
             "protein_smear": self.protein_smear,
-            "novelty_scale": self.novelty_scale,
             **{f"{_DENSITY}{name}": array for name, array in vars(self.density).items()},
         }
 
@@ -78,7 +74,6 @@ class Readout:
             arrays["batch_spread"],
             arrays["protein_smear"],
             LabelDensity(*(arrays[f"{_DENSITY}{field.name}"] for field in fields(LabelDensity))),
-            arrays["novelty_scale"],
         )
 
     def keeping(self, proteins: npt.NDArray[np.intp]) -> Self:
