@@ -14,6 +14,7 @@ import pytest
 from tests.support.queries import one_count, refusal, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
+from totalanvi.serving import writers
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
 from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions, MappedCells
@@ -144,6 +145,18 @@ def test_a_query_of_other_genes_leaves_nothing(reference: LocalReference, tmp_pa
     adata.var = pd.DataFrame(index=[f"mt-{name}" for name in adata.var_names])
     query = write_anndata(adata, tmp_path / "query.h5ad")
     refusal(AlignmentError, lambda: run(reference, query, tmp_path / "out.parquet"), "no gene in common")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+
+def test_too_little_memory_to_write_is_no_damage(
+    reference: LocalReference, query: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(writers, "copy_query", exhausted)
+    with pytest.raises(MemoryError):
+        run(reference, query, tmp_path / "out.h5ad")
     assert listing(tmp_path) == ["query.h5ad"]
 
 
