@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import anndata as ad
 import numpy as np
+import onnxruntime
 import scipy.sparse as sp
 import typer
 
@@ -78,6 +79,8 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a ratio fell by a fifth.")] = False,
 ) -> None:
     """Measure, write the figures to benchmarks/results/speed.json, print the table."""
+    if check and not peer:
+        raise typer.BadParameter("Expected --check with the peer, found --no-peer; ratios are what is compared.")
     speed_inputs.prepare(CACHE, seed)
     query = ad.read_h5ad(CACHE / "query.h5ad")
     cells = {with_proteins: _aligned(query, with_proteins) for with_proteins in (True, False)}
@@ -93,26 +96,24 @@ def main(
         "rounds": rounds,
         "threads": threads,
         "machine": results.machine(),
-        "versions": {name: version(name) for name in ("totalanvi", "onnxruntime-gpu", "numba", "numpy", "scipy")},
+        "versions": {name: version(name) for name in ("totalanvi", "numba", "numpy", "scipy")}
+        | {"onnxruntime": onnxruntime.__version__},
         "accuracy": accuracy,
     }
     product: dict[str, list[float]] = {name: [] for name in WORKS}
     peers: dict[str, list[float]] = {name: [] for name in BATCH_SIZES}
     if peer:
         peer_runs.set_up()
-        with _peer(threads) as ask:
-            best = _best_batch_sizes(ask)
+    with _peer(threads) if peer else nullcontext() as ask:
+        best = {}
+        if ask is not None:
+            best = record["peer_batch_size"] = _best_batch_sizes(ask)
             record["versions"] |= ask.versions
-            record["peer_batch_size"] = best
-            for _ in range(rounds):
-                for name, batch_size in best.items():
-                    answer = ask(work=name, n_cells=_peer_cells(name), batch_size=batch_size)
-                    peers[name].append(_peer_cells(name) / answer["seconds"])
-                    accuracy |= {"scvi-tools": answer["accuracy"]} if "accuracy" in answer else {}
-                for name, work in WORKS.items():
-                    product[name].append(_rate(engines[work.bundle], work, cells[work.with_proteins]))
-    else:
         for _ in range(rounds):
+            for name, batch_size in best.items():
+                answer = ask(work=name, n_cells=_peer_cells(name), batch_size=batch_size)
+                peers[name].append(_peer_cells(name) / answer["seconds"])
+                accuracy |= {"scvi-tools": answer["accuracy"]} if "accuracy" in answer else {}
             for name, work in WORKS.items():
                 product[name].append(_rate(engines[work.bundle], work, cells[work.with_proteins]))
     record["cells_per_second"] = {"totalanvi": _medians(product), "scvi-tools": _medians(peers)}

@@ -22,7 +22,8 @@ LABELS, PROTEINS = "cell_type", "protein_expression"
 def prepare(folder: Path, seed: int) -> None:
     """Write reference, query and two bundles, without a readout and with one; quick when they are there."""
     done = folder / "done.json"
-    wanted = {"sizes": [N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS], "non_zero": NON_ZERO, "epochs": EPOCHS}
+    sizes = [N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS]
+    wanted = {"sizes": sizes, "non_zero": NON_ZERO, "epochs": EPOCHS, "seed": seed}
     if done.exists() and json.loads(done.read_text()) == wanted:
         return
     from totalanvi.export import export_bundle
@@ -50,8 +51,18 @@ def prepare(folder: Path, seed: int) -> None:
     done.write_text(json.dumps(wanted))
 
 
+def thinned(counts: sp.csr_matrix, non_zero: float, rng: np.random.Generator) -> sp.csr_matrix:
+    """Keep each molecule with the chance that leaves this share of the counts, (cells, genes), above zero."""
+    size = counts.shape[0] * counts.shape[1]
+    kept = brentq(lambda p: float((1 - (1 - p) ** counts.data).sum()) / size - non_zero, 0, 1)
+    rows = counts.copy()
+    rows.data = rng.binomial(counts.data.astype(np.int64), kept).astype(np.float32)
+    rows.eliminate_zeros()
+    return rows
+
+
 def _simulate(seed: int) -> ad.AnnData:
-    """Simulate, and keep each molecule of RNA with the chance that leaves the wanted share of counts."""
+    """Simulate cells, of which as many counts are not zero as of real ones."""
     from totalanvi.training import simulate
 
     mdata = simulate(
@@ -62,11 +73,7 @@ def _simulate(seed: int) -> ad.AnnData:
         n_batches=2,
         seed=seed,
     )
-    rna = sp.csr_matrix(mdata["rna"].X)
-    size = rna.shape[0] * rna.shape[1]
-    kept = brentq(lambda p: float((1 - (1 - p) ** rna.data).sum()) / size - NON_ZERO, 0, 1)
-    rna.data = np.random.default_rng(seed).binomial(rna.data.astype(np.int64), kept).astype(np.float32)
-    rna.eliminate_zeros()
+    rna = thinned(sp.csr_matrix(mdata["rna"].X), NON_ZERO, np.random.default_rng(seed))
     cells = ad.AnnData(rna, obs=mdata["rna"].obs, var=mdata["rna"].var[[]])
     protein = mdata["prot"].to_df()
     cells.obsm[PROTEINS] = protein.loc[cells.obs_names]

@@ -18,8 +18,8 @@ SOURCES = sorted(path for part in PARTS for path in (ROOT / part / "totalanvi").
 LIGHT = {
     "totalanvi.serving": ("torch", "onnxruntime", "bentoml"),
     "totalanvi.serving.service": ("torch", "lightning", "totalanvi.training", "totalanvi.export"),
-    "totalanvi.serving.client": ("torch", "onnxruntime", "bentoml", "totalanvi.training", "totalanvi.export"),
-    "totalanvi.serving.cli": ("torch", "onnxruntime", "bentoml", "anndata"),
+    "totalanvi.serving.client": ("torch", "onnxruntime", "bentoml", "numba", "totalanvi.training", "totalanvi.export"),
+    "totalanvi.serving.cli": ("torch", "onnxruntime", "bentoml", "numba", "anndata"),
     "totalanvi.training": ("torch", "lightning", "anndata"),
     "totalanvi.training.cli": ("torch", "lightning", "anndata"),
     "totalanvi.training.models.totalanvi": ("onnxruntime", "bentoml", "totalanvi.serving", "totalanvi.export"),

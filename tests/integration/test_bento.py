@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,14 @@ def test_the_bento_declares_pinned_versions_of_constraints() -> None:
 
     for requirement in map(Requirement, declared):
         assert str(requirement.specifier) == f"=={pins[canonicalize_name(requirement.name)]}", requirement.name
+
+
+def test_the_bento_declares_what_the_serve_extra_brings() -> None:
+    declared = yaml.safe_load((ROOT / "bentofile.yaml").read_text())["python"]["packages"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = {Requirement(line).name for line in extras["serve"]} - {"totalanvi"}
+
+    assert needed <= {canonicalize_name(Requirement(line).name) for line in declared}
 
 
 def test_the_bento_holds_only_the_serving_source(bento: Path) -> None:

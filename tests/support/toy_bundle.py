@@ -12,7 +12,6 @@ by hand, with the graph signatures, batches and panels of a trained one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,9 @@ import onnx
 import onnxruntime
 import pandas as pd
 from anndata import AnnData
-from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
+from tests.support.toy import TOY
+from tests.support.toy_graphs import toy_first_layer, toy_graphs
 
 from totalanvi.serving.bundle import bundle_files
 from totalanvi.serving.bundle_files import hash_files
@@ -32,11 +32,8 @@ from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliabil
 from totalanvi.serving.first_layer import EncoderFirst
 from totalanvi.serving.intervals import COVERAGES
 from totalanvi.serving.manifest import (
-    CLASSIFIER,
     ENCODER,
-    ENCODER_REST,
     MANIFEST_FILE,
-    PROTEINS,
     SCHEMA_VERSION,
     Calibration,
     Genes,
@@ -49,52 +46,13 @@ from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.serving.thresholds import Thresholds
 
+__all__ = ["TOY", "sign", "toy_cells", "toy_query", "without_first_layers", "write_toy_bundle"]
+
 Floats = npt.NDArray[np.float32]
 
 N_LANDMARKS = 150
 N_HELD_OUT = 80
 TEMPERATURES: dict[Mode, float] = {"protein": 0.8, "part": 1.1, "rna": 1.5}
-
-
-@dataclass(frozen=True)
-class Toy:
-    """Names of the toy reference, in model order."""
-
-    labels: list[str] = field(default_factory=lambda: ["B cell", "CD4 T", "CD8 T", "NK"])
-    genes: list[str] = field(default_factory=lambda: [f"GENE{i:03d}" for i in range(60)])
-    proteins: list[str] = field(default_factory=lambda: ["CD19", "CD4", "CD8a", "CD56", "CD45", "IgG1"])
-    batches: list[str] = field(default_factory=lambda: ["run1", "run2"])
-
-    @property
-    def parents(self) -> dict[str, str]:
-        """T cells, and lymphocytes, which all of them are."""
-        return {"CD4 T": "T cell", "CD8 T": "T cell", "T cell": "lymphocyte", "B cell": "lymphocyte"}
-
-    @property
-    def ensembl_ids(self) -> list[str | None]:
-        """One id per gene, none for the last."""
-        return [*(f"ENSG{i:011d}" for i in range(len(self.genes) - 1)), None]
-
-    @property
-    def protein_batches(self) -> list[list[bool]]:
-        """The first batch lacks the last protein, the second has all."""
-        return [[True] * (len(self.proteins) - 1) + [False], [True] * len(self.proteins)]
-
-    @property
-    def n_latent(self) -> int:
-        """One dimension per label and one that follows the depth of a cell."""
-        return len(self.labels) + 1
-
-    @property
-    def markers(self) -> npt.NDArray[np.bool_]:
-        """Which gene marks which label, (labels, genes): ten each, the rest mark none."""
-        marks = np.zeros((len(self.labels), len(self.genes)), dtype=bool)
-        for k in range(len(self.labels)):
-            marks[k, 10 * k : 10 * (k + 1)] = True
-        return marks
-
-
-TOY = Toy()
 
 
 def toy_cells(
@@ -127,7 +85,7 @@ def toy_query(n_cells: int = 40, seed: int = 1, proteins: bool = True) -> AnnDat
 def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Path:
     """Write the bundle into a new folder and return it."""
     folder.mkdir(parents=True)
-    for file, graph in _graphs().items():
+    for file, graph in toy_graphs().items():
         onnx.checker.check_model(graph, full_check=True)
         (folder / file).write_bytes(graph.SerializeToString())
     manifest = Manifest(
@@ -158,7 +116,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
     reference.save(folder, manifest)
     calibration.save(folder, manifest)
     none = np.zeros(len(TOY.genes), dtype=np.float32), np.zeros(TOY.n_latent, dtype=np.float32)
-    EncoderFirst(_first_layer(), *none).save(folder, manifest)
+    EncoderFirst(toy_first_layer(), *none).save(folder, manifest)
     files = hash_files(folder, bundle_files(readout=False, first_layers=True))
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
@@ -172,6 +130,17 @@ def sign(folder: Path) -> Path:
     files = hash_files(folder, manifest.files)
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
+
+
+def without_first_layers(folder: Path) -> Path:
+    """Leave the complete graphs alone in a bundle, as they were before there were others."""
+    values = json.loads((folder / MANIFEST_FILE).read_bytes())
+    kept = bundle_files(readout=True, first_layers=False)
+    for name in set(bundle_files(readout=True, first_layers=True)).difference(kept):
+        if values["files"].pop(name, None):
+            (folder / name).unlink()
+    (folder / MANIFEST_FILE).write_text(json.dumps(values))
+    return sign(folder)
 
 
 def _calibration(temperature: float) -> Calibration:
@@ -268,132 +237,3 @@ def _gene_weight() -> Floats:
     """Markers weigh four times what other genes do."""
     weight = np.where(TOY.markers.any(axis=0), 4.0, 1.0)
     return (weight / weight.sum()).astype(np.float32)
-
-
-def _graphs() -> dict[str, onnx.ModelProto]:
-    n_labels, n_proteins = len(TOY.labels), len(TOY.proteins)
-    rng = np.random.default_rng(5)
-    # z: marker averages of log(1 + x / (1 + library / genes)), plus measured marker proteins, plus depth.
-    protein_weight = np.zeros((n_proteins, TOY.n_latent))
-    protein_weight[:n_labels, :n_labels] = 0.1 * np.eye(n_labels)
-    depth_weight = np.zeros((1, TOY.n_latent))
-    depth_weight[0, -1] = 0.05
-    from_rna = [
-        helper.make_node("Mul", ["library", "per_gene"], ["mean"]),
-        helper.make_node("Add", ["mean", "one"], ["scale"]),
-        helper.make_node("Div", ["rna", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "one"], ["shifted"]),
-        helper.make_node("Log", ["shifted"], ["x"]),
-        helper.make_node("MatMul", ["x", "gene_weight"], ["from_rna"]),
-    ]
-    rest = [
-        helper.make_node("Add", ["protein", "one"], ["protein_shifted"]),
-        helper.make_node("Log", ["protein_shifted"], ["protein_log"]),
-        helper.make_node("Mul", ["protein_log", "measured"], ["y"]),
-        helper.make_node("MatMul", ["y", "protein_weight"], ["from_protein"]),
-        helper.make_node("Add", ["library", "one"], ["library_shifted"]),
-        helper.make_node("Log", ["library_shifted"], ["library_log"]),
-        helper.make_node("MatMul", ["library_log", "depth_weight"], ["from_depth"]),
-        helper.make_node("MatMul", ["batch", "batch_weight"], ["from_batch"]),
-        helper.make_node("Sum", ["from_rna", "from_protein", "from_depth", "from_batch"], ["z_mean"]),
-        helper.make_node("Abs", ["z_mean"], ["magnitude"]),
-        helper.make_node("Mul", ["magnitude", "tenth"], ["spread"]),
-        helper.make_node("Add", ["spread", "tenth"], ["z_scale"]),
-        helper.make_node("Softsign", ["z_mean"], ["latent"]),
-    ]
-    beside_rna: dict[str, list[str | int]] = {
-        "library": ["cells", 1],
-        "protein": ["cells", n_proteins],
-        "measured": ["cells", n_proteins],
-        "batch": ["cells", len(TOY.batches)],
-    }
-    after_rna = {
-        "one": np.array(1.0),
-        "tenth": np.array(0.1),
-        "protein_weight": protein_weight,
-        "depth_weight": depth_weight,
-        "batch_weight": rng.normal(scale=0.1, size=(len(TOY.batches), TOY.n_latent)),
-    }
-    outputs: dict[str, list[str | int]] = {name: ["cells", TOY.n_latent] for name in ENCODER.outputs}
-    encoder = _graph(
-        [*from_rna, *rest],
-        inputs={"rna": ["cells", len(TOY.genes)], **beside_rna},
-        outputs=outputs,
-        constants={"per_gene": np.array(1 / len(TOY.genes)), "gene_weight": _first_layer(), **after_rna},
-    )
-    encoder_rest = _graph(
-        rest, inputs={"from_rna": ["cells", TOY.n_latent], **beside_rna}, outputs=outputs, constants=after_rna
-    )
-    classifier = _graph(
-        [helper.make_node("MatMul", ["latent", "weight"], ["logits"])],
-        inputs={"latent": ["cells", TOY.n_latent]},
-        outputs={"logits": ["cells", n_labels]},
-        constants={"weight": 12 * np.eye(TOY.n_latent)[:, :n_labels]},
-    )
-    decode_weight = np.zeros((TOY.n_latent, n_proteins))
-    decode_weight[:n_labels, :n_labels] = 2.5 * np.eye(n_labels)
-    # log foreground level = z W + b; expected adds a background that depends on the batch to decode as.
-    proteins = _graph(
-        [
-            helper.make_node("Unsqueeze", ["z_mean", "first"], ["mean"]),
-            helper.make_node("Unsqueeze", ["z_scale", "first"], ["deviation"]),
-            helper.make_node("Unsqueeze", ["noise", "second"], ["draw"]),
-            helper.make_node("Mul", ["deviation", "draw"], ["step"]),
-            helper.make_node("Add", ["mean", "step"], ["z"]),
-            helper.make_node("MatMul", ["z", "decode_weight"], ["from_latent"]),
-            helper.make_node("MatMul", ["batch", "batch_weight"], ["from_batch"]),
-            helper.make_node("Sum", ["from_latent", "from_batch", "decode_bias"], ["log_level"]),
-            helper.make_node("Exp", ["log_level"], ["level"]),
-            helper.make_node("MatMul", ["batch", "background_weight"], ["background"]),
-            helper.make_node("Add", ["level", "background"], ["total"]),
-            helper.make_node("Sigmoid", ["log_level"], ["share"]),
-            helper.make_node("ReduceMean", ["level", "first"], ["denoised"], keepdims=0),
-            helper.make_node("ReduceMean", ["total", "first"], ["expected"], keepdims=0),
-            helper.make_node("ReduceMean", ["share", "first"], ["foreground"], keepdims=0),
-        ],
-        inputs={
-            "z_mean": ["cells", TOY.n_latent],
-            "z_scale": ["cells", TOY.n_latent],
-            "noise": ["samples", TOY.n_latent],
-            "batch": [1, len(TOY.batches)],
-        },
-        outputs={name: ["cells", n_proteins] for name in PROTEINS.outputs},
-        constants={
-            "first": np.array([0], dtype=np.int64),
-            "second": np.array([1], dtype=np.int64),
-            "decode_weight": decode_weight,
-            "decode_bias": np.log([2.0, 2.0, 2.0, 2.0, 55.0, 1.0]),
-            "batch_weight": rng.normal(scale=0.2, size=(len(TOY.batches), n_proteins)),
-            "background_weight": rng.uniform(1, 4, size=(len(TOY.batches), n_proteins)),
-        },
-    )
-    return {
-        ENCODER.file: encoder,
-        CLASSIFIER.file: classifier,
-        PROTEINS.file: proteins,
-        ENCODER_REST.file: encoder_rest,
-    }
-
-
-def _first_layer() -> Floats:
-    """Average the markers of each label, (genes, latent)."""
-    weight = np.zeros((len(TOY.genes), TOY.n_latent), dtype=np.float32)
-    weight[:, : len(TOY.labels)] = TOY.markers.T / TOY.markers.sum(axis=1)
-    return weight
-
-
-def _graph(
-    nodes: list[onnx.NodeProto],
-    inputs: dict[str, list[str | int]],
-    outputs: dict[str, list[str | int]],
-    constants: dict[str, npt.NDArray[np.generic]],
-) -> onnx.ModelProto:
-    def values(shapes: dict[str, list[str | int]]) -> list[onnx.ValueInfoProto]:
-        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-
-    initializers = [
-        numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(np.float32), name)
-        for name, value in constants.items()
-    ]
-    graph = helper.make_graph(nodes, "toy", values(inputs), values(outputs), initializers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -78,7 +78,7 @@ class EncoderGraph(Graph):
         return z.mean, z.scale, self.transform(z.mean)
 
 
-class EncoderRestGraph(Graph):
+class EncoderRestGraph(EncoderGraph):
     """The encoder after its first layer's map of RNA, which serving computes from sparse rows.
 
     Parameters
@@ -88,15 +88,10 @@ class EncoderRestGraph(Graph):
     """
 
     signature = ENCODER_REST
-    rows = ("cells", "cells", "cells", "cells", "cells")
 
     def __init__(self, module: TotalANVAE):
-        super().__init__()
-        dims = module.dims
-        self.widths = (module.config.n_hidden, 1, dims.n_proteins, dims.n_proteins, dims.n_batches)
-        self.encoder = module.encoder
-        self.usual_covariates = module.usual_covariates
-        self.transform = module.transform
+        super().__init__(module)
+        self.widths = (module.config.n_hidden, *self.widths[1:])
 
     def forward(
         self, from_rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from totalanvi.export.errors import ParityError
+from totalanvi.export.parity_figures import ParityFigures
 from totalanvi.export.probes import probe_cells
 from totalanvi.export.readout_parity import readout_counts, readout_feed, readout_outputs
 from totalanvi.export.reference_cells import aligned
@@ -44,48 +43,10 @@ from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.network.losses import Normal
 from totalanvi.training.readout.readout import Readout
 
-__all__ = ["TOLERANCE", "check_parity", "relative_error"]
-
-TOLERANCE = 1e-4
-"""Largest relative error, in float32."""
-
-FLOORS: Mapping[str, float] = {
-    "z_mean": 0.1,
-    "z_scale": 0.01,
-    "latent": 0.1,
-    "logits": 0.1,
-    "denoised": 0.01,
-    "expected": 0.01,
-    "foreground": 0.01,
-    "log_probabilities": 0.1,
-    "standardised": 0.1,
-    "components": 0.1,
-    "evidence": 0.1,
-    "probabilities": 0.01,
-    "protein": 0.01,
-}
-"""Values smaller than this count as this large, so that the rounding of a value near zero is not blown up: in standard
-deviations of the prior (z, latent), in log-odds, in counts and in probability; of a readout, in spreads of the
-reference. 1e-4 of these is far below what anybody reads off them."""
+__all__ = ["check_parity"]
 
 _N_SAMPLES = 7
 _ENGINE = "engine"
-
-Arrays = Mapping[str, npt.NDArray[np.floating]]
-
-
-def relative_error(found: npt.NDArray[np.floating], expected: npt.NDArray[np.floating], floor: float) -> float:
-    """Return the largest ``|found − expected| / max(|expected|, floor)``; infinite where either is not finite.
-
-    Examples
-    --------
-    >>> relative_error(np.array([1.25, 0.001]), np.array([1.0, 0.0]), floor=0.01)
-    0.25
-    """
-    found, expected = np.asarray(found, dtype=np.float64), np.asarray(expected, dtype=np.float64)
-    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
-        return float("inf")
-    return float(np.max(np.abs(found - expected) / np.maximum(np.abs(expected), floor), initial=0.0))
 
 
 def check_parity(
@@ -129,7 +90,7 @@ def check_parity(
 def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells, seed: int) -> list[Parity]:
     """Feed each graph what the module is fed, so that errors of one do not add to those of the next."""
     sessions, _ = open_sessions(bundle, "cpu", usable_cores())
-    figures = _Figures()
+    figures = ParityFigures()
 
     def compare(graph: GraphSignature, feed: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
         arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in feed.items()}
@@ -163,7 +124,7 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
 
 def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:
     """Compute first layers from sparse rows, and what comes after them, for cells whose batch is unknown."""
-    figures, layers = _Figures(), bundle.first_layers
+    figures, layers = ParityFigures(), bundle.first_layers
     if layers is None:
         return []
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
@@ -204,7 +165,7 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
     if readout is not None and said is not None and arrays is not None:
         measured = torch.from_numpy(query.measured)
         counts = readout_counts(readout, arrays, said["standardised"], counts, measured, weights)
-    figures = _Figures()
+    figures = ParityFigures()
     outputs: dict[Background, str] = {"exclude": "denoised", "include": "expected"}
     for background, output in outputs.items():
         mapped = engine.run(query, MapOptions(samples=1, background=background)).arrays()
@@ -240,31 +201,3 @@ def _decode(module: TotalANVAE, z_mean: Tensor, z_scale: Tensor, noise: Tensor, 
         )
         totals = {name: total + value for (name, total), value in zip(totals.items(), values, strict=True)}
     return {name: total / len(noise) for name, total in totals.items()}
-
-
-class _Figures:
-    """The largest error of each output over all comparisons."""
-
-    def __init__(self) -> None:
-        self._worst: dict[tuple[str, str], float] = {}
-        self._n_cells = 0
-
-    def add(self, graph: str, found: Mapping[str, Any], expected: Mapping[str, Tensor]) -> None:
-        for output, value in expected.items():
-            error = relative_error(found[output], value.numpy(), FLOORS[output])
-            self._worst[graph, output] = max(error, self._worst.get((graph, output), 0.0))
-            self._n_cells = len(value)
-
-    def within_tolerance(self) -> list[Parity]:
-        failed = {names: error for names, error in self._worst.items() if error > TOLERANCE}
-        if failed:
-            listed = "; ".join(f"{graph} {output!r}: {error:.3g}" for (graph, output), error in failed.items())
-            raise ParityError(
-                f"Expected the exported graphs to compute what torch computes, within a relative error of "
-                f"{TOLERANCE:g}; found {listed}. Nothing was exported; install the versions of torch, onnx and "
-                "onnxruntime that totalanvi is tested with, and export again."
-            )
-        return [
-            Parity(graph=graph, output=output, relative_error=error, tolerance=TOLERANCE, n_cells=self._n_cells)
-            for (graph, output), error in self._worst.items()
-        ]

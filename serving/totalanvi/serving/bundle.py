@@ -22,7 +22,6 @@ and writes what follows it, and this module opens a bundle and verifies it; the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +30,7 @@ from totalanvi.serving.array_file import ArrayFile
 from totalanvi.serving.bundle_files import hash_file, inside, verify
 from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
+from totalanvi.serving.first_layer import EncoderFirst, FirstLayers, ReadoutFirst
 from totalanvi.serving.manifest import (
     CALIBRATION_FILE,
     CLASSIFIER,
@@ -52,7 +51,7 @@ from totalanvi.serving.manifest_file import parse_manifest, read_manifest, verif
 from totalanvi.serving.readout_arrays import ReadoutArrays
 from totalanvi.serving.reference_arrays import ReferenceArrays
 
-__all__ = ["Bundle", "FirstLayers", "bundle_files"]
+__all__ = ["Bundle", "bundle_files"]
 
 Arrays = TypeVar("Arrays", bound=ArrayFile)
 
@@ -70,25 +69,6 @@ def bundle_files(readout: bool, first_layers: bool) -> tuple[str, ...]:
         *(_FIRST_LAYER_FILES if first_layers else ()),
         *(_READOUT_FIRST_LAYER_FILES if readout and first_layers else ()),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class FirstLayers:
-    """First layers that can be computed outside of the graphs.
-
-    Parameters
-    ----------
-    encoder
-        The encoder's.
-    readout
-        The readout's; None in a bundle without one.
-    """
-
-    encoder: EncoderFirst
-    readout: ReadoutFirst | None
-
-    def __iter__(self) -> Iterator[FirstLayer]:
-        yield from (layer for layer in (self.encoder, self.readout) if layer is not None)
 
 
 @dataclass(frozen=True, eq=False)

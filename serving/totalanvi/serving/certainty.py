@@ -1,8 +1,6 @@
-"""From scores to what they are worth: calibrated probabilities, label sets and novelty, by the cell's query mode."""
+"""From scores to what they are worth, by the cell's query mode: probabilities, label sets, novelty, intervals."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,24 +8,12 @@ import numpy.typing as npt
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.conformal import label_scores, score_threshold
 from totalanvi.serving.hierarchy import Hierarchy
-from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.modes import MODES
+from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.modes import MODES, modes_of
 from totalanvi.serving.neighbours import NoveltyScale
+from totalanvi.serving.scores import Imputed, Scores
 
-__all__ = ["Certainty", "Labelling"]
-
-
-@dataclass(frozen=True, eq=False)
-class Labelling:
-    """Labels of cells; each array as in `totalanvi.serving.mapped.MappedCells`."""
-
-    label: npt.NDArray[np.int32]
-    guess: npt.NDArray[np.int32]
-    certain: npt.NDArray[np.int32]
-    confidence: npt.NDArray[np.float32]
-    novelty: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32]
-    label_set: npt.NDArray[np.bool_]
+__all__ = ["Certainty"]
 
 
 class Certainty:
@@ -40,51 +26,61 @@ class Certainty:
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        self._calibration = bundle.calibration
+        self._protein_batches = bundle.manifest.protein_batches
         self._temperature = np.array([bundle.manifest.calibration[mode].temperature for mode in MODES])
         self._hierarchy = Hierarchy(bundle.manifest.labels, bundle.manifest.parents)
         self._conformal = [bundle.calibration.conformal_scores(mode) for mode in MODES]
         self._novelty = [NoveltyScale(bundle.calibration.novelty_scores(mode)) for mode in MODES]
 
-    def label(
-        self,
-        logits: npt.NDArray[np.floating],
-        novelty: npt.NDArray[np.floating],
-        modes: npt.NDArray[np.intp],
-        options: MapOptions,
-    ) -> Labelling:
-        """Label cells.
+    def judge(self, scores: Scores, measured: npt.NDArray[np.bool_], options: MapOptions) -> MappedCells:
+        """Say what the scores of cells are worth, for each cell by itself.
 
         Parameters
         ----------
-        logits
-            Before any temperature, (cells, labels).
-        novelty
-            Novelty scores, (cells,).
-        modes
-            See `totalanvi.serving.modes.modes_of`, (cells,).
+        scores
+            Of the cells.
+        measured
+            Which proteins were measured, (cells, proteins).
         options
-            The coverage of label sets, and which cells are unknown.
+            The coverage of label sets and intervals, and which cells are unknown.
         """
-        calibrated = logits / self._temperature[modes][:, None]
+        modes = modes_of(measured, self._protein_batches)
+        calibrated = scores.logits / self._temperature[modes][:, None]
         probabilities = _softmax(calibrated)
         guess = probabilities.argmax(axis=1).astype(np.int32)
-        thresholds = np.array([score_threshold(scores, options.coverage) for scores in self._conformal])
+        thresholds = np.array([score_threshold(each, options.coverage) for each in self._conformal])
         shares = np.zeros(len(modes), dtype=np.float32)
         for mode, scale in enumerate(self._novelty):
-            shares[modes == mode] = scale.novelty(novelty[modes == mode])
+            shares[modes == mode] = scale.novelty(scores.novelty[modes == mode])
         unknown = shares > options.novelty_threshold
         if options.keep_unknown_labels:
             unknown[:] = False
         certain = self._hierarchy.certain(probabilities, guess, options.certainty)
-        return Labelling(
-            label=np.where(unknown, np.int32(logits.shape[1]), guess),
+        return MappedCells(
+            label=np.where(unknown, np.int32(scores.logits.shape[1]), guess),
             guess=guess,
             certain=np.where(unknown, np.int32(len(self._hierarchy.names)), certain),
             confidence=np.take_along_axis(probabilities, guess[:, None], axis=1)[:, 0],
             novelty=shares,
             probabilities=probabilities,
             label_set=label_scores(calibrated) <= thresholds[modes][:, None],
+            latent=scores.latent,
+            coordinates=scores.coordinates,
+            **self._proteins(scores.imputed, options),
         )
+
+    def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
+        if imputed is None:
+            return {}
+        intervals = self._calibration.intervals(one_batch=options.impute_as is not None)
+        low, high = intervals.bounds(imputed.expected, options.coverage)
+        return {
+            "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
+            "protein_low": low,
+            "protein_high": high,
+            "protein_foreground": imputed.foreground,
+        }
 
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -32,7 +32,7 @@ COMMANDS = {
 
 OPTIONAL_PACKAGES = {
     *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
-    *("onnxruntime", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
+    *("onnxruntime", "numba", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
 }
 """What a command may miss because no extra brought it."""
 

@@ -31,7 +31,6 @@ from totalanvi.serving.imputation import Imputer, batch_weights
 from totalanvi.serving.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.missing_genes import MissingGenes
-from totalanvi.serving.modes import modes_of
 from totalanvi.serving.neighbours import Landmarks
 from totalanvi.serving.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
@@ -118,12 +117,13 @@ class Engine:
         started = time.perf_counter()
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
-        for size in BLOCK_SIZES:
+        # The largest blocks are cut when there is one for each worker.
+        for n_cells in (*BLOCK_SIZES[:-1], BLOCK_SIZES[-1] * self._workers):
             cells = AlignedCells(
-                rna=sparse.csr_matrix((size, n_genes), dtype=np.float32),
-                library=np.zeros(size, dtype=np.float32),
-                protein=np.zeros((size, n_proteins), dtype=np.float32),
-                measured=np.zeros((size, n_proteins), dtype=bool),
+                rna=sparse.csr_matrix((n_cells, n_genes), dtype=np.float32),
+                library=np.zeros(n_cells, dtype=np.float32),
+                protein=np.zeros((n_cells, n_proteins), dtype=np.float32),
+                measured=np.zeros((n_cells, n_proteins), dtype=bool),
             )
             try:
                 self.run(cells, MapOptions())
@@ -151,7 +151,11 @@ class Engine:
             When the cells have other features than the model, or a result of one would not be finite.
         """
         scores = self.score(cells, options)
-        parts = self._each(lambda rows: self._judge(cells, scores.rows(rows), rows, options), _parts_of(len(cells)))
+
+        def judge(rows: slice) -> MappedCells:
+            return self._certainty.judge(scores.rows(rows), cells.measured[rows], options)
+
+        parts = self._each(judge, _parts_of(len(cells)))
         mapped = parts[0] if len(parts) == 1 else MappedCells.concatenate(parts)
         # An interval may be unknown, and follows from the expected counts, which are finite.
         known = {name: array for name, array in mapped.arrays().items() if name not in _MAY_BE_UNKNOWN}
@@ -195,35 +199,6 @@ class Engine:
             decoded = scores.imputed.rows(rows)
             scores.imputed.put(rows, self._readout.impute(decoded, of_rows, measured, weights))
 
-    def _judge(self, cells: AlignedCells, scores: Scores, rows: slice, options: MapOptions) -> MappedCells:
-        """Say what the scores of some cells are worth."""
-        modes = modes_of(cells.measured[rows], self.bundle.manifest.protein_batches)
-        labelling = self._certainty.label(scores.logits, scores.novelty, modes, options)
-        return MappedCells(
-            label=labelling.label,
-            guess=labelling.guess,
-            certain=labelling.certain,
-            confidence=labelling.confidence,
-            novelty=labelling.novelty,
-            probabilities=labelling.probabilities,
-            label_set=labelling.label_set,
-            latent=scores.latent,
-            coordinates=scores.coordinates,
-            **self._proteins(scores.imputed, options),
-        )
-
-    def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
-        if imputed is None:
-            return {}
-        intervals = self.bundle.calibration.intervals(one_batch=options.impute_as is not None)
-        low, high = intervals.bounds(imputed.expected, options.coverage)
-        return {
-            "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
-            "protein_low": low,
-            "protein_high": high,
-            "protein_foreground": imputed.foreground,
-        }
-
     def _require_fit(self, cells: AlignedCells) -> None:
         manifest = self.bundle.manifest
         expected = (len(manifest.genes.names), len(manifest.proteins))
@@ -261,20 +236,32 @@ class Engine:
             if imputer is not None and imputed is not None:
                 imputed.put(block.rows, imputer.impute(z_mean, z_scale))
 
-        # Several threads would take turns on one device, and complete graphs have threads of their own.
-        if self._layers is None:
-            for block in blocks_of(len(cells)):
+        blocks = blocks_of(len(cells), self._workers)
+        if self._workers == 1:
+            for block in blocks:
                 compute(block)
         else:
-            self._each(compute, list(blocks_of(len(cells), self.threads)))
+            self._each(compute, list(blocks))
         return latent, logits, imputed, readings
+
+    @property
+    def _workers(self) -> int:
+        """Threads that compute blocks: on one device they would take turns, and complete graphs have their own."""
+        return 1 if self._layers is None else self.threads
 
     def _feeds(self, cells: AlignedCells) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
-        fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
+        fill = self._fill(cells)
         if self._layers is None:
             return DenseFeeds(cells, n_batches, fill)
         return SparseFeeds(cells, n_batches, *self._layers, fill)
+
+    def _fill(self, cells: AlignedCells) -> npt.NDArray[np.float32] | None:
+        """Say what a readout has to add for genes that the query lacks; without its first layer, nothing."""
+        arrays = self.bundle.readout
+        if self._missing_genes is None:
+            return None if arrays is None else np.zeros((arrays.n_components, arrays.n_columns), dtype=np.float32)
+        return self._missing_genes.fill(cells.present)
 
     def _run(self, graph: GraphSignature, feed: Feed) -> list[npt.NDArray[np.float32]]:
         inputs = {name: feed[name] for name in graph.inputs}

@@ -8,6 +8,7 @@ graphs of what comes after (`ENCODER_REST`, `READOUT_REST`), are there for speed
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from totalanvi.serving.array_file import ArrayFile
 from totalanvi.serving.manifest import ENCODER_FIRST_FILE, READOUT_FIRST_FILE, Manifest
 
-__all__ = ["EncoderFirst", "FirstLayer", "ReadoutFirst"]
+__all__ = ["EncoderFirst", "FirstLayer", "FirstLayers", "ReadoutFirst"]
 
 _READOUT_LIBRARY = np.float32(10_000)
 """Total count that a readout brings cells to."""
@@ -77,3 +78,22 @@ class ReadoutFirst(FirstLayer):
     def scale(cls, library: npt.NDArray[np.float32], n_genes: int) -> npt.NDArray[np.float32]:
         """Return ``10,000 / library``, (cells,)."""
         return np.asarray(_READOUT_LIBRARY / np.maximum(library, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayers:
+    """First layers that can be computed outside of the graphs.
+
+    Parameters
+    ----------
+    encoder
+        The encoder's.
+    readout
+        The readout's; None in a bundle without one.
+    """
+
+    encoder: EncoderFirst
+    readout: ReadoutFirst | None
+
+    def __iter__(self) -> Iterator[FirstLayer]:
+        yield from (layer for layer in (self.encoder, self.readout) if layer is not None)

@@ -87,12 +87,12 @@ class Imputer:
         Parameters
         ----------
         z_mean, z_scale
-            Posterior before the latent transformation, (cells, n_latent).
+            Posterior before the latent transformation, (cells, n_latent), of a cell or more.
         """
-        step = self._most_cells or max(len(z_mean), 1)
+        step = self._most_cells or len(z_mean)
         starts = range(0, len(z_mean), step)
         parts = [self._average(z_mean[start : start + step], z_scale[start : start + step]) for start in starts]
-        averages = np.concatenate(parts, axis=1) if parts else self._average(z_mean, z_scale)
+        averages = np.concatenate(parts, axis=1)
         return Imputed(**dict(zip(PROTEINS.outputs, averages, strict=True)))
 
     def _average(self, z_mean: Floats, z_scale: Floats) -> Floats:

@@ -14,14 +14,14 @@ from totalanvi.serving.errors import QueryError
 if TYPE_CHECKING:
     from totalanvi.formats.stores import Group
 
-__all__ = ["Columns", "Matrix", "Rows", "readable", "require_structure", "take_rows"]
+__all__ = ["Columns", "Matrix", "SharedRows", "readable", "require_structure", "take_rows"]
 
 Matrix: TypeAlias = Any
 """(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
 `totalanvi.serving.stored_frames.StoredFrame`, `totalanvi.serving.tables.TenxColumns` or `Columns`."""
 
 
-class Rows:
+class SharedRows:
     """A matrix whose rows are asked for twice in a row, for genes and for proteins, and read once."""
 
     def __init__(self, matrix: Matrix, where: object) -> None:
@@ -49,7 +49,7 @@ class Rows:
 class Columns:
     """Some columns of a matrix, (cells, columns)."""
 
-    def __init__(self, rows: Rows, columns: npt.NDArray[np.intp]) -> None:
+    def __init__(self, rows: SharedRows, columns: npt.NDArray[np.intp]) -> None:
         self._rows = rows
         self._columns = columns
         self.shape = (rows.n_rows, len(columns))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from totalanvi.formats.feature_types import FEATURE_TYPES, feature_kinds
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.matrices import Columns, Matrix, Rows, take_rows
+from totalanvi.serving.matrices import Columns, Matrix, SharedRows, take_rows
 from totalanvi.serving.names import require_unique_cells
 from totalanvi.serving.selection import ProteinTable, choose_place
 from totalanvi.serving.tables import Table
@@ -65,7 +65,7 @@ def rna_modality_of(table: Table, layer: str | None, positions: npt.NDArray[np.i
     kinds = feature_kinds(columns.get(FEATURE_TYPES, ()))
     if kinds is None:
         return Modality(names, matrix, str(place), positions, columns)
-    rows = Rows(matrix, place)
+    rows = SharedRows(matrix, place)
     proteins = None
     if len(kinds.proteins):
         where = f"{place}, among the genes"

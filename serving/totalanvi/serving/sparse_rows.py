@@ -59,8 +59,12 @@ class SparseLayer:
     def __init__(self, layer: FirstLayer) -> None:
         self._layer = layer
         self.n_columns = layer.weight.shape[1]
-        self._weight = np.pad(layer.weight, ((0, 0), (0, -self.n_columns % _LANES)))
-        self._start = self._offset - self._centred(np.ones(len(layer.centre), dtype=bool))
+        n_lacking = -self.n_columns % _LANES
+        # Not a second copy of what needs no padding.
+        padded = np.pad(layer.weight, ((0, 0), (0, n_lacking))) if n_lacking else layer.weight
+        self._weight = np.ascontiguousarray(padded)
+        offset = np.pad(layer.offset.astype(np.float64), (0, n_lacking))
+        self._start = offset - self._centred(np.ones(len(layer.centre), dtype=bool))
         self._product = compiled(
             _product,
             given("int64", 1),
@@ -70,10 +74,6 @@ class SparseLayer:
             given("float64", 1),
             room("float32", 2),
         )
-
-    @property
-    def _offset(self) -> Doubles:
-        return np.pad(self._layer.offset.astype(np.float64), (0, -self.n_columns % _LANES))
 
     def start(self, present: npt.NDArray[np.bool_] | None) -> Doubles:
         """Return what a cell without any count comes to, (columns, padded): once for a query.
@@ -90,8 +90,8 @@ class SparseLayer:
     def apply(self, rows: Rows, library: Floats, start: Doubles, out: Floats) -> None:
         """Compute cells; it may be called from several threads.
 
-        A cell's terms are added up in the order of its genes, in double precision: the sum depends on nothing else, and
-        large terms that cancel do not leave their rounding.
+        A cell's terms are added up in the order of its genes, eight at a time, and these sums in double precision: the
+        result depends on nothing else, and large terms that cancel do not leave their rounding.
 
         Parameters
         ----------
@@ -113,6 +113,7 @@ class SparseLayer:
 
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
         """Add up the centres of some genes as the layer sees them, (columns, padded)."""
+        genes = genes & (self._layer.centre != 0)  # an encoder has no others
         return np.asarray(self._layer.centre[genes].astype(np.float64) @ self._weight[genes].astype(np.float64))
 
 

@@ -170,8 +170,8 @@ class _AnnotatedCopy:
         self._mapped.append(mapped)
 
     def finish(self) -> None:
-        # Only now is everything read that is copied but not mapped. What the system says of writing passes.
-        with reading_query(self._query, OSError):
+        # Only now is everything read that is copied but not mapped. What the system says of disk and memory passes.
+        with reading_query(self._query, OSError, MemoryError):
             self._copy_and_annotate()
 
     def _copy_and_annotate(self) -> None:

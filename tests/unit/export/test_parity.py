@@ -13,7 +13,8 @@ from onnx import numpy_helper
 from tests.support.toy_bundle import sign
 
 from totalanvi.export.errors import ExportError, ParityError
-from totalanvi.export.parity import TOLERANCE, check_parity, relative_error
+from totalanvi.export.parity import check_parity
+from totalanvi.export.parity_figures import TOLERANCE, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import Bundle

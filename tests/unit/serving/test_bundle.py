@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
-from tests.support.toy_bundle import TOY, sign, write_toy_bundle
+from tests.support.toy_bundle import TOY, sign, without_first_layers, write_toy_bundle
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.manifest import CALIBRATION_FILE, MANIFEST_FILE, REFERENCE_FILE, SCHEMA_VERSION, Manifest
+from totalanvi.serving.manifest import (
+    CALIBRATION_FILE,
+    ENCODER_FIRST_FILE,
+    ENCODER_REST,
+    MANIFEST_FILE,
+    REFERENCE_FILE,
+    SCHEMA_VERSION,
+    Manifest,
+)
 from totalanvi.serving.manifest_file import write_manifest
 
 
@@ -108,6 +116,18 @@ def test_missing_file_is_named(folder: Path) -> None:
 def test_manifest_that_does_not_list_a_needed_file(folder: Path) -> None:
     edit_manifest(folder, lambda values: values["files"].pop("proteins.onnx"))
     with pytest.raises(BundleError, match=r"to list \['proteins\.onnx'\]"):
+        Bundle.open(folder)
+
+
+def test_a_bundle_may_lack_first_layers(folder: Path) -> None:
+    assert Bundle.open(folder).first_layers is not None
+    assert Bundle.open(without_first_layers(folder)).first_layers is None
+
+
+@pytest.mark.parametrize("name", [ENCODER_FIRST_FILE, ENCODER_REST.file])
+def test_half_of_a_first_layer_is_refused(folder: Path, name: str) -> None:
+    edit_manifest(folder, lambda values: values["files"].pop(name))
+    with pytest.raises(BundleError, match=rf"to list \['{name}'\], found it does not; export again"):
         Bundle.open(folder)
 
 

@@ -10,6 +10,7 @@ import mudata as md
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.support.command_line import QuietRun, quiet_runner
 from tests.support.reference_cells import FAST
 from tests.support.threads import one_thread
 
@@ -20,6 +21,12 @@ from totalanvi.training import TOTALANVI, TOTALVI, simulate
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> QuietRun:
+    """Run the command line in this process: exit code and standard error; standard output stays empty."""
+    return quiet_runner(capsys)
 
 
 @pytest.fixture(scope="session")

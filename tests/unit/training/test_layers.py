@@ -19,6 +19,10 @@ def test_dropout_keeps_its_share_and_the_mean(rate: float) -> None:
     assert abs(float(torch.corrcoef(rows[:2])[0, 1])) < 0.2  # neighbouring cells lose different entries
 
 
+def test_dropout_of_nearly_everything() -> None:
+    assert torch.isfinite(Dropout(1 - 1e-6).train()(torch.ones(64))).all()
+
+
 def test_dropout_depends_on_the_seed_alone_and_leaves_evaluation_alone() -> None:
     layer, x = Dropout(0.5), torch.randn(7, 9)
     drawn = []

@@ -60,6 +60,13 @@ def test_tables_as_they_are_written(text: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(table["depth"], [1.5, 2])
 
 
+def test_codes_that_begin_with_zeros_are_no_numbers(tmp_path: Path) -> None:
+    table = read_obs_table(write(tmp_path / "cells.csv", "cell,well,cluster,depth\na,01,0,0.5\nb,10,10,-0.25\nc,,,\n"))
+    assert list(table["well"][:2]) == ["01", "10"]
+    np.testing.assert_array_equal(table["cluster"], [0, 10, np.nan])
+    np.testing.assert_array_equal(table["depth"], [0.5, -0.25, np.nan])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

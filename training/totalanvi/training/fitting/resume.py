@@ -50,7 +50,7 @@ class SafeCheckpointIO(CheckpointIO):
                 decoded = _decode(json.loads(file.metadata()[_STATE]), tensors)
                 if not isinstance(decoded, dict):
                     raise TypeError("no state in it")
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"Expected an interrupted run at {path}, found one that cannot be read ({error}); start without "
                 "resuming."
@@ -88,7 +88,7 @@ def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "tensor":
         return tensors[content]
     if kind == "transposed":
-        return tensors[content].t()
+        return tensors[content].t()  # a RuntimeError unless it is a matrix
     if kind == "dict":
         return {_decode(key, tensors): _decode(item, tensors) for key, item in content}
     items = [_decode(item, tensors) for item in content]

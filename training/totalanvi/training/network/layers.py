@@ -72,9 +72,9 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Set entries of ``x``, of any shape, to zero in training."""
-        if not self.training or self.p in (0.0, 1.0) or x.device.type != "cpu":
-            return super().forward(x)
         n_dropped = round(self.p * 2**16)
+        if not self.training or not 0 < n_dropped < 2**16 or x.device.type != "cpu":
+            return super().forward(x)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
         # 1 where a draw is n_dropped − 2¹⁵ or more, else 0: without a comparison, which torch does one by one.
         kept = draws[: x.numel()].view(x.shape).float().sub_(n_dropped - 2**15 - 1).clamp_(0.0, 1.0)

@@ -27,7 +27,8 @@ def read_obs_table(path: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        (cells of the table, columns); numbers where a column holds nothing else, and missing where nothing stands.
+        (cells of the table, columns); numbers where a column holds nothing else, and missing where nothing stands. A
+        number that begins with zeros, such as 01, is a name.
 
     Raises
     ------
@@ -111,4 +112,5 @@ def join_obs(data: AnnData | MuData, table: pd.DataFrame) -> None:
 
 def _numbers_if_all_are(column: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce")
-    return numbers if numbers.notna().equals(column.notna()) else column
+    is_code = column.str.match(r"[+-]?0\d", na=False)
+    return numbers if numbers.notna().equals(column.notna()) and not is_code.any() else column

@@ -1,0 +1,240 @@
+"""Outputs: judged before work, written whole or not at all."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from tests.support.queries import one_count, refusal, toy_mudata, write_anndata, write_mudata
+from tests.support.toy_bundle import toy_query, write_toy_bundle
+
+from totalanvi.serving import writers
+from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
+from totalanvi.serving.map_summary import MapSummary
+from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping import map_file
+from totalanvi.serving.output import plan_output, staged
+
+PLUG_IN = MapOptions(samples=1)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
+    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("writers") / "toy"), provider="cpu")
+
+
+@pytest.fixture
+def query(tmp_path: Path) -> Path:
+    return write_anndata(toy_query(23), tmp_path / "query.h5ad")
+
+
+@pytest.fixture
+def mudata_query(tmp_path: Path) -> Path:
+    return write_mudata(toy_mudata(n_cells=20, n_rna_only=5, n_protein_only=4), tmp_path / "query.h5mu")
+
+
+def run(reference: LocalReference, query: Path, output: Path | str, **arguments: Any) -> MapSummary:
+    return map_file(lambda: reference, query, str(output), **({"options": PLUG_IN} | arguments))
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+# What is refused, before any work
+
+
+def no_reference() -> Any:
+    raise AssertionError("the reference was opened before output and query were judged")
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.h5", "out.h5ad.gz", "out.zarr"])
+def test_an_unknown_suffix_is_refused(query: Path, tmp_path: Path, name: str) -> None:
+    act = lambda: map_file(no_reference, query, str(tmp_path / name))  # noqa: E731
+    refusal(OutputError, act, ".h5ad, .h5mu or .parquet", name, "Name one of these")
+
+
+@pytest.mark.parametrize("name", ["out.h5ad", "out.parquet", "out/"])
+def test_an_output_that_exists_is_refused_before_the_query_is_looked_at(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.mkdir() if name.endswith("/") else path.write_text("mine")
+    act = lambda: map_file(no_reference, tmp_path / "missing.h5ad", f"{tmp_path}/{name}")  # noqa: E731
+    refusal(OutputError, act, "does not exist yet", name, "--overwrite")
+
+
+def test_an_output_that_is_the_query_is_refused(query: Path, tmp_path: Path) -> None:
+    before = query.read_bytes()
+    (tmp_path / "link.h5ad").symlink_to(query)
+    for output in (query, tmp_path / "link.h5ad"):
+        act = lambda output=output: map_file(no_reference, query, str(output), overwrite=True)  # noqa: E731
+        refusal(OutputError, act, "other than the query", "Choose another")
+    assert query.read_bytes() == before
+
+
+def test_an_output_in_no_folder_is_refused(query: Path, tmp_path: Path) -> None:
+    act = lambda: map_file(no_reference, query, str(tmp_path / "none" / "out.h5ad"))  # noqa: E731
+    refusal(OutputError, act, "a folder for the output", "none", "Create it")
+
+
+def test_a_folder_where_a_file_is_wanted_is_refused_and_the_other_way_round(query: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.h5ad").mkdir()
+    act = lambda: map_file(no_reference, query, str(tmp_path / "out.h5ad"), overwrite=True)  # noqa: E731
+    refusal(OutputError, act, "Expected a file", "found a folder")
+    (tmp_path / "out").write_text("mine")
+    act = lambda: map_file(no_reference, query, f"{tmp_path}/out/", overwrite=True)  # noqa: E731
+    refusal(OutputError, act, "Expected a folder", "found a file")
+
+
+def test_a_folder_with_other_files_is_never_replaced(query: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("mine")
+    act = lambda: map_file(no_reference, query, str(tmp_path / "home"), overwrite=True)  # noqa: E731
+    refusal(OutputError, act, "nothing but the parts", "'thesis.txt'", "Choose another folder")
+    assert listing(tmp_path / "home") == ["thesis.txt"]
+
+
+def test_an_anndata_is_not_written_as_mudata(query: Path, tmp_path: Path) -> None:
+    act = lambda: map_file(no_reference, query, str(tmp_path / "out.h5mu"))  # noqa: E731
+    refusal(OutputError, act, "a MuData query", "an AnnData", "out.h5ad")
+
+
+def test_a_bad_query_is_refused_before_the_reference_is_opened(tmp_path: Path) -> None:
+    query = write_anndata(toy_query(4), tmp_path / "query.h5ad")
+    act = lambda: map_file(no_reference, query, str(tmp_path / "out.h5ad"), layer="none")  # noqa: E731
+    refusal(QueryError, act, "'none'")
+
+
+# Whole or not at all
+
+
+def test_overwrite_replaces_a_file_and_a_folder(reference: LocalReference, query: Path, tmp_path: Path) -> None:
+    for name in ("out.h5ad", "out.parquet"):
+        (tmp_path / name).write_text("old")
+        run(reference, query, tmp_path / name, overwrite=True)
+        assert (tmp_path / name).stat().st_size > 1000
+    run(reference, query, tmp_path / "parts", batch_size=4)
+    run(reference, query, tmp_path / "parts", batch_size=20, overwrite=True)
+    assert listing(tmp_path / "parts") == ["part-00000.parquet", "part-00001.parquet"]
+    assert listing(tmp_path) == ["out.h5ad", "out.parquet", "parts", "query.h5ad"]
+
+
+@pytest.mark.parametrize("name", ["out.h5ad", "out.parquet", "out"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_bad_counts_in_a_late_block_leave_everything_as_it_was(
+    reference: LocalReference, tmp_path: Path, name: str, exists: bool
+) -> None:
+    good = write_anndata(toy_query(8), tmp_path / "good.h5ad")
+    bad = write_anndata(one_count(0.5), tmp_path / "bad.h5ad")
+    if exists:
+        run(reference, good, tmp_path / name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    act = lambda: run(reference, bad, tmp_path / name, batch_size=1, overwrite=True)  # noqa: E731
+    refusal(CountsError, act, "0.5")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_query_of_other_genes_leaves_nothing(reference: LocalReference, tmp_path: Path) -> None:
+    adata = toy_query(8)
+    adata.var = pd.DataFrame(index=[f"mt-{name}" for name in adata.var_names])
+    query = write_anndata(adata, tmp_path / "query.h5ad")
+    refusal(AlignmentError, lambda: run(reference, query, tmp_path / "out.parquet"), "no gene in common")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+
+def test_too_little_memory_to_write_is_no_damage(
+    reference: LocalReference, query: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(writers, "copy_query", exhausted)
+    with pytest.raises(MemoryError):
+        run(reference, query, tmp_path / "out.h5ad")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    def act() -> None:
+        with staged(plan_output(str(tmp_path / "out"), tmp_path / "query")) as path:
+            path.mkdir()
+            (path / "part-00000.parquet").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        act()
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["out", "replaced"])
+def test_a_folder_is_replaced_whatever_its_name(tmp_path: Path, name: str) -> None:
+    for content in ("first", "second"):
+        with staged(plan_output(f"{tmp_path / name}/", tmp_path / "query", overwrite=True)) as path:
+            path.mkdir()
+            (path / "part-00000.parquet").write_text(content)
+    assert (tmp_path / name / "part-00000.parquet").read_text() == "second"
+    assert listing(tmp_path) == [name]
+
+
+def test_a_reference_that_answers_for_fewer_cells_is_an_error(
+    reference: LocalReference, query: Path, tmp_path: Path
+) -> None:
+    class Partial:
+        features = reference.features
+        in_flight = 2
+        info = reference.info
+
+        def score(self, cells: Any, options: MapOptions) -> MappedCells:
+            return reference.score(cells, options).rows(slice(1, None))
+
+    refusal(QueryError, lambda: map_file(Partial, query, str(tmp_path / "out.parquet")), "all 23 cells", "found 22")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+
+def test_several_blocks_in_flight_come_out_in_order(reference: LocalReference, query: Path, tmp_path: Path) -> None:
+    class Remote:
+        features = reference.features
+        in_flight = 4
+        info = reference.info
+        score = reference.score
+
+    map_file(Remote, query, str(tmp_path / "out.parquet"), options=PLUG_IN, batch_size=2)
+    run(reference, query, tmp_path / "one.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
+
+
+@contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    """Make writing fail as it does when there is no room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("out.h5ad", 0.5), ("out.h5ad", 1.1), ("out.parquet", 0.05), ("parts", 0.05)]
+)
+def test_no_room_is_an_error_that_names_the_output(
+    reference: LocalReference, query: Path, tmp_path: Path, name: str, share: float
+) -> None:
+    limit = int(share * query.stat().st_size)
+
+    def act() -> None:
+        with file_size_limit(limit):
+            run(reference, query, tmp_path / name)
+
+    refusal(OutputError, act, name, "this fails", "Make room")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(reference: LocalReference, query: Path) -> None:
+    refusal(OutputError, lambda: run(reference, query, "/proc/out.parquet"), "'/proc'", "Choose another place")
