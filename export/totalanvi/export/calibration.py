@@ -18,19 +18,20 @@ from scipy.special import log_softmax
 
 from totalanvi.serving.manifest import Calibration
 
-__all__ = ["calibrate", "calibration_error", "fit_temperature"]
+__all__ = ["NETWORK_SPREAD", "READOUT_SPREAD", "calibrate", "calibration_error", "fit_temperature"]
 
 Floats = npt.NDArray[np.floating]
 Codes = npt.NDArray[np.integer]
 
 _BOUNDS = (0.05, 20.0)
-_SPREAD = 0.3
-"""Of the logarithm of a temperature before any cell is seen."""
+NETWORK_SPREAD, READOUT_SPREAD = 0.3, 0.1
+"""Of the logarithm of a temperature before any cell is seen: a network alone is often too sure of itself, an ensemble with
+a linear part seldom, and what a few dozen cells would make of it is worse (`BENCHMARKS.md`)."""
 
 _N_BINS = 15
 
 
-def calibrate(logits: Floats, label: Codes) -> Calibration:
+def calibrate(logits: Floats, label: Codes, spread: float = NETWORK_SPREAD) -> Calibration:
     """Fit the temperature of one query mode, and judge its probabilities.
 
     Parameters
@@ -39,6 +40,8 @@ def calibrate(logits: Floats, label: Codes) -> Calibration:
         Of held-out cells, (cells, labels).
     label
         Known label codes, (cells,), -1 where there is none; these cells are left out.
+    spread
+        As of `fit_temperature`.
 
     Returns
     -------
@@ -50,7 +53,7 @@ def calibrate(logits: Floats, label: Codes) -> Calibration:
     n_cells = len(label)
     if n_cells == 0:
         return Calibration(temperature=1.0, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
-    temperature = fit_temperature(logits, label)
+    temperature = fit_temperature(logits, label, spread)
     log_probabilities = log_softmax(logits / temperature, axis=1)
     return Calibration(
         temperature=temperature,
@@ -61,7 +64,7 @@ def calibrate(logits: Floats, label: Codes) -> Calibration:
     )
 
 
-def fit_temperature(logits: Floats, label: Codes) -> float:
+def fit_temperature(logits: Floats, label: Codes, spread: float = NETWORK_SPREAD) -> float:
     """Find the temperature with the least log-loss.
 
     Parameters
@@ -70,6 +73,8 @@ def fit_temperature(logits: Floats, label: Codes) -> float:
         (cells, labels).
     label
         Codes, (cells,), none of them missing.
+    spread
+        Of the temperature's logarithm before any cell is seen.
 
     Returns
     -------
@@ -82,7 +87,7 @@ def fit_temperature(logits: Floats, label: Codes) -> float:
 
     def loss(log_temperature: float) -> float:
         log_likelihood = log_softmax(logits / np.exp(log_temperature), axis=1)[cells, label].sum()
-        return float(0.5 * (log_temperature / _SPREAD) ** 2 - log_likelihood)
+        return float(0.5 * (log_temperature / spread) ** 2 - log_likelihood)
 
     best = minimize_scalar(loss, bounds=tuple(np.log(_BOUNDS)), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(best.x))

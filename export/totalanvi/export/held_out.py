@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from totalanvi.export.calibration import calibrate
+from totalanvi.export.calibration import NETWORK_SPREAD, READOUT_SPREAD, calibrate
 from totalanvi.export.interval_fit import fit_intervals
 from totalanvi.export.label_confidence import judge_confidence, own_label_scores
 from totalanvi.export.query_modes import in_mode
@@ -81,6 +81,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         landmarks to the other landmarks.
     """
     engine = Engine(bundle, provider="cpu")
+    spread = NETWORK_SPREAD if bundle.readout is None else READOUT_SPREAD
     calibration: dict[Mode, Calibration] = {}
     confidence: dict[Mode, ModeConfidence] = {}
     arrays: dict[str, Floats] = {}
@@ -89,7 +90,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         label = sample.held_out.label[rows]
         scores = engine.score(query, _LABELS_ONLY)
         n_cells = len(np.unique(rows[label >= 0]))
-        calibration[mode] = calibrate(scores.logits, label).model_copy(update={"n_cells": n_cells})
+        calibration[mode] = calibrate(scores.logits, label, spread).model_copy(update={"n_cells": n_cells})
         calibrated = scores.logits / calibration[mode].temperature
         novelty = np.sort(scores.novelty if len(rows) else _stand_in(engine, sample.landmarks, mode))
         confidence[mode] = judge_confidence(calibrated, label, rows, novelty, _LABELS_ONLY)
