@@ -25,8 +25,8 @@ Codes = npt.NDArray[np.integer]
 
 _BOUNDS = (0.05, 20.0)
 NETWORK_SPREAD, READOUT_SPREAD = 0.3, 0.1
-"""Of the logarithm of a temperature before any cell is seen: a network alone is often too sure of itself, an ensemble with
-a linear part seldom, and what a few dozen cells would make of it is worse (`BENCHMARKS.md`)."""
+"""Of the logarithm of a temperature before any cell is seen: a network alone is often too sure of itself, an ensemble
+with a linear part seldom, and what a few dozen cells would make of it is worse (`BENCHMARKS.md`)."""
 
 _N_BINS = 15
 
