@@ -34,7 +34,7 @@ from totalanvi.serving.missing_genes import MissingGenes
 from totalanvi.serving.neighbours import Landmarks
 from totalanvi.serving.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.scores import Imputed, Scores
-from totalanvi.serving.sessions import Device, Provider, open_sessions
+from totalanvi.serving.sessions import Device, Provider, open_sessions, run_session
 from totalanvi.serving.sparse_rows import SparseLayer
 
 __all__ = ["BLOCK_SIZES", "Engine"]
@@ -168,7 +168,7 @@ class Engine:
         latent, logits, imputed, readings = self._compute(cells, options)
         _require_finite({"latent": latent, "logits": logits}, cells)
         if readings is not None:
-            _require_finite(vars(readings), cells)
+            _require_finite(readings.arrays(), cells)
         scores = Scores(
             latent,
             np.empty((len(cells), 2), dtype=np.float32),
@@ -221,7 +221,7 @@ class Engine:
         most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
         imputer = Imputer(manifest, options, partial(self._run, PROTEINS), most_rows) if options.impute else None
         imputed = None if imputer is None else Imputed.empty(len(cells), n_proteins)
-        readings = None if self._readout is None else self._readout.room(len(cells))
+        readings = None if self._readout is None else self._readout.room(len(cells), proteins=options.impute)
         logits = np.empty((len(cells), n_labels), dtype=np.float32) if readings is None else readings.log_probabilities
         feeds = self._feeds(cells)
 
@@ -232,7 +232,7 @@ class Engine:
             if readings is None:
                 logits[block.rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][: block.n_rows]
             else:
-                readings.put(block.rows, self._run(feeds.readout, feed))
+                readings.put(block.rows, self._run(feeds.readout, feed, outputs=list(readings.arrays())))
             if imputer is not None and imputed is not None:
                 imputed.put(block.rows, imputer.impute(z_mean, z_scale))
 
@@ -263,10 +263,12 @@ class Engine:
             return None if arrays is None else np.zeros((arrays.n_components, arrays.n_columns), dtype=np.float32)
         return self._missing_genes.fill(cells.present)
 
-    def _run(self, graph: GraphSignature, feed: Feed) -> list[npt.NDArray[np.float32]]:
+    def _run(
+        self, graph: GraphSignature, feed: Feed, outputs: Sequence[str] | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """Compute a graph, or what some of its outputs need."""
         inputs = {name: feed[name] for name in graph.inputs}
-        outputs: list[npt.NDArray[np.float32]] = self._sessions[graph.file].run(list(graph.outputs), inputs)
-        return outputs
+        return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
 
     def _each(self, function: Callable[[_Part], _Answer], parts: Sequence[_Part]) -> list[_Answer]:
         """Call a function for each part of a query, on all threads; for a single part, here."""

@@ -27,27 +27,29 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """The graph's outputs, one row per cell: see `totalanvi.serving.manifest.READOUT`."""
+    """The graph's outputs, one row per cell: see `totalanvi.serving.manifest.READOUT`.
+
+    Proteins, ``standardised``, are None where they were not asked for.
+    """
 
     log_probabilities: Floats
-    standardised: Floats
+    standardised: Floats | None
     components: Floats
     evidence: Floats
 
-    @classmethod
-    def empty(cls, n_cells: int, n_labels: int, n_proteins: int, n_components: int) -> Readings:
-        """Make room for cells that are read block by block."""
-        widths = (n_labels, n_proteins, n_components, 1)
-        return cls(*(np.empty((n_cells, width), dtype=np.float32) for width in widths))
+    def arrays(self) -> dict[str, Floats]:
+        """Return what there is, by the names of the graph's outputs and in their order."""
+        return {name: array for name, array in vars(self).items() if array is not None}
 
     def put(self, rows: slice, outputs: Sequence[Floats]) -> None:
         """Fill rows with what the graph gave for a block, which may have been padded."""
-        for array, output in zip(vars(self).values(), outputs, strict=True):
+        for array, output in zip(self.arrays().values(), outputs, strict=True):
             array[rows] = output[: rows.stop - rows.start]
 
     def rows(self, rows: slice) -> Readings:
         """Take a part of the cells."""
-        return Readings(*(array[rows] for array in vars(self).values()))
+        standardised = None if self.standardised is None else self.standardised[rows]
+        return Readings(self.log_probabilities[rows], standardised, self.components[rows], self.evidence[rows])
 
 
 class Readout:
@@ -63,10 +65,12 @@ class Readout:
         self._arrays = arrays
         self._densities = LabelDensities(arrays)
 
-    def room(self, n_cells: int) -> Readings:
-        """Make room for the readings of cells."""
-        n_labels, n_proteins = len(self._arrays.density_mean), len(self._arrays.protein_centre)
-        return Readings.empty(n_cells, n_labels, n_proteins, self._arrays.n_components)
+    def room(self, n_cells: int, proteins: bool = True) -> Readings:
+        """Make room for the readings of cells that are read block by block, with their proteins or without."""
+        arrays = self._arrays
+        widths = (len(arrays.density_mean), len(arrays.protein_centre), arrays.n_components, 1)
+        labels, standardised, components, evidence = (np.empty((n_cells, width), dtype=np.float32) for width in widths)
+        return Readings(labels, standardised if proteins else None, components, evidence)
 
     def strangeness(
         self,
@@ -119,11 +123,13 @@ class Readout:
         weights
             Of each batch in each protein, (batches, proteins), summing to 1 for a protein.
         """
-        arrays = self._arrays
+        arrays, standardised = self._arrays, readings.standardised
+        if standardised is None:
+            return decoded
         expected = np.zeros(decoded.expected.shape)
         for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
             if weight.any():
-                counts = np.exp(centre + spread * readings.standardised) * arrays.protein_smear - 1
+                counts = np.exp(centre + spread * standardised) * arrays.protein_smear - 1
                 expected += weight * np.maximum(counts, 0)
         logs = np.log1p(expected.T)
         curves = zip(logs, arrays.share_knots, arrays.share, strict=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError, ServingError
@@ -25,7 +28,7 @@ from totalanvi.serving.manifest import (
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Device", "Provider", "open_sessions"]
+__all__ = ["Device", "Provider", "open_sessions", "run_session"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
@@ -125,6 +128,18 @@ def _preload_cuda() -> str:
     with redirect_stdout(StringIO()) as printed:
         onnxruntime.preload_dlls()
     return " ".join(printed.getvalue().split())
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[np.float32]]
+) -> list[npt.NDArray[np.float32]]:
+    """Compute some outputs of a graph, and nothing that none of them needs."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    found: list[npt.NDArray[np.float32]] = session.run(list(outputs), dict(feed), options)
+    return found
 
 
 def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any], threads: int) -> onnxruntime.InferenceSession:

@@ -142,14 +142,7 @@ class ReadoutNetwork(nn.Module):
         members
             The same of each member, (members, cells, proteins + labels).
         """
-        components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
-        of_label = of_label / self.logit_spread
-        shown = protein * measured
-        filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)
-        linear = torch.cat([of_protein, filled @ self.panel_weights + self.panel_offset], dim=-1)
-        x = torch.cat([components, of_protein, of_label, shown, measured], dim=-1)
-        hidden = F.dropout(F.silu(x @ self.first + self.biases[0]), _DROPOUT, self.training)
-        hidden = F.dropout(F.silu(hidden @ self.second + self.biases[1]), _DROPOUT, self.training)
+        linear, x, hidden = self._inside(projected, protein, measured)
         return linear, linear + x @ self.past + hidden @ self.last + self.biases[2]
 
     def answer(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,14 +153,32 @@ class ReadoutNetwork(nn.Module):
         log_probabilities, proteins
             (cells, labels), and standardised, (cells, proteins).
         """
-        linear, members = self.opinions(projected[None], protein[None], measured[None])
-        sizes = [self.dims.n_proteins, self.dims.n_labels]
-        proteins, logits = torch.split(torch.cat([linear, members]), sizes, dim=-1)
+        linear, x, hidden = self._inside(projected[None], protein[None], measured[None])
+        # Labels are a mixture of probabilities, and each member has to be asked; proteins are linear in the members,
+        # whose last layers are one then.
+        of_protein, of_label = slice(self.dims.n_proteins), slice(self.dims.n_proteins, None)
+        logits = linear[..., of_label] + x @ self.past[..., of_label] + hidden @ self.last[..., of_label]
+        logits = torch.cat([linear[..., of_label], logits + self.biases[2][..., of_label]])
         member_share = (1 - LINEAR_SHARE) / self.dims.n_members
         shares = torch.full((1 + self.dims.n_members, 1, 1), member_share)
         shares[0] = LINEAR_SHARE
         log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1) + shares.log(), dim=0)
-        return log_probabilities, (self.protein_shares[:, None, None] * proteins).sum(dim=0)
+        weights = self.protein_shares[1:, None, None]
+        last, past, bias = (weights * each[..., of_protein] for each in (self.last, self.past, self.biases[2]))
+        proteins = self.protein_shares.sum() * linear[0, :, of_protein] + x[0] @ past.sum(dim=0) + bias.sum(dim=0)
+        return log_probabilities, proteins + hidden.permute(1, 0, 2).flatten(1) @ last.flatten(0, 1)
+
+    def _inside(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the linear part, x, and the members' last hidden layers; shapes as of `opinions`."""
+        components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
+        of_label = of_label / self.logit_spread
+        shown = protein * measured
+        filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)
+        linear = torch.cat([of_protein, filled @ self.panel_weights + self.panel_offset], dim=-1)
+        x = torch.cat([components, of_protein, of_label, shown, measured], dim=-1)
+        hidden = F.dropout(F.silu(x @ self.first + self.biases[0]), _DROPOUT, self.training)
+        hidden = F.dropout(F.silu(hidden @ self.second + self.biases[1]), _DROPOUT, self.training)
+        return linear, x, hidden
 
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
