@@ -26,24 +26,36 @@ PROBABILITY, PROTEIN, LOW, HIGH = "probability:", "protein:", "protein_low:", "p
 GUESS, NOVELTY, LABEL_SET = "totalanvi_guess", "totalanvi_novelty", "totalanvi_set"
 
 
+class Commands:
+    """Runs the product's commands, each a process of its own, and counts their seconds.
+
+    Parameters
+    ----------
+    threads
+        For each of them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self.seconds: dict[str, float] = {}
+        self.processor_seconds: dict[str, float] = {}
+
+    def __call__(self, step: str, *arguments: str | Path) -> None:
+        """Run a command; ``step`` is what its seconds are called."""
+        print("$ totalanvi", *arguments, flush=True)
+        started, processor_started = time.perf_counter(), _processor_seconds_of_children()
+        subprocess.run([COMMAND, *arguments], check=True, env=self._environment)
+        self.seconds[step] = time.perf_counter() - started
+        self.processor_seconds[step] = _processor_seconds_of_children() - processor_started
+
+
 def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
     """Train on the case in ``folder``, export, map every query.
 
     ``work`` receives checkpoints, bundles and tables. Cases with the same reference share what was made of it, as long
     as ``work`` is there; each counts the seconds of making it.
     """
-    task, truth, commit = Task.read(folder), Truth.read(folder), _commit()
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    seconds: dict[str, float] = {}
-    processor_seconds: dict[str, float] = {}
-
-    def totalanvi(step: str, *arguments: str | Path) -> None:
-        print("$ totalanvi", *arguments, flush=True)
-        started, processor_started = time.perf_counter(), _processor_seconds_of_children()
-        subprocess.run([COMMAND, *arguments], check=True, env=environment)
-        seconds[step] = time.perf_counter() - started
-        processor_seconds[step] = _processor_seconds_of_children() - processor_started
-
+    task, commands = Task.read(folder), Commands(threads)
     made = work / _digest(folder / task.reference, task.seed)
     checkpoint, bundle, spent = made / "checkpoint", made / "bundle", made / "seconds.json"
     unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
@@ -51,17 +63,22 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
     options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
     if not spent.exists():
         made.mkdir()
-        totalanvi("train", "train", folder / task.reference, *options, "-o", checkpoint)
-        totalanvi("export", "export", checkpoint, "-o", bundle)
-        spent.write_text(json.dumps([seconds, processor_seconds]))
-    seconds, processor_seconds = json.loads(spent.read_text())
+        commands("train", "train", folder / task.reference, *options, "-o", checkpoint)
+        commands("export", "export", checkpoint, "-o", bundle)
+        spent.write_text(json.dumps([commands.seconds, commands.processor_seconds]))
+    commands.seconds, commands.processor_seconds = json.loads(spent.read_text())
+    return map_queries(folder, bundle, made, commands)
 
+
+def map_queries(folder: Path, bundle: Path, work: Path, commands: Commands) -> Answers:
+    """Map every query of the case in ``folder`` with a bundle; ``work`` receives tables."""
+    task, truth, commit = Task.read(folder), Truth.read(folder), _commit()
     tables: dict[str, pd.DataFrame] = {}
 
     def map_query(step: str, mode: str, *options: str) -> pd.DataFrame:
-        output = made / f"{task.name}_{step}.parquet"
+        output = work / f"{task.name}_{step}.parquet"
         proteins = task.proteins_key if task.panels[mode] else "none"
-        totalanvi(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
+        commands(step, "map", bundle, folder / task.queries[mode], "-o", output, "--proteins", proteins, *options)
         cells: pd.DataFrame = pd.read_parquet(output).set_index("cell_id")
         in_order: pd.DataFrame = cells.loc[truth.cell_ids.tolist()]
         return in_order
@@ -102,8 +119,8 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
         protein_exclude=proteins("exclude", PROTEIN),
         protein_low=proteins("include", LOW),
         protein_high=proteins("include", HIGH),
-        seconds=seconds,
-        processor_seconds=processor_seconds,
+        seconds=commands.seconds,
+        processor_seconds=commands.processor_seconds,
         versions={
             "totalanvi": version("totalanvi"),
             "commit": commit,
