@@ -101,7 +101,7 @@ def check_expression(model: TOTALVI, tissue: md.MuData) -> None:
 
     wanted_genes, wanted_proteins = list(genes.columns[:5]), list(proteins.columns[2:5])
     few_genes, few_proteins = model.get_normalized_expression(
-        indices=[1, 2, 3], gene_list=wanted_genes, protein_list=wanted_proteins, library_size=1e4
+        indices=[1, 2, 3], gene_list=wanted_genes, protein_list=wanted_proteins, library_size=1e4, n_samples=25
     )
     assert list(few_genes.columns) == wanted_genes
     assert list(few_proteins.columns) == wanted_proteins
