@@ -25,7 +25,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
-    "nothing hidden": {"augmentation": None},
+    "nothing hidden": {"plan_kwargs": {"augmentation": None}},
     "panels hidden whole, never in part": {"augmentation": Augmentation(no_panel=0.8, part_panel=0.0)},
     "panels hidden in part, never whole": {"augmentation": Augmentation(no_panel=0.0, part_panel=0.8)},
     "the batch never hidden": {"augmentation": Augmentation(unknown_batch=0.0)},
