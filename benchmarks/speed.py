@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,7 +146,7 @@ def _rate(engine: Engine, work: Work, cells: AlignedCells) -> float:
 
 def _require_right(engine: Engine, cells: AlignedCells, threads: int) -> None:
     """A fast wrong answer fails: labels and proteins are those of the complete graphs on dense rows."""
-    complete = Engine(replace(engine.bundle, first_layers=None), "cpu", threads)
+    complete = Engine(engine.bundle, "cpu", threads, complete_graphs=True)
     part = cells.rows(slice(0, N_CHECKED))
     found, expected = (each.run(part, ONE_BATCH).arrays() for each in (engine, complete))
     for name in ("probabilities", "latent", "protein", "protein_foreground"):

@@ -84,7 +84,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     # The same model gives the same files, byte by byte, and so the same version.
     assert after.manifest.files == before.manifest.files
     assert after.manifest.version == before.manifest.version
-    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *bundle_files(readout=True, first_layers=True)}
+    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *bundle_files(readout=True)}
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.
     ids = after.manifest.genes.ensembl_ids

@@ -46,7 +46,7 @@ from totalanvi.serving.modes import MODES, Mode
 from totalanvi.serving.reference_arrays import ReferenceArrays
 from totalanvi.serving.thresholds import Thresholds
 
-__all__ = ["TOY", "sign", "toy_cells", "toy_query", "without_first_layers", "write_toy_bundle"]
+__all__ = ["TOY", "sign", "toy_cells", "toy_query", "write_toy_bundle"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -117,7 +117,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
     calibration.save(folder, manifest)
     none = np.zeros(len(TOY.genes), dtype=np.float32), np.zeros(TOY.n_latent, dtype=np.float32)
     EncoderFirst(toy_first_layer(), *none).save(folder, manifest)
-    files = hash_files(folder, bundle_files(readout=False, first_layers=True))
+    files = hash_files(folder, bundle_files(readout=False))
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
 
@@ -130,17 +130,6 @@ def sign(folder: Path) -> Path:
     files = hash_files(folder, manifest.files)
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
-
-
-def without_first_layers(folder: Path) -> Path:
-    """Leave the complete graphs alone in a bundle, as they were before there were others."""
-    values = json.loads((folder / MANIFEST_FILE).read_bytes())
-    kept = bundle_files(readout=True, first_layers=False)
-    for name in set(bundle_files(readout=True, first_layers=True)).difference(kept):
-        if values["files"].pop(name, None):
-            (folder / name).unlink()
-    (folder / MANIFEST_FILE).write_text(json.dumps(values))
-    return sign(folder)
 
 
 def _calibration(temperature: float) -> Calibration:

@@ -139,9 +139,9 @@ def export_bundle(
         evaluation.arrays.save(folder, draft.manifest)
         if placed.readout is not None:
             placed.readout.save(folder, draft.manifest)
-        for layer in draft.first_layers or ():
+        for layer in draft.first_layers:
             layer.save(folder, draft.manifest)
-        files = hash_files(folder, bundle_files(readout=readout is not None, first_layers=True))
+        files = hash_files(folder, bundle_files(readout=readout is not None))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),
@@ -206,7 +206,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
     )
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
     layers = first_layers(source.module, None if source.readout is None else source.readout.network)
-    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, digest="", first_layers=layers)
+    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, layers, digest="")
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:

@@ -125,8 +125,6 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
 def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:
     """Compute first layers from sparse rows, and what comes after them, for cells whose batch is unknown."""
     figures, layers = ParityFigures(), bundle.first_layers
-    if layers is None:
-        return []
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
     sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
     feed = SparseFeeds(aligned(cells), module.dims.n_batches, *sparse, None).feed(

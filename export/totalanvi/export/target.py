@@ -57,7 +57,7 @@ def require_writable(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
     # `model.yaml` is what a model store adds.
-    ours = {MANIFEST_FILE, *bundle_files(readout=True, first_layers=True), "model.yaml"}
+    ours = {MANIFEST_FILE, *bundle_files(readout=True), "model.yaml"}
     foreign = sorted({entry.name for entry in target.iterdir()} - ours)
     if foreign:
         raise TargetError(

@@ -15,7 +15,7 @@ and writes what follows it, and this module opens a bundle and verifies it; the 
       readout.onnx, readout.safetensors
                               labels and proteins straight from counts, if any     (see `READOUT`, `ReadoutArrays`)
       encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
-                              two graphs once more, cut behind their first layer,
+                              these graphs once more, cut behind their first layer,
                               for speed on sparse rows                             (see `totalanvi.serving.first_layer`)
 """
 
@@ -55,20 +55,16 @@ __all__ = ["Bundle", "bundle_files"]
 
 Arrays = TypeVar("Arrays", bound=ArrayFile)
 
-_FILES = (ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE)
-_READOUT_FILES = (READOUT.file, READOUT_FILE)
-_FIRST_LAYER_FILES = (ENCODER_FIRST_FILE, ENCODER_REST.file)
-_READOUT_FIRST_LAYER_FILES = (READOUT_FIRST_FILE, READOUT_REST.file)
+_FILES = (
+    *(ENCODER.file, CLASSIFIER.file, PROTEINS.file, REFERENCE_FILE, CALIBRATION_FILE),
+    *(ENCODER_FIRST_FILE, ENCODER_REST.file),
+)
+_READOUT_FILES = (READOUT.file, READOUT_FILE, READOUT_FIRST_FILE, READOUT_REST.file)
 
 
-def bundle_files(readout: bool, first_layers: bool) -> tuple[str, ...]:
-    """Name the files that a manifest must list, with a readout and with first layers or without; it may list more."""
-    return (
-        *_FILES,
-        *(_READOUT_FILES if readout else ()),
-        *(_FIRST_LAYER_FILES if first_layers else ()),
-        *(_READOUT_FIRST_LAYER_FILES if readout and first_layers else ()),
-    )
+def bundle_files(readout: bool) -> tuple[str, ...]:
+    """Name the files that a manifest must list, with a readout or without; it may list more."""
+    return (*_FILES, *_READOUT_FILES) if readout else _FILES
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +83,10 @@ class Bundle:
         What held-out cells of the reference came out as.
     readout
         What its readout needs besides a graph; None in a bundle without one.
+    first_layers
+        What is computed from sparse rows.
     digest
         SHA-256 of the manifest's bytes. The manifest holds the digest of every other file, so this one names the whole.
-    first_layers
-        What is computed from sparse rows; None in a bundle with complete graphs alone.
 
     Examples
     --------
@@ -104,8 +100,8 @@ class Bundle:
     reference: ReferenceArrays
     calibration: CalibrationArrays
     readout: ReadoutArrays | None
+    first_layers: FirstLayers
     digest: str
-    first_layers: FirstLayers | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -123,11 +119,8 @@ class Bundle:
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
         manifest = parse_manifest(folder, content)
-        with_readout, with_first_layers = (
-            any(name in manifest.files for name in names) for names in (_READOUT_FILES, _FIRST_LAYER_FILES)
-        )
-        required = bundle_files(with_readout, with_first_layers)
-        missing = [name for name in required if name not in manifest.files]
+        with_readout = any(name in manifest.files for name in _READOUT_FILES)
+        missing = [name for name in bundle_files(with_readout) if name not in manifest.files]
         if missing:
             raise BundleError(f"{folder}: expected {MANIFEST_FILE} to list {missing}, found it does not; export again.")
         for name, record in manifest.files.items():
@@ -135,13 +128,12 @@ class Bundle:
         reference = _arrays(ReferenceArrays, folder, manifest)
         calibration = _arrays(CalibrationArrays, folder, manifest)
         readout = _arrays(ReadoutArrays, folder, manifest) if with_readout else None
-        first_layers = None
-        if with_first_layers:
-            readout_first = _arrays(ReadoutFirst, folder, manifest) if with_readout else None
-            first_layers = FirstLayers(_arrays(EncoderFirst, folder, manifest), readout_first)
+        first_layers = FirstLayers(
+            _arrays(EncoderFirst, folder, manifest), _arrays(ReadoutFirst, folder, manifest) if with_readout else None
+        )
         verify_manifest(folder, content)
         digest = hashlib.sha256(content).hexdigest()
-        return cls(folder, manifest, reference, calibration, readout, digest, first_layers)
+        return cls(folder, manifest, reference, calibration, readout, first_layers, digest)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

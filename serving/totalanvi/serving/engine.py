@@ -3,8 +3,8 @@
 A cell's results depend on that cell, the bundle and the options alone. Cells are computed in blocks of a few fixed
 sizes, padded with empty cells; random draws are the same for all cells; all else here works row by row.
 
-On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, or with a
-bundle that has complete graphs alone, blocks are computed one after the other.
+On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, blocks are
+computed one after the other.
 """
 
 from __future__ import annotations
@@ -90,15 +90,17 @@ class Engine:
         self.threads = threads or usable_cores()
         first = bundle.first_layers
         self._sessions, self._device = open_sessions(
-            bundle, provider, self.threads, after_first_layers=first is not None and not complete_graphs
+            bundle, provider, self.threads, after_first_layers=not complete_graphs
         )
         self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
-        if first is not None and self._device == "cpu" and not complete_graphs:
+        if self._device == "cpu" and not complete_graphs:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
         self._certainty = Certainty(bundle)
         self._readout = None if bundle.readout is None else Readout(bundle.readout)
-        self._missing_genes = _missing_genes(bundle)
+        self._missing_genes: MissingGenes | None = None
+        if bundle.readout is not None and first.readout is not None:
+            self._missing_genes = MissingGenes(first.readout, bundle.readout)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="totalanvi-engine")
 
     @property
@@ -251,17 +253,10 @@ class Engine:
 
     def _feeds(self, cells: AlignedCells) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
-        fill = self._fill(cells)
+        fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
         if self._layers is None:
             return DenseFeeds(cells, n_batches, fill)
         return SparseFeeds(cells, n_batches, *self._layers, fill)
-
-    def _fill(self, cells: AlignedCells) -> npt.NDArray[np.float32] | None:
-        """Say what a readout has to add for genes that the query lacks; without its first layer, nothing."""
-        arrays = self.bundle.readout
-        if self._missing_genes is None:
-            return None if arrays is None else np.zeros((arrays.n_components, arrays.n_columns), dtype=np.float32)
-        return self._missing_genes.fill(cells.present)
 
     def _run(
         self, graph: GraphSignature, feed: Feed, outputs: Sequence[str] | None = None
@@ -275,12 +270,6 @@ class Engine:
         if len(parts) == 1 or self.threads == 1:
             return [function(part) for part in parts]
         return list(self._pool.map(function, parts))
-
-
-def _missing_genes(bundle: Bundle) -> MissingGenes | None:
-    if bundle.readout is None or bundle.first_layers is None or bundle.first_layers.readout is None:
-        return None
-    return MissingGenes(bundle.first_layers.readout, bundle.readout)
 
 
 def _parts_of(n_cells: int) -> list[slice]:

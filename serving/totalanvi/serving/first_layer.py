@@ -2,7 +2,8 @@
 
 Both are linear in the logarithms of scaled counts, and the logarithm of no count is 0: they cost as much as a cell has
 counts, where a graph multiplies whole rows of genes. A bundle's graphs are complete without them; these arrays, and the
-graphs of what comes after (`ENCODER_REST`, `READOUT_REST`), are there for speed. Export proves that they agree.
+graphs of what comes after (`ENCODER_REST`, `READOUT_REST`), are there for speed, the readout's also for what fills in
+missing genes (`totalanvi.serving.missing_genes`). Export proves that they agree.
 """
 
 from __future__ import annotations

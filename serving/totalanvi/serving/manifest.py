@@ -111,13 +111,13 @@ ENCODER_REST = GraphSignature(
     inputs=("from_rna", "library", "protein", "measured", "batch"),
     outputs=ENCODER.outputs,
 )
-"""A graph that a bundle may have: the encoder after its first layer's map of RNA. ``from_rna`` (cells, hidden) is what
+"""The encoder after its first layer's map of RNA. ``from_rna`` (cells, hidden) is what
 `totalanvi.serving.first_layer.EncoderFirst` makes of counts."""
 
 READOUT_REST = GraphSignature(
     file="readout_rest.onnx", inputs=("projected", "protein", "measured"), outputs=READOUT.outputs
 )
-"""The readout after its projection, where there is a readout and an `ENCODER_REST`. ``projected`` (cells, columns) is
+"""The readout after its projection, in a bundle that has one. ``projected`` (cells, columns) is
 what `totalanvi.serving.first_layer.ReadoutFirst` makes of counts."""
 
 ENCODER_FIRST_FILE = "encoder_first.safetensors"

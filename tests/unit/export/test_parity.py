@@ -91,7 +91,6 @@ def test_an_altered_weight_is_found(
 @pytest.mark.parametrize("name", ["encoder", "readout"])
 def test_an_altered_first_layer_is_found(bundle: Path, source: Source, name: str) -> None:
     opened = Bundle.open(bundle)
-    assert opened.first_layers is not None
     layer = getattr(opened.first_layers, name)
     layers = replace(opened.first_layers, **{name: replace(layer, weight=layer.weight * np.float32(1.01))})
     with pytest.raises(ParityError, match=rf"found .*{name}_rest '"):

@@ -68,7 +68,6 @@ def test_the_readout_is_told_which_genes_there_are(bundle: Path, checkpoint: Pat
     inputs = (rna.toarray(), whole.library[:, None], whole.protein, whole.measured.astype(np.float32))
     assert source.readout is not None
     network, opened = source.readout.network, Bundle.open(bundle)
-    assert opened.first_layers is not None
     assert opened.first_layers.readout is not None
     assert opened.readout is not None
     fill = MissingGenes(opened.first_layers.readout, opened.readout).fill(present)
