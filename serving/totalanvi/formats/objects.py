@@ -61,7 +61,7 @@ def _read_hdf5(path: Path) -> anndata.AnnData | mudata.MuData:
         content = content_of(path, file)
         if content == "10x":
             tenx = TenxFile(file)
-            return tenx_anndata(tenx.cells, tenx.features, tenx.rows(0, len(tenx.cells)))
+            return tenx_anndata(tenx.cells, tenx.features, tenx[:])
     if content == "anndata":
         import anndata
 

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.formats.errors import FormatError, reading
 from totalanvi.formats.hdf5_safety import require_self_contained
 from totalanvi.formats.zarr_safety import require_enclosed
@@ -15,7 +18,17 @@ from totalanvi.formats.zarr_safety import require_enclosed
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["MATRIX_FILES", "Content", "Group", "Layout", "content_of", "layout_of", "open_hdf5", "open_zarr"]
+__all__ = [
+    "MATRIX_FILES",
+    "Content",
+    "Group",
+    "Layout",
+    "content_of",
+    "layout_of",
+    "open_hdf5",
+    "open_zarr",
+    "row_pointers",
+]
 
 Layout: TypeAlias = Literal["hdf5", "zarr", "10x folder"]
 """How a path stores what it holds."""
@@ -150,3 +163,16 @@ def content_of(path: Path, group: Group) -> Content:
         f"Expected an AnnData (obs, var), a MuData (obs, mod) or a 10x matrix (barcodes, features) in {str(path)!r}; "
         f"found {found}. Write the cells with adata.write_h5ad or mdata.write_h5mu."
     )
+
+
+def row_pointers(group: Group, n_rows: int) -> npt.NDArray[np.int64] | None:
+    """Read where each row of a stored CSR begins, and where the last one ends, (rows + 1,).
+
+    None when they do not rise from 0 to the number of values: read row by row, wrong ones would give wrong cells.
+    """
+    stored, n_values = group["indptr"], group["data"].shape[0]
+    if stored.shape != (n_rows + 1,) or group["indices"].shape != (n_values,):
+        return None
+    pointers: npt.NDArray[np.int64] = stored[:].astype(np.int64)
+    rise = pointers[0] == 0 and pointers[-1] == n_values and np.all(np.diff(pointers) >= 0)
+    return pointers if rise else None

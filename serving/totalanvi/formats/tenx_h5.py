@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.formats.errors import FormatError
+from totalanvi.formats.stores import row_pointers
 from totalanvi.formats.tenx import GENE, TenxFeatures, require_barcodes
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _PARTS = ("barcodes", "data", "indices", "indptr", "shape")
 
 
 class TenxFile:
-    """An open 10x ``.h5`` file, whose cells are read in windows.
+    """An open 10x ``.h5`` file, sliced by rows like a matrix (cells, features).
 
     Parameters
     ----------
@@ -33,6 +34,10 @@ class TenxFile:
         Barcodes (cells,).
     features : TenxFeatures
         (features,).
+    shape : tuple of int
+        Cells and features.
+    dtype : numpy.dtype
+        Of the values.
 
     Raises
     ------
@@ -42,7 +47,7 @@ class TenxFile:
     Examples
     --------
     >>> with h5py.File("filtered_feature_bc_matrix.h5") as file:  # doctest: +SKIP
-    ...     first = TenxFile(file).rows(0, 100)
+    ...     first = TenxFile(file)[:100]
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -61,24 +66,19 @@ class TenxFile:
                 f"Expected {n_features} features, as the shape of the 10x matrix says; found {len(self.features)}. "
                 f"Copy the file again."
             )
+        self.shape = (n_cells, n_features)
         self.dtype = self._group["data"].dtype
-        self._pointers = self._row_pointers()
-        self._latest: tuple[tuple[int, int], sparse.csr_matrix] | None = None
+        self._pointers = _require_pointers(self._group, n_cells)
 
-    def rows(self, start: int, stop: int) -> sparse.csr_matrix:
-        """Read cells ``start:stop``, (cells, features); asking twice in a row, for RNA and proteins, reads them once.
+    def __getitem__(self, rows: slice) -> sparse.csr_matrix:
+        """Read neighbouring cells, (cells, features).
 
         Raises
         ------
         FormatError
             When a value stands at a feature that there is not.
         """
-        if self._latest is not None and self._latest[0] == (start, stop):
-            return self._latest[1]
-        self._latest = (start, stop), self._read(start, stop)
-        return self._latest[1]
-
-    def _read(self, start: int, stop: int) -> sparse.csr_matrix:
+        start, stop, _ = rows.indices(self.shape[0])
         first, last = int(self._pointers[start]), int(self._pointers[stop])
         indices = self._group["indices"][first:last]
         # Before any compiled routine follows them: a file from a stranger may hold anything.
@@ -91,17 +91,15 @@ class TenxFile:
         parts = (self._group["data"][first:last], indices, self._pointers[start : stop + 1] - first)
         return sparse.csr_matrix(parts, shape=shape)
 
-    def _row_pointers(self) -> npt.NDArray[np.int64]:
-        stored = self._group["indptr"]
-        n_values = self._group["data"].shape[0]
-        whole = stored.shape == (len(self.cells) + 1,) and self._group["indices"].shape == (n_values,)
-        pointers = stored[:].astype(np.int64) if whole else np.empty(0, np.int64)
-        if not whole or pointers[0] != 0 or pointers[-1] != n_values or np.any(np.diff(pointers) < 0):
-            raise FormatError(
-                f"Expected pointers that rise from 0 to the {n_values} stored values, one more than cells "
-                f"({len(self.cells)}), in the 10x matrix; found others: it is damaged. Copy the file again."
-            )
-        return pointers
+
+def _require_pointers(group: h5py.Group, n_cells: int) -> npt.NDArray[np.int64]:
+    pointers = row_pointers(group, n_cells)
+    if pointers is None:
+        raise FormatError(
+            f"Expected pointers that rise from 0 to the {group['data'].shape[0]} stored values, one more than cells "
+            f"({n_cells}), in the 10x matrix; found others: it is damaged. Copy the file again."
+        )
+    return pointers
 
 
 def _matrix_group(file: h5py.File) -> h5py.Group:

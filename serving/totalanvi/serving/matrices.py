@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.formats.counts_place import Place
+from totalanvi.formats.stores import row_pointers
 from totalanvi.serving.errors import QueryError
-
-if TYPE_CHECKING:
-    from totalanvi.formats.stores import Group
 
 __all__ = ["Columns", "Matrix", "SharedRows", "readable", "require_structure", "take_rows"]
 
 Matrix: TypeAlias = Any
 """(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
-`totalanvi.serving.stored_frames.StoredFrame`, `totalanvi.serving.tables.TenxColumns` or `Columns`."""
+`totalanvi.formats.tenx_h5.TenxFile`, `totalanvi.serving.stored_frames.StoredFrame` or `Columns`."""
 
 
 class SharedRows:
@@ -105,7 +103,11 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
             f"{tuple(matrix.shape)}. Write the query again."
         )
     if isinstance(matrix, CSRDataset):
-        _require_pointers(matrix.group, shape[0], place)
+        if row_pointers(matrix.group, shape[0]) is None:
+            raise QueryError(
+                f"Expected row pointers that rise from 0 to the {matrix.group['data'].shape[0]} stored values in "
+                f"{place}; found others: the matrix is damaged. Write the query again."
+            )
         return matrix
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
@@ -118,18 +120,6 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
         f"Expected a NumPy array or a scipy sparse matrix in {place}; found {type(matrix).__name__}. "
         f"Convert it before mapping (for a lazy array: .compute())."
     )
-
-
-def _require_pointers(group: Group, n_cells: int, place: Place) -> None:
-    """Verify where the rows of a stored CSR begin and end: read row by row, wrong ones would give wrong cells."""
-    pointers = group["indptr"][:]
-    n_entries = group["data"].shape[0]
-    whole = pointers.shape == (n_cells + 1,) and group["indices"].shape == (n_entries,)
-    if not whole or pointers[0] != 0 or pointers[-1] != n_entries or np.any(pointers[1:] < pointers[:-1]):
-        raise QueryError(
-            f"Expected row pointers that rise from 0 to the {n_entries} stored values in {place}; found others: the "
-            f"matrix is damaged. Write the query again."
-        )
 
 
 def require_structure(matrix: Any, where: object) -> None:

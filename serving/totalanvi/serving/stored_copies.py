@@ -85,7 +85,7 @@ def copy_tenx(source: TenxFile, target: h5py.Group) -> None:
     proteins = np.empty((len(source.cells), len(features.proteins)), dtype=source.dtype)
 
     def window(start: int, stop: int) -> sparse.csr_matrix:
-        counts = source.rows(start, stop)
+        counts = source[start:stop]
         proteins[start:stop] = counts[:, features.proteins].toarray()
         return counts[:, features.genes]
 

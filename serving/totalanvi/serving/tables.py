@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from totalanvi.formats.counts_place import Place
 from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.matrices import Matrix, readable
+from totalanvi.serving.matrices import Columns, Matrix, SharedRows, readable
 from totalanvi.serving.stored_frames import StoredFrame, stored_names
 
 if TYPE_CHECKING:
@@ -153,41 +151,28 @@ class TenxTable:
     """An open 10x ``.h5`` file: genes stand in ``X``, proteins in ``obsm``."""
 
     def __init__(self, file: TenxFile) -> None:
-        self._file = file
+        self._features = file.features
+        self._rows = SharedRows(file, "the 10x matrix")
         self.cell_names = file.cells
         self.places: tuple[Place, ...] = (X,)
         self.obsm_keys: tuple[str, ...] = (PROTEIN_KEY,) if len(file.features.proteins) else ()
 
     def feature_names(self, place: Place) -> tuple[str, ...]:
         """Return the symbols of the genes (genes,)."""
-        return tuple(self._file.features.names[self._file.features.genes])
+        return tuple(self._features.names[self._features.genes])
 
     def matrix(self, place: Place) -> Matrix:
         """Return the counts of genes (cells, genes), not yet read."""
-        return TenxColumns(self._file, self._file.features.genes)
+        return Columns(self._rows, self._features.genes)
 
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return the counts of proteins (cells, proteins), not yet read."""
-        features = self._file.features
-        return NamedMatrix(features.protein_names, self.cell_names, TenxColumns(self._file, features.proteins))
+        proteins = Columns(self._rows, self._features.proteins)
+        return NamedMatrix(self._features.protein_names, self.cell_names, proteins)
 
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the ids, types and genomes of the genes (genes,), by name."""
-        return _text_columns(self._file.features.var)
-
-
-class TenxColumns:
-    """Some features of a 10x ``.h5`` file, (cells, features), read as CSR."""
-
-    def __init__(self, file: TenxFile, columns: npt.NDArray[np.intp]) -> None:
-        self._file = file
-        self._columns = columns
-        self.shape = (len(file.cells), len(columns))
-        self.dtype = file.dtype
-
-    def __getitem__(self, rows: slice) -> sparse.csr_matrix:
-        start, stop, _ = rows.indices(self.shape[0])
-        return self._file.rows(start, stop)[:, self._columns]
+        return _text_columns(self._features.var)
 
 
 def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
