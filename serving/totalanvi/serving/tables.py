@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -72,14 +72,11 @@ class MemoryTable:
 
     def feature_names(self, place: Place) -> tuple[str, ...]:
         """Return the names of the columns of a place (features,)."""
-        return tuple(str(name) for name in (self._adata.raw if place == RAW else self._adata).var_names)
+        return tuple(str(name) for name in self._holder(place).var_names)
 
     def matrix(self, place: Place) -> Matrix:
         """Return what stands at a place, (cells, features)."""
-        if place.kind == "layer":
-            found = self._adata.layers[place.layer]
-        else:
-            found = (self._adata.raw if place == RAW else self._adata).X
+        found = self._adata.layers[place.layer] if place.kind == "layer" else self._holder(place).X
         # A backed AnnData keeps HDF5 arrays; one of Zarr may lead anywhere, and nobody has looked at where.
         return readable(found, place, (len(self.cell_names), len(self.feature_names(place))), stored=("h5py",))
 
@@ -98,7 +95,11 @@ class MemoryTable:
 
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the columns that describe the features of a place in text (features,), by name."""
-        return _text_columns((self._adata.raw if place == RAW else self._adata).var)
+        return _text_columns(self._holder(place).var)
+
+    def _holder(self, place: Place) -> Any:
+        """Return what a place shares its features with: the AnnData, or its ``raw``."""
+        return self._adata.raw if place == RAW else self._adata
 
 
 class FileTable:
@@ -124,10 +125,7 @@ class FileTable:
         """Return what stands at a place, (cells, features), not yet read unless it is stored by columns."""
         from anndata.io import sparse_dataset
 
-        if place.kind == "layer":
-            stored = self._group["layers"][place.layer]
-        else:
-            stored = (self._group["raw"] if place == RAW else self._group)["X"]
+        stored = self._group["layers"][place.layer] if place.kind == "layer" else self._holder(place)["X"]
         matrix = sparse_dataset(stored) if hasattr(stored, "keys") else stored
         shape = (len(self.cell_names), len(self.feature_names(place)))
         return readable(matrix, place, shape, stored=("h5py", "zarr"))
@@ -144,7 +142,11 @@ class FileTable:
         """Read the columns that describe the features of a place in text (features,), by name."""
         from anndata.io import read_elem
 
-        return _text_columns(read_elem((self._group["raw"] if place == RAW else self._group)["var"]))
+        return _text_columns(read_elem(self._holder(place)["var"]))
+
+    def _holder(self, place: Place) -> Group:
+        """Return what a place shares its features with: the AnnData, or its ``raw``."""
+        return self._group["raw"] if place == RAW else self._group
 
 
 class TenxTable:
