@@ -14,6 +14,7 @@ from totalanvi.serving.errors import AlignmentError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import examples
 from totalanvi.serving.query import Query
+from totalanvi.serving.resolution.controls import CONTROLS
 from totalanvi.serving.resolution.feature_map import places_of
 from totalanvi.serving.resolution.gene_names import gene_names
 from totalanvi.serving.resolution.genes import QueryGenes, match_genes, share_of
@@ -22,10 +23,7 @@ from totalanvi.serving.resolution.messages import alignment_notes, alignment_war
 from totalanvi.serving.resolution.protein_names import protein_names
 from totalanvi.serving.resolution.report import AlignmentReport, feature_match
 
-__all__ = ["Aligner"]
-
-_CONTROLS = ("isotype control", "hashtag")
-"""What may be counted in cells whose proteins were not measured."""
+__all__ = ["Aligner", "FeatureIndex"]
 
 
 class FeatureIndex:
@@ -115,7 +113,8 @@ class Aligner:
         )
         self._coverage = share_of(self.genes, index.gene_share)
         self._gene_weight = share_of(self.genes, self._weight)
-        self._panel = np.array([reason not in _CONTROLS for reason in self.proteins.reasons], dtype=bool)
+        # Controls may be counted in cells whose proteins were not measured.
+        self._panel = np.array([reason not in CONTROLS for reason in self.proteins.reasons], dtype=bool)
         self.warnings = alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
         if feature_map and not {*gene_names, *self.genes.names, *protein_names} & feature_map.keys():
             self.warnings = (*self.warnings, unused_map(list(feature_map), gene_names))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["control"]
+__all__ = ["CONTROLS", "Control", "control"]
+
+Control = Literal["isotype control", "hashtag"]
+
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 _HOST = r"(?:mouse|rat|hamster|armenian|syrian|goat|rabbit|ms|rt|m|r)"
 _ISOTYPE = re.compile(
@@ -15,7 +19,7 @@ _ISOTYPE = re.compile(
 _HASHTAG = re.compile(r"hash\W?tag|^hto(?![a-z]{2})|\bhto$|^cmo\W?\d{3}|sample\W?tag|multi\W?seq")
 
 
-def control(name: str) -> Literal["isotype control", "hashtag"] | None:
+def control(name: str) -> Control | None:
     """Tell whether a name is that of an isotype control or a hashtag.
 
     Parameters

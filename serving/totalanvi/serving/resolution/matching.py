@@ -7,27 +7,27 @@ each other (`match`): the surest has the feature, and of equally sure ones eithe
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NOWHERE", "Columns", "Found", "Matching", "Reason", "Resolve", "Way", "match", "unambiguous"]
+from totalanvi.serving.resolution.controls import Control
+
+__all__ = ["Columns", "Found", "Matching", "Reason", "Way", "match", "unambiguous"]
 
 Way = Literal["map", "name", "symbol", "ensembl", "spelling", "decoration", "suffix"]
 """How a name was resolved, the surest way first: by the user's map; the reference's own name; its symbol or Ensembl id
 beside that name; the same letters and digits; without what vendors and tools put around it; without a clone or a
 number at its end."""
 
-Reason = Literal["isotype control", "hashtag", "ambiguous", "taken", "mapped to nothing"]
+Reason = Literal[Control, "ambiguous", "taken", "mapped to nothing"]
 """Why a name that may stand for something was left out; "taken": a surer name has the feature."""
 
 Columns: TypeAlias = npt.NDArray[np.intp]
 """For each query feature its place in the model (features,), -1 for none."""
-
-NOWHERE = -1
 
 _SURENESS = {way: rank for rank, way in enumerate(get_args(Way))}
 
@@ -41,10 +41,6 @@ class Found:
     places: tuple[int, ...]
     way: Way = "name"
     reason: Reason | None = None
-
-
-Resolve: TypeAlias = Callable[[str], Found | None]
-"""Judge one name; None when it stands for nothing that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +99,7 @@ def match(names: Sequence[str], found: Sequence[Found | None], *, sums_equals: b
     >>> match(["A", "a", "B"], [Found((0,)), Found((0,), "spelling"), None], sums_equals=True).columns
     array([ 0, -1, -1])
     """
-    by_place: dict[int, list[int]] = defaultdict(list)
+    by_place: dict[int, list[tuple[int, Way]]] = defaultdict(list)
     left_out: dict[int, tuple[Reason, tuple[int, ...]]] = {}
     for position, what in enumerate(found):
         if what is None:
@@ -113,21 +109,20 @@ def match(names: Sequence[str], found: Sequence[Found | None], *, sums_equals: b
         elif len(what.places) > 1:
             left_out[position] = ("ambiguous", what.places)
         else:
-            by_place[what.places[0]].append(position)
-    columns: Columns = np.full(len(names), NOWHERE, dtype=np.intp)
+            by_place[what.places[0]].append((position, what.way))
+    columns: Columns = np.full(len(names), -1, dtype=np.intp)
     ways: list[Way | None] = [None] * len(names)
-    for place, positions in by_place.items():
-        surest = min(_SURENESS[_way(found, position)] for position in positions)
-        first = [position for position in positions if _SURENESS[_way(found, position)] == surest]
-        different = len({names[position] for position in first}) > 1
-        agree = sums_equals or not different or _way(found, first[0]) == "map"
-        for position in positions:
-            if position not in first:
-                left_out[position] = ("taken" if agree else "ambiguous", (place,))
-            elif not agree:
+    for place, claims in by_place.items():
+        surest = min((way for _, way in claims), key=_SURENESS.__getitem__)
+        different = len({names[position] for position, way in claims if way == surest}) > 1
+        agree = sums_equals or not different or surest == "map"
+        for position, way in claims:
+            if not agree:
                 left_out[position] = ("ambiguous", (place,))
+            elif way != surest:
+                left_out[position] = ("taken", (place,))
             else:
-                columns[position], ways[position] = place, _way(found, position)
+                columns[position], ways[position] = place, way
     return Matching(tuple(names), columns, tuple(ways), dict(sorted(left_out.items())))
 
 
@@ -141,9 +136,3 @@ def unambiguous(keys: Sequence[str | None]) -> dict[str, int]:
     """
     counts = Counter(keys)
     return {key: position for position, key in enumerate(keys) if key is not None and counts[key] == 1}
-
-
-def _way(found: Sequence[Found | None], position: int) -> Way:
-    what = found[position]
-    assert what is not None
-    return what.way

@@ -8,6 +8,7 @@ import numpy as np
 
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import examples
+from totalanvi.serving.resolution.controls import CONTROLS
 from totalanvi.serving.resolution.genes import VAR_NAMES
 from totalanvi.serving.resolution.matching import Matching
 
@@ -79,7 +80,7 @@ def unused_map(mapped: Sequence[str], gene_names: Sequence[str]) -> str:
 def alignment_notes(
     reference: ReferenceFeatures, genes: Matching, proteins: Matching, gene_names: str
 ) -> tuple[str, ...]:
-    """Say what was done with names that is no reason to worry; arguments as of `alignment_warnings`.
+    """Say what was done with names that is no reason to worry.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def alignment_notes(
                 f"{len(differently)} {kind}s were matched although their names are written differently, such as "
                 f"{', '.join(differently[:3])}."
             )
-    for reason in ("isotype control", "hashtag"):
+    for reason in CONTROLS:
         names = [name for name, why in zip(proteins.names, proteins.reasons, strict=True) if why == reason]
         if names:
             notes.append(f"{len(names)} {reason}s were left out, such as {examples(names)}.")
