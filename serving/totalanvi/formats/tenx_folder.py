@@ -57,7 +57,7 @@ def read_tenx_folder(folder: Path) -> tuple[pd.Index, TenxFeatures, sparse.csr_m
     """
     matrix, barcodes, features = (_only(folder, names) for names in (MATRIX_FILES, _BARCODES, _FEATURES))
     n_features, n_cells, n_entries = _sizes(matrix)
-    cells = require_barcodes(_column(barcodes, 0, n_cells), n_cells)
+    cells = require_barcodes(_read_barcodes(barcodes, n_cells), n_cells)
     described = _read_features(features, n_features)
     if len(described) != n_features:
         raise FormatError(
@@ -150,11 +150,11 @@ def _read_features(path: Path, n_features: int) -> TenxFeatures:
     return TenxFeatures(ids, names, types)
 
 
-def _column(path: Path, place: int, n_lines: int) -> npt.NDArray[np.object_]:
-    """Read one column of a table, and no more than one line beyond what there should be."""
+def _read_barcodes(path: Path, n_cells: int) -> npt.NDArray[np.object_]:
+    """Read the first column, and no more than one line beyond what there should be."""
     with _text(path) as lines:
-        values = [line.rstrip("\r\n").split("\t")[place] for line in islice(lines, n_lines + 1)]
-    return np.array(values, dtype=object)
+        barcodes = [line.rstrip("\r\n").split("\t")[0] for line in islice(lines, n_cells + 1)]
+    return np.array(barcodes, dtype=object)
 
 
 @contextmanager
