@@ -34,8 +34,8 @@ class MissingGenes:
     """
 
     def __init__(self, projection: ReadoutFirst, arrays: ReadoutArrays) -> None:
-        self._weight = projection.weight.astype(np.float64)
-        components = self._weight[:, : arrays.n_components]
+        self._weight = projection.weight
+        components = self._weight[:, : arrays.n_components].astype(np.float64)
         # Components are orthogonal and have one scale: c = Bᵀ x / scale² for loadings B = scale² · weight.
         self._squared_scale = 1 / np.square(components[:, 0]).sum()
         self._loadings = components * self._squared_scale
@@ -59,6 +59,6 @@ class MissingGenes:
             return np.zeros((self._loadings.shape[1], self._weight.shape[1]), dtype=np.float32)
         here = self._loadings[present]
         posterior = here.T @ here / self._noise + self._precision
-        lacking = self._loadings[~present].T @ self._weight[~present]
+        lacking = self._loadings[~present].T @ self._weight[~present].astype(np.float64)
         fill = np.linalg.solve(posterior, lacking) * (self._squared_scale / self._noise)
         return np.asarray(fill, dtype=np.float32)
