@@ -38,8 +38,9 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
     Raises
     ------
     CountsError
-        Naming the first value that is no number, infinite, negative or fractional, with its cell and gene; or when the
-        sparse structure is damaged.
+        Naming the first value that is no number, infinite, negative or fractional, with its cell and gene.
+    QueryError
+        When the sparse structure is damaged.
     """
     if block.dtype.kind not in "buif":
         raise CountsError(
@@ -47,13 +48,8 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
         )
     # Sparse matrices of half precision do not exist.
     csr = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
-    try:
-        # Before any compiled routine follows these indices: a file from a stranger may hold anything.
-        csr.check_format(full_check=True)
-    except ValueError as error:
-        raise CountsError(
-            f"Expected a valid CSR matrix in {where}; found a damaged one ({error}). Write the query again."
-        ) from error
+    # Before any compiled routine follows these indices: a file from a stranger may hold anything.
+    require_structure(csr, where)
     _require_counts(csr, cells, genes, where, cure)
     canonical = csr.astype(np.float32)
     canonical.sum_duplicates()
