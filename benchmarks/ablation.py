@@ -5,7 +5,6 @@ Run it with the product's own interpreter: `.venv/bin/python benchmarks/ablation
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,13 +14,13 @@ import typer
 
 import answers
 import product_run
+import results
 import tables
 import tasks
 from totalanvi.training import TOTALANVI
 from totalanvi.training.network.augmentation import Augmentation
 
 CACHE = Path(__file__).resolve().parent / ".cache"
-RESULTS = Path(__file__).resolve().parent / "results"
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "as shipped": {},
@@ -41,19 +40,18 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder of the real cells.")] = tasks.DATA,
     threads: Annotated[int, typer.Option(help="Threads of each command.", min=1)] = 1,
 ) -> None:
-    """Train each variant, export it, map every query, print the figures."""
+    """Train each variant, export it, map every query, write the figures to benchmarks/results/, print them."""
     for name in task or ["pbmc10k_other_run"]:
-        record: dict[str, Any] = {}
-        file = RESULTS / f"ablation.{name}-seed{seed}-epochs{max_epochs}.json"
-        for variant, options in VARIANTS.items():
-            for case, folder in tasks.prepare(name, seed, data, CACHE).items():
+        cases = tasks.prepare(name, seed, data, CACHE)
+        for case, folder in cases.items():
+            for variant, options in VARIANTS.items():
                 with tempfile.TemporaryDirectory() as work:
                     given = _measure(folder, Path(work), max_epochs, threads, options)
-                record.setdefault(variant, {})[case] = answers.score(tasks.Truth.read(folder), given)
-            # Each takes minutes: what is done is kept.
-            file.write_text(json.dumps(record, indent=1) + "\n")
+                figures = answers.score(tasks.Truth.read(folder), given)
+                results.update(f"ablation.{case}", seed, max_epochs, threads, variant, figures)
         print(f"\n{name}, seed {seed}, at most {max_epochs} epochs\n")
-        print(tables.of_methods({variant: list(cases.values()) for variant, cases in record.items()}))
+        titles = {variant: variant for variant in VARIANTS}
+        print(tables.table([f"ablation.{case}" for case in cases], [seed], max_epochs, titles))
 
 
 def _measure(folder: Path, work: Path, max_epochs: int, threads: int, options: dict[str, Any]) -> answers.Answers:

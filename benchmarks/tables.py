@@ -29,20 +29,15 @@ def table(cases: list[str], seeds: list[int], max_epochs: int, titles: dict[str,
     """Tabulate one task.
 
     A seed counts for a method if all its cases were measured; where some of the seeds count, the row says which.
+    Columns of which no method has a figure are left out.
     """
     records = {seed: [results.read(case, seed, max_epochs) for case in cases] for seed in seeds}
-    measured: dict[str, list[Figures]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for method, title in titles.items():
         whole = [seed for seed in seeds if all(method in record for record in records[seed])]
         if whole:
             some = "" if whole == seeds else f" (seed {', '.join(map(str, whole))})"
-            measured[title + some] = [record[method] for seed in whole for record in records[seed]]
-    return of_methods(measured)
-
-
-def of_methods(measured: dict[str, list[Figures]]) -> str:
-    """Tabulate means over what was measured of each method, by its title; columns without a figure are left out."""
-    rows = {title: _row(figures) for title, figures in measured.items()}
+            rows[title + some] = _row([record[method] for seed in whole for record in records[seed]])
     heads = [head for head in _row([]) if any(row[head].strip(" –/") for row in rows.values())]
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     lines += [f"| {title} | " + " | ".join(row[head] for head in heads) + " |" for title, row in rows.items()]
