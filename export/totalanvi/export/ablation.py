@@ -40,7 +40,7 @@ Shares = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
 
-def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> GeneAblation:
+def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> GeneAblation | None:
     """Label reference cells from RNA alone, with ever fewer genes.
 
     Parameters
@@ -52,11 +52,18 @@ def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> Gene
         Its held-out cells are labelled; where none of them has a label, its landmarks are.
     seed
         Of the genes and cells that are drawn.
+
+    Returns
+    -------
+    GeneAblation or None
+        None where no cell has a label, as in an imported model whose data came without them.
     """
     weight, share = engine.bundle.reference.gene_weight, engine.bundle.reference.gene_share
     rng = np.random.default_rng(seed)
     held_out = bool((sample.held_out.label >= 0).any())
     cells = _some_labelled(sample.held_out if held_out else sample.landmarks, rng)
+    if not len(cells):
+        return None
     query = aligned(cells, with_proteins=False)
 
     def accuracy(kept: Mask) -> float:
@@ -81,11 +88,11 @@ def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> Gene
     )
 
 
-def thresholds_of(ablation: GeneAblation) -> Thresholds:
+def thresholds_of(ablation: GeneAblation | None) -> Thresholds:
     """Read off where accuracy falls by two points (warn), and by ten or to chance (refuse).
 
     Between two points of the curve the weight is interpolated. Less than the least that was measured is always refused:
-    nothing is known of it.
+    nothing is known of it. Without an ablation nothing is known at all, and no query warned of or refused.
 
     Examples
     --------
@@ -94,6 +101,8 @@ def thresholds_of(ablation: GeneAblation) -> Thresholds:
     >>> round(found.gene_weight_warn, 2), round(found.gene_weight_refuse, 2)
     (0.8, 0.46)
     """
+    if ablation is None:
+        return Thresholds(gene_weight_warn=0, gene_weight_refuse=0)
     weight = np.array([point.gene_weight for point in ablation.curve])
     accuracy = np.array([point.accuracy for point in ablation.curve])
     full = accuracy[-1]

@@ -34,12 +34,6 @@ from totalanvi.serving.calibration_arrays import CalibrationArrays
 from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.manifest import (
-    CLASSIFIER,
-    ENCODER,
-    ENCODER_REST,
-    PROTEINS,
-    READOUT,
-    READOUT_REST,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -119,11 +113,12 @@ def export_bundle(
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
         readout = source.readout
-        for graph in graphs_of(source.module, None if readout is None else readout.network):
+        graphs = graphs_of(source.module, None if readout is None else readout.network)
+        for graph in graphs:
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
         everyone = joined(source.sample.landmarks, source.sample.held_out)
-        draft = _draft(folder, source, name)
+        draft = _draft(folder, source, name, hash_files(folder, [graph.signature.file for graph in graphs]))
         say("Comparing with torch")
         parity = check_parity(draft, source.module, everyone, readout)
         draft = with_shares(draft, everyone)
@@ -160,7 +155,7 @@ def export_bundle(
     return target
 
 
-def _draft(folder: Path, source: Source, name: str) -> Bundle:
+def _draft(folder: Path, source: Source, name: str, files: dict[str, FileRecord]) -> Bundle:
     """Describe a bundle whose graphs are there, but not yet its calibration and map: enough to run its engine."""
     registry, training = source.registry, source.training
     uncalibrated = Calibration(temperature=1, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
@@ -175,7 +170,6 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
         novelty_threshold=0,
     )
     readout = None if source.readout is None else readout_arrays(source.readout)
-    graphs = [ENCODER, CLASSIFIER, PROTEINS, ENCODER_REST, *([] if readout is None else [READOUT, READOUT_REST])]
     unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -202,7 +196,7 @@ def _draft(folder: Path, source: Source, name: str) -> Bundle:
             training={**training, "versions": source.versions},
         ),
         parity=[],
-        files=hash_files(folder, [graph.file for graph in graphs]),
+        files=files,
     )
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
     layers = first_layers(source.module, None if source.readout is None else source.readout.network)

@@ -91,7 +91,7 @@ def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:
 
 def _threshold_lines(thresholds: Thresholds) -> list[str]:
     if (ablation := thresholds.ablation) is None:
-        return []
+        return ["Genes:       no query is warned of or refused for its genes, as no cell of the checkpoint has a label"]
     cells = "held-out" if ablation.held_out else "training"
     return [
         f"Genes:       a query is warned of below {thresholds.gene_weight_warn:.0%} of the model's weight, and refused "

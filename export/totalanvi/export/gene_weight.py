@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from totalanvi.export.reference_cells import normalised
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import scaled_counts
@@ -27,10 +28,7 @@ def gene_weight(module: TotalANVAE, cells: Cells) -> npt.NDArray[np.float32]:
         Of its reference.
     """
     columns = module.encoder.rna_in.weight.detach().norm(dim=0).double().numpy()
-    weight = columns * _mean_input(module, cells)
-    total = weight.sum()
-    shares = weight / total if total > 0 else np.full(weight.shape, 1 / weight.size)
-    return np.asarray(shares, dtype=np.float32)
+    return normalised(columns * _mean_input(module, cells))
 
 
 def _mean_input(module: TotalANVAE, cells: Cells) -> npt.NDArray[np.float64]:

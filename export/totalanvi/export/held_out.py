@@ -77,8 +77,8 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
     bundle
         With its graphs and its landmarks in place.
     sample
-        Landmarks, and held-out cells. Where no held-out cell has a query mode, its novelty scores are the distances of
-        landmarks to the other landmarks.
+        Landmarks, and held-out cells. Where no held-out cell has a query mode, its novelty scores are those of
+        landmarks: their distances to the other landmarks or, with a readout, what it makes of them.
     """
     engine = Engine(bundle, provider="cpu")
     spread = NETWORK_SPREAD if bundle.readout is None else READOUT_SPREAD
@@ -132,7 +132,10 @@ def leave_one_out_distances(latent: Floats, landmarks: Floats, own: npt.NDArray[
 
 
 def _stand_in(engine: Engine, landmarks: Cells, mode: Mode) -> npt.NDArray[np.float64]:
-    """Score the novelty of landmarks among the others, from RNA alone where none has the mode either."""
+    """Score the novelty of landmarks, from RNA alone where none has the mode either.
+
+    With a readout, each has itself among the landmarks, and may look less novel than a query's cell would.
+    """
     bundle = engine.bundle
     rows, query = in_mode(landmarks, mode, bundle.manifest.protein_batches)
     if not len(rows):

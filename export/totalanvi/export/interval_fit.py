@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from totalanvi.serving.intervals import COVERAGES, Intervals, read_bound
 
@@ -92,7 +92,7 @@ def _nominal_bounds(level: Floats, count: Floats) -> tuple[Floats, Floats, Float
     low = at_knots((1 - _NOMINAL) / 2)
     # Where so many counts are zero that none lies below the lower bound, all that is left out lies above.
     high = np.where(low > 0, at_knots((1 + _NOMINAL) / 2), at_knots(_NOMINAL))
-    low, high = (np.stack([isotonic_regression(column) for column in bound.T], axis=1) for bound in (low, high))
+    low, high = (np.stack([isotonic_regression(column).x for column in bound.T], axis=1) for bound in (low, high))
     return knots, low, high
 
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.training.data import Cells
 
-__all__ = ["aligned", "gene_share", "joined", "protein_share"]
+__all__ = ["aligned", "gene_share", "joined", "normalised", "protein_share"]
 
 
 def aligned(cells: Cells, with_proteins: bool = True) -> AlignedCells:
@@ -48,17 +48,17 @@ def gene_share(cells: Cells) -> npt.NDArray[np.float32]:
     """Average share of a cell's counts that each gene has, (genes,); sums to 1."""
     totals = np.asarray(cells.rna.sum(axis=1, dtype=np.float64)).ravel()
     per_cell = sp.diags(1 / np.maximum(totals, 1)) @ cells.rna
-    return _normalised(np.asarray(per_cell.sum(axis=0)).ravel())
+    return normalised(np.asarray(per_cell.sum(axis=0)).ravel())
 
 
 def protein_share(cells: Cells) -> npt.NDArray[np.float32]:
     """Average share per protein over the cells that measured it, (proteins,); sums to 1."""
     counts = np.where(cells.measured, cells.protein, 0).astype(np.float64)
     per_cell = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return _normalised(per_cell.sum(axis=0) / np.maximum(cells.measured.sum(axis=0), 1))
+    return normalised(per_cell.sum(axis=0) / np.maximum(cells.measured.sum(axis=0), 1))
 
 
-def _normalised(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def normalised(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """Make weights sum to 1; where all are zero, for want of any count, all features weigh the same."""
     total = weights.sum()
     shares = weights / total if total > 0 else np.full(weights.shape, 1 / weights.size)

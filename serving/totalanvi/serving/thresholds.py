@@ -35,4 +35,4 @@ class Thresholds(Schema):
     gene_weight_warn: float = Field(ge=0, le=1)
     gene_weight_refuse: float = Field(ge=0, le=1)
     ablation: GeneAblation | None = None
-    """None for thresholds that were set by hand."""
+    """None for thresholds that were set by hand, and for a reference without a labelled cell: then both are 0."""

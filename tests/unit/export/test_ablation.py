@@ -15,7 +15,7 @@ from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.engine import Engine
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.thresholds import AblationPoint, GeneAblation
+from totalanvi.serving.thresholds import AblationPoint, GeneAblation, Thresholds
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 
 
@@ -64,6 +64,14 @@ def test_without_labelled_held_out_cells_landmarks_are_taken(engine: Engine, sou
     found = ablate_genes(engine, ReferenceSample(sample.landmarks, unlabelled))
     assert not found.held_out
     assert found.n_cells == (sample.landmarks.label >= 0).sum()
+
+
+def test_without_any_labelled_cell_no_query_is_refused(engine: Engine, source: Source) -> None:
+    sample = source.sample
+    parts = [replace(cells, label=np.full_like(cells.label, -1)) for cells in (sample.landmarks, sample.held_out)]
+    found = ablate_genes(engine, ReferenceSample(*parts))
+    assert found is None
+    assert thresholds_of(found) == Thresholds(gene_weight_warn=0, gene_weight_refuse=0)
 
 
 def test_genes_are_drawn_alike_every_time(engine: Engine, source: Source) -> None:

@@ -75,12 +75,7 @@ def _log_stored(rows: SparseRows, log_ratio: Tensor, theta: Tensor) -> Tensor:
     """What log NB adds to log NB(0) at each stored count, (stored,)."""
     counts = rows.values
     theta_at = theta.index_select(0, rows.columns) if theta.dim() == 1 else rows.gather(theta)
-    return (
-        torch.lgamma(counts + theta_at)
-        - torch.lgamma(theta_at)
-        - torch.lgamma(counts + 1.0)
-        - counts * F.softplus(-rows.gather(log_ratio))
-    )
+    return _log_coefficient(counts, theta_at) - counts * F.softplus(-rows.gather(log_ratio))
 
 
 def log_negative_binomial_rows(rows: SparseRows, log_mean: Tensor, log_theta: Tensor) -> Tensor:

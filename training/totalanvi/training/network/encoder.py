@@ -79,9 +79,12 @@ class Encoder(_Stack):
         """Posterior of z, (cells, latent), and of log ℓ, (cells, 1), or `None` where ℓ is observed."""
         rna, *library_rna = inputs.rna_hidden or self._rna_hidden(inputs)
         proteins = self._protein_features(inputs)
-        hidden = self.hidden(rna, proteins, inputs)
-        z = Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
+        z = self._posterior(rna, proteins, inputs)
         return z, None if self.library is None else self.library(*library_rna, proteins, inputs)
+
+    def after_rna(self, rna: Tensor, inputs: EncoderInputs) -> Normal:
+        """Posterior of z from what ``rna_in`` made of the RNA, (cells, hidden); ``inputs.rna`` is not looked at."""
+        return self._posterior(rna, self._protein_features(inputs), inputs)
 
     def read_rna(self, inputs: EncoderInputs) -> EncoderInputs:
         """Take RNA through the first layers, once for all views that differ in other things."""
@@ -103,9 +106,8 @@ class Encoder(_Stack):
         scaled = scaled_proteins(inputs.protein, inputs.measured, self.takes_log, self.proteins_in_mean, self.divides)
         return torch.cat((scaled, inputs.measured), dim=-1)
 
-    def after_rna(self, rna: Tensor, inputs: EncoderInputs) -> Normal:
-        """Posterior of z from what ``rna_in`` made of the RNA, (cells, hidden); ``inputs.rna`` is not looked at."""
-        hidden = self.hidden(rna, self._protein_features(inputs), inputs)
+    def _posterior(self, rna: Tensor, proteins: Tensor, inputs: EncoderInputs) -> Normal:
+        hidden = self.hidden(rna, proteins, inputs)
         return Normal(self.z_mean(hidden), _scale(self.z_log_variance(hidden)))
 
 
