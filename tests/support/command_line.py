@@ -1,14 +1,20 @@
-"""The command line, run in the tests' own process."""
+"""The command line, run in the tests' own process, and as it is installed."""
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from totalanvi.serving.cli import main
 
-__all__ = ["QuietRun", "Run", "quiet_runner", "runner"]
+__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "hear_signals", "quiet_runner", "runner"]
+
+CONSOLE_SCRIPT = Path(sys.executable).with_name("totalanvi")
+"""The command, as installed beside the interpreter that runs the tests."""
 
 Run = Callable[..., tuple[int, str, str]]
 """Words of a command → exit code, standard output, standard error."""
@@ -39,3 +45,8 @@ def quiet_runner(capsys: pytest.CaptureFixture[str]) -> QuietRun:
         return code, said
 
     return act
+
+
+def hear_signals() -> None:
+    """Undo, in a process about to start, what a shell does to what runs in the background: interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

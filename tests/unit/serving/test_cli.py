@@ -10,14 +10,13 @@ from pathlib import Path
 
 import anndata
 import pytest
-from tests.support.command_line import Run
+from tests.support.command_line import CONSOLE_SCRIPT, Run, hear_signals
+from tests.support.files import listing
 from tests.support.queries import assert_same_annotations, assert_three_parts, write_anndata
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.serving.cli import COMMANDS, main
 from totalanvi.serving.mapper import LocalReference
-
-CONSOLE_SCRIPT = Path(sys.executable).parent / "totalanvi"
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +27,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def query(tmp_path: Path) -> Path:
     return write_anndata(toy_query(12), tmp_path / "query.h5ad")
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 # The real console script
@@ -55,11 +50,6 @@ def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> N
     subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
 
 
-def _hear_signals() -> None:
-    """Undo what a shell does to what it runs in the background: there, an interrupt is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to end")],
@@ -71,7 +61,7 @@ def test_a_signal_leaves_nothing_half_written(
     query = write_anndata(toy_query(20_000), tmp_path / "query.h5ad")
     arguments = ["map", str(bundle), str(query), "-o", str(tmp_path / "out/"), "--batch-size", "1"]
     with subprocess.Popen(
-        [CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=_hear_signals
+        [CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
     ) as process:
         try:
             deadline = time.monotonic() + 60

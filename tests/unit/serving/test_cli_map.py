@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -13,14 +12,12 @@ import mudata
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.support.command_line import Run
+from tests.support.command_line import CONSOLE_SCRIPT, Run
 from tests.support.queries import assert_same_annotations, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapper import LocalReference
-
-CONSOLE_SCRIPT = Path(sys.executable).parent / "totalanvi"
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.command_line import Run
+from tests.support.files import listing
 from tests.support.queries import assert_three_parts, one_count, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
@@ -22,10 +23,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def query(tmp_path: Path) -> Path:
     return write_anndata(toy_query(12), tmp_path / "query.h5ad")
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 def _write(path: Path, content: bytes) -> Path:

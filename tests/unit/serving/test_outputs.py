@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from tests.support.files import contents, file_size_limit, listing
 from tests.support.queries import one_count, refusal, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
@@ -42,10 +40,6 @@ def mudata_query(tmp_path: Path) -> Path:
 
 def run(reference: LocalReference, query: Path, output: Path | str, **arguments: Any) -> MapSummary:
     return map_file(lambda: reference, query, str(output), **({"options": PLUG_IN} | arguments))
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 # What is refused, before any work
@@ -134,10 +128,10 @@ def test_bad_counts_in_a_late_block_leave_everything_as_it_was(
     bad = write_anndata(one_count(0.5), tmp_path / "bad.h5ad")
     if exists:
         run(reference, good, tmp_path / name)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     act = lambda: run(reference, bad, tmp_path / name, batch_size=1, overwrite=True)  # noqa: E731
     refusal(CountsError, act, "0.5")
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_a_query_of_other_genes_leaves_nothing(reference: LocalReference, tmp_path: Path) -> None:
@@ -207,17 +201,6 @@ def test_several_blocks_in_flight_come_out_in_order(reference: LocalReference, q
     map_file(Remote, query, str(tmp_path / "out.parquet"), options=PLUG_IN, batch_size=2)
     run(reference, query, tmp_path / "one.parquet")
     assert pq.read_table(tmp_path / "out.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
-
-
-@contextmanager
-def file_size_limit(n_bytes: int) -> Iterator[None]:
-    """Make writing fail as it does when there is no room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.files import listing
 from tests.support.queries import as_json, assert_same_annotations, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
@@ -43,10 +44,6 @@ def mudata_query(tmp_path: Path) -> Path:
 
 def run(reference: LocalReference, query: Path, output: Path | str, **arguments: Any) -> MapSummary:
     return map_file(lambda: reference, query, str(output), **({"options": PLUG_IN} | arguments))
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
