@@ -11,17 +11,12 @@ import pytest
 import zarr
 from tests.support.queries import mixed, refusal
 from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import open_query, read_object
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("late") / "toy"))
 
 
 def replace(file: h5py.File, name: str, values: object) -> None:

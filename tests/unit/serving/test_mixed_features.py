@@ -11,16 +11,11 @@ import pytest
 from anndata import AnnData
 from tests.support.queries import assert_same_annotations, mixed
 from tests.support.stored_queries import FORMATS
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import is_mudata, open_query
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("mixed") / "toy"))
 
 
 def test_genes_and_proteins_are_told_apart(reference: LocalReference) -> None:
