@@ -140,7 +140,7 @@ def test_maps_a_query_with_and_without_proteins(bundle: Path) -> None:
     assert np.mean(correlation) > 0.3
 
 
-def test_fresh_cells_are_covered_as_often_as_asked(bundle: Path, reference_mdata: md.MuData) -> None:
+def test_fresh_cells_are_covered_as_often_as_asked(bundle: Path) -> None:
     """Cells drawn like the reference's, which the bundle has not seen; the fixture calibrates on 120 cells."""
     fresh = simulate(n_cells=1500, n_genes=160, n_proteins=12, n_labels=4, n_batches=2, seed=1)
     truth = fresh["rna"].obs["cell_type"].astype(str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,8 +77,6 @@ def test_what_obsm_holds_goes_first() -> None:
 
 
 def test_in_the_rna_modality_of_a_mudata(reference: LocalReference) -> None:
-    import mudata
-
     query = toy_query(12)
     cells = mixed(query)
     with mudata.set_options(pull_on_update=False):
