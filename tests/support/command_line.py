@@ -11,7 +11,7 @@ import pytest
 
 from totalanvi.serving.cli import main
 
-__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "hear_signals", "quiet_runner", "runner"]
+__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "exit_code", "hear_signals", "quiet_runner", "runner"]
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("totalanvi")
 """The command, as installed beside the interpreter that runs the tests."""
@@ -23,14 +23,20 @@ QuietRun = Callable[..., tuple[int, str]]
 """Words of a command → exit code and standard error; standard output stays empty."""
 
 
+def exit_code(*arguments: object) -> int:
+    """Run a command, wherever it prints to."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs a command."""
 
     def act(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
+        code = exit_code(*arguments)
         printed = capsys.readouterr()
-        return int(caught.value.code or 0), printed.out, printed.err
+        return code, printed.out, printed.err
 
     return act
 
