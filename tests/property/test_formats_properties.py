@@ -115,15 +115,20 @@ def test_a_damaged_10x_folder_never_crashes(
     read_without_crash(file.parent)
 
 
-@pytest.mark.parametrize("kind", ["zarr 2", "zarr 3"])
+@pytest.fixture(scope="module", params=["zarr 2", "zarr 3"])
+def whole_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a Zarr folder once; each example damages a copy, since writing one takes long."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return FORMATS[request.param](toy_query(12), tmp_path_factory.mktemp("whole"))
+
+
 @MANY
 @given(where=damage, which=st.floats(0, 1, exclude_max=True), gone=st.booleans())
 def test_a_damaged_zarr_folder_never_crashes(
-    kind: str, empty: Path, where: tuple[float, bytes, bool], which: float, gone: bool
+    whole_store: Path, empty: Path, where: tuple[float, bytes, bool], which: float, gone: bool
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        store = FORMATS[kind](toy_query(12), fresh(empty))
+    store = Path(shutil.copytree(whole_store, fresh(empty) / "query.zarr"))
     files = sorted(path for path in store.rglob("*") if path.is_file())
     file = files[int(which * len(files))]
     if gone:
