@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from mudata import MuData
-from tests.support.server import TOTALANVI, RunningServer, running_server
+from tests.support.command_line import CONSOLE_SCRIPT
+from tests.support.server import RunningServer, running_server
 from tests.support.toy_bundle import TOY, toy_cells, toy_query, write_toy_bundle
 
 from totalanvi.serving.arrow_stream import compress
@@ -331,7 +332,9 @@ def test_the_command_line_maps_at_an_endpoint(server: RunningServer, local: Loca
     query.write_h5ad(tmp_path / "query.h5ad")
 
     subprocess.run(
-        [TOTALANVI, "map", server.url, tmp_path / "query.h5ad", "-o", tmp_path / "out.parquet"], check=True, timeout=120
+        [CONSOLE_SCRIPT, "map", server.url, tmp_path / "query.h5ad", "-o", tmp_path / "out.parquet"],
+        check=True,
+        timeout=120,
     )
 
     table = pd.read_parquet(tmp_path / "out.parquet")
@@ -340,7 +343,7 @@ def test_the_command_line_maps_at_an_endpoint(server: RunningServer, local: Loca
 
 def test_a_port_in_use_is_an_error_before_anything_starts(server: RunningServer, bundle: Path) -> None:
     started = subprocess.run(
-        [TOTALANVI, "serve", bundle, "--port", str(server.port)], capture_output=True, text=True, timeout=120
+        [CONSOLE_SCRIPT, "serve", bundle, "--port", str(server.port)], capture_output=True, text=True, timeout=120
     )
 
     assert started.returncode == 2

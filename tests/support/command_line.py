@@ -1,14 +1,20 @@
-"""The command line, run in the tests' own process."""
+"""The command line, run in the tests' own process, and as it is installed."""
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from totalanvi.serving.cli import main
 
-__all__ = ["QuietRun", "Run", "quiet_runner", "runner"]
+__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "exit_code", "hear_signals", "quiet_runner", "runner"]
+
+CONSOLE_SCRIPT = Path(sys.executable).with_name("totalanvi")
+"""The command, as installed beside the interpreter that runs the tests."""
 
 Run = Callable[..., tuple[int, str, str]]
 """Words of a command → exit code, standard output, standard error."""
@@ -17,14 +23,20 @@ QuietRun = Callable[..., tuple[int, str]]
 """Words of a command → exit code and standard error; standard output stays empty."""
 
 
+def exit_code(*arguments: object) -> int:
+    """Run a command, wherever it prints to."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    return int(caught.value.code or 0)
+
+
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs a command."""
 
     def act(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
+        code = exit_code(*arguments)
         printed = capsys.readouterr()
-        return int(caught.value.code or 0), printed.out, printed.err
+        return code, printed.out, printed.err
 
     return act
 
@@ -39,3 +51,8 @@ def quiet_runner(capsys: pytest.CaptureFixture[str]) -> QuietRun:
         return code, said
 
     return act
+
+
+def hear_signals() -> None:
+    """Undo, in a process about to start, what a shell does to what runs in the background: interrupts are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

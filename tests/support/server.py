@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,14 +16,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from tests.support.command_line import CONSOLE_SCRIPT
 
 from totalanvi.export.demo_endpoint import free_port
 
 START_SECONDS = 120
 STOP_SECONDS = 60
-
-TOTALANVI = Path(sys.executable).with_name("totalanvi")
-"""The command, as installed beside the interpreter that runs the tests."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,10 @@ def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[Run
     environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [TOTALANVI, "serve", bundle, "--port", str(port)], env=environment, stdout=stream, stderr=subprocess.STDOUT
+            [CONSOLE_SCRIPT, "serve", bundle, "--port", str(port)],
+            env=environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
         )
     try:
         _wait_until_ready(process, log)

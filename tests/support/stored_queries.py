@@ -1,4 +1,4 @@
-"""The same cells in every format that queries and references come in."""
+"""The same cells in every format that queries and references come in, and what is done to them there."""
 
 from __future__ import annotations
 
@@ -14,9 +14,19 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 from scipy.io import mmwrite
-from tests.support.queries import make_mudata, protein_modality, rna_modality
+from tests.support.queries import make_mudata, protein_modality, refusal, rna_modality
 
-__all__ = ["FORMATS", "tenx_features", "write_tenx_folder", "write_tenx_h5"]
+from totalanvi.serving.errors import QueryError
+from totalanvi.serving.readers import open_query, read_object
+
+__all__ = [
+    "FORMATS",
+    "read_blocks",
+    "refused_whole_and_in_blocks",
+    "replace_dataset",
+    "write_tenx_folder",
+    "write_tenx_h5",
+]
 
 PROTEIN_KEY = "protein_expression"
 
@@ -114,3 +124,24 @@ FORMATS: dict[str, Callable[[AnnData, Path], Path]] = {
     "zarr 3 of a MuData": _zarr(_as_mudata, 3),
 }
 """Ways to write a query (RNA in X, proteins in ``obsm["protein_expression"]``) into an empty folder."""
+
+
+def replace_dataset(file: h5py.File, name: str, values: object) -> None:
+    """Put other values in the place of a data set, which keeps its attributes."""
+    attributes = dict(file[name].attrs)
+    del file[name]
+    file[name] = values
+    for key, value in attributes.items():
+        file[name].attrs[key] = value
+
+
+def read_blocks(path: Path) -> None:
+    """Read a stored query as it is mapped, a few cells at a time."""
+    with open_query(path) as source:
+        list(source.blocks(5))
+
+
+def refused_whole_and_in_blocks(path: Path, *parts: str) -> None:
+    """Assert that a stored query is refused in both ways of reading it, with a message that names ``parts``."""
+    refusal(QueryError, lambda: read_blocks(path), *parts)
+    refusal(QueryError, lambda: read_object(path), *parts)

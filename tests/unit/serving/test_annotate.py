@@ -21,11 +21,6 @@ from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapper import LocalReference
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("annotate") / "toy"), provider="cpu")
-
-
 def test_an_anndata_gets_all_annotations(reference: LocalReference) -> None:
     query = toy_query(30)
     before = query.copy()

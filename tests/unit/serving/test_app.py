@@ -210,7 +210,7 @@ def test_no_answer_in_time_is_504_and_a_full_queue_429(local: LocalReference) ->
     assert recovered.status_code == 200
 
 
-def test_a_client_that_hangs_up_is_no_fault(endpoint: Endpoint, local: LocalReference) -> None:
+def test_a_client_that_hangs_up_is_no_fault(endpoint: Endpoint) -> None:
     app = create_app(endpoint)
     endpoint._load()
     sent: list[Any] = []

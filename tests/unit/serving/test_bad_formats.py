@@ -1,11 +1,8 @@
-"""10x matrices and Zarr folders that are damaged, foreign or hostile: one clear error each."""
+"""10x matrices that are damaged, foreign or hostile, and what is no format at all: one clear error each."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,57 +11,51 @@ import numpy as np
 import pytest
 import zarr
 from tests.support.queries import refusal, write_anndata
-from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
+from tests.support.stored_queries import (
+    FORMATS,
+    read_blocks,
+    refused_whole_and_in_blocks,
+    replace_dataset,
+    write_tenx_folder,
+    write_tenx_h5,
+)
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.readers import open_query, read_object
-
-
-def read(path: Path) -> None:
-    with open_query(path) as source:
-        list(source.blocks(5))
-
-
-def refused_whole_and_in_blocks(path: Path, *parts: str) -> None:
-    refusal(QueryError, lambda: read(path), *parts)
-    refusal(QueryError, lambda: read_object(path), *parts)
-
+from totalanvi.serving.readers import read_object
 
 # 10x .h5
-
-
-def _replace(file: h5py.File, name: str, values: object) -> None:
-    del file[name]
-    file[name] = values
 
 
 H5_FAULTS: dict[str, tuple[Callable[[h5py.File], object], list[str]]] = {
     "no barcodes": (lambda f: f["matrix"].pop("barcodes"), ["Expected an AnnData", "10x matrix", "'matrix'"]),
     "no values": (lambda f: f["matrix"].pop("data"), ["found no 'data'", "Copy the file again"]),
-    "fewer barcodes": (lambda f: _replace(f, "matrix/barcodes", np.array([b"A", b"B"])), ["12 barcodes", "found 2"]),
+    "fewer barcodes": (
+        lambda f: replace_dataset(f, "matrix/barcodes", np.array([b"A", b"B"])),
+        ["12 barcodes", "found 2"],
+    ),
     "repeated barcodes": (
-        lambda f: _replace(f, "matrix/barcodes", np.array([b"A"] * 12)),
+        lambda f: replace_dataset(f, "matrix/barcodes", np.array([b"A"] * 12)),
         ["each barcode", "11 repeated", "'A'"],
     ),
-    "barcodes that are no text": (lambda f: _replace(f, "matrix/barcodes", np.arange(12)), ["cannot be read"]),
+    "barcodes that are no text": (lambda f: replace_dataset(f, "matrix/barcodes", np.arange(12)), ["cannot be read"]),
     "fewer features": (lambda f: f["matrix/shape"].write_direct(np.array([99, 12])), ["99 features", "found 66"]),
     "no names": (lambda f: f["matrix/features"].pop("name"), ["an id, a name and a type", "no 'name'"]),
     "names of others": (
-        lambda f: _replace(f, "matrix/features/name", np.array([b"A", b"B"])),
+        lambda f: replace_dataset(f, "matrix/features/name", np.array([b"A", b"B"])),
         ["an id, a name and a type", "2 and 66"],
     ),
     "no RNA": (
-        lambda f: _replace(f, "matrix/features/feature_type", np.array([b"Antibody Capture"] * 66)),
+        lambda f: replace_dataset(f, "matrix/features/feature_type", np.array([b"Antibody Capture"] * 66)),
         ["'Gene Expression'", "66 of type 'Antibody Capture'"],
     ),
     "pointers that fall": (lambda f: f["matrix/indptr"].__setitem__(4, 0), ["pointers that rise", "Copy the file"]),
     "pointers beyond the end": (lambda f: f["matrix/indptr"].__setitem__(12, 10**6), ["pointers that rise"]),
     "a feature there is not": (lambda f: f["matrix/indices"].__setitem__(3, 66), ["positions from 0 to 65", "66"]),
     "a feature below the first": (lambda f: f["matrix/indices"].__setitem__(3, -1), ["positions from 0 to 65"]),
-    "a shape of one": (lambda f: _replace(f, "matrix/shape", np.array([66])), ["cannot be read"]),
+    "a shape of one": (lambda f: replace_dataset(f, "matrix/shape", np.array([66])), ["cannot be read"]),
     "an external link": (
-        lambda f: _replace(f, "matrix/data", h5py.ExternalLink("/etc/passwd", "/")),
+        lambda f: replace_dataset(f, "matrix/data", h5py.ExternalLink("/etc/passwd", "/")),
         ["a link into another file", "'/matrix/data'"],
     ),
 }
@@ -123,10 +114,10 @@ def test_values_that_are_no_counts_are_refused_with_their_place(
         with h5py.File(path, "r+") as file:
             values = file["matrix/data"][:].astype(np.float32)
             values[3] = value
-            _replace(file, "matrix/data", values)
+            replace_dataset(file, "matrix/data", values)
     else:
         zarr.open_array(path / "X" / "data", mode="r+")[3] = value
-    refusal(CountsError, lambda: read(path), fault, "cell 'cell")
+    refusal(CountsError, lambda: read_blocks(path), fault, "cell 'cell")
 
 
 # 10x folders
@@ -208,124 +199,12 @@ def test_entries_in_any_order_are_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_object(folder).X.toarray(), query.X.toarray())
 
 
-# Zarr
-
-
-@pytest.fixture(params=["zarr 2", "zarr 3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return FORMATS[request.param](toy_query(12), tmp_path)
-
-
-def test_links_out_of_a_zarr_folder_are_refused(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret").mkdir()
-    for target in (tmp_path / "secret", tmp_path / "secret" / "chunk"):
-        (store / "uns" / "link").symlink_to(target)
-        refused_whole_and_in_blocks(store, "a link that leads out of it", "'uns/link'", "Copy it")
-        (store / "uns" / "link").unlink()
-    shutil.move(store / "X", tmp_path / "secret" / "X")
-    (store / "X").symlink_to(tmp_path / "secret" / "X")
-    refused_whole_and_in_blocks(store, "a link that leads out of it", "'X'")
-
-
-def test_a_link_to_a_zarr_folder_is_followed(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(store)
-    np.testing.assert_array_equal(read_object(tmp_path / "link").X.toarray(), toy_query(12).X.toarray())
-
-
-def test_a_pipe_in_a_zarr_folder_is_refused(store: Path) -> None:
-    os.mkfifo(store / "uns" / "0")
-    refused_whole_and_in_blocks(store, "neither a file nor a folder", "'uns/0'")
-
-
-def _change_metadata(store: Path, array: str, change: Callable[[dict[str, object]], object]) -> None:
-    file = next(path for name in (".zarray", "zarr.json") if (path := store / array / name).is_file())
-    metadata = json.loads(file.read_text())
-    change(metadata)
-    file.write_text(json.dumps(metadata))
-    # What was consolidated would be read instead.
-    (store / ".zmetadata").unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("codec", ["pickle", "numcodecs.pickle", "json2", "made-up"])
-@pytest.mark.parametrize("array", ["X/data", "obs/truth/categories"])
-def test_codecs_that_could_run_code_are_refused(codec: str, array: str, store: Path) -> None:
-    def change(metadata: dict[str, object]) -> None:
-        if "codecs" in metadata:
-            metadata["codecs"] = [{"name": codec, "configuration": {}}]
-        else:
-            metadata["filters"] = [{"id": codec}]
-
-    _change_metadata(store, array if (store / array).exists() else "obs/truth", change)
-    refused_whole_and_in_blocks(store, f"the codec {codec!r}", "anndata's own codecs")
-
-
-def test_a_codec_inside_another_is_refused(tmp_path: Path) -> None:
-    store = FORMATS["zarr 3"](toy_query(12), tmp_path)
-    sharding = {"name": "sharding_indexed", "configuration": {"codecs": [{"name": "numcodecs.pickle"}]}}
-    _change_metadata(store, "X/data", lambda metadata: metadata.update(codecs=[sharding]))
-    refused_whole_and_in_blocks(store, "the codec 'numcodecs.pickle'")
-
-
-def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
-    store = FORMATS["zarr 2"](toy_query(12), tmp_path)
-    _change_metadata(store, "X/data", lambda metadata: metadata.update(dtype="|O", filters=None))
-    refused_whole_and_in_blocks(store, "an array of Python objects", "'X/data/.zarray'")
-
-
-def test_consolidated_metadata_is_looked_through(tmp_path: Path) -> None:
-    store = FORMATS["zarr 2"](toy_query(12), tmp_path)
-    original = (store / ".zmetadata").read_text()
-    consolidated = json.loads(original)
-    consolidated["metadata"]["X/data/.zarray"]["filters"] = [{"id": "pickle"}]
-    (store / ".zmetadata").write_text(json.dumps(consolidated))
-    refused_whole_and_in_blocks(store, "the codec 'pickle'", "'.zmetadata'")
-    consolidated = json.loads(original)
-    consolidated["metadata"]["uns/../../secret/.zarray"] = consolidated["metadata"]["X/data/.zarray"]
-    (store / ".zmetadata").write_text(json.dumps(consolidated))
-    refused_whole_and_in_blocks(store, "an array with '..' in its name")
-
-
-ZARR_FAULTS: dict[str, Callable[[Path], object]] = {
-    "no matrix": lambda store: shutil.rmtree(store / "X" / "data"),
-    "no names": lambda store: shutil.rmtree(store / "obs" / "_index"),
-    "no genes": lambda store: shutil.rmtree(store / "var"),
-    "metadata that is no JSON": lambda store: [
-        path.write_text("{") for name in (".zattrs", "zarr.json") for path in (store / "X").glob(name)
-    ],
-    "a piece of its values missing": lambda store: [
-        path.unlink() for path in (store / "X" / "data").rglob("*") if path.name.isdecimal()
-    ],
-    "damaged values": lambda store: [
-        path.write_bytes(b"damage") for path in (store / "X" / "data").rglob("*") if path.name.isdecimal()
-    ],
-    "pointers that fall": lambda store: zarr.open_array(store / "X" / "indptr", mode="r+").__setitem__(4, 0),
-    "a gene there is not": lambda store: zarr.open_array(store / "X" / "indices", mode="r+").__setitem__(3, 60),
-}
-
-
-@pytest.mark.parametrize("fault", ZARR_FAULTS)
-def test_a_faulty_zarr_folder_is_refused(fault: str, store: Path) -> None:
-    (store / ".zmetadata").unlink(missing_ok=True)
-    ZARR_FAULTS[fault](store)
-    refusal(QueryError, lambda: read(store))
-
-
-@pytest.mark.parametrize("place", ["X", "layers/counts", "raw/X", "mod/rna/X"])
-def test_a_folder_that_was_copied_in_part_is_refused(place: str, tmp_path: Path) -> None:
-    query = toy_query(12)
-    query.layers["counts"] = query.X.copy()
-    query.raw = query
-    store = FORMATS["zarr 3 of a MuData" if place.startswith("mod") else "zarr 3"](query, tmp_path)
-    shutil.rmtree(store / place / "data" / "c")
-    refused_whole_and_in_blocks(store, "1 pieces", f"'{place}/data'", "found 0", "Copy the folder again")
-
-
 # What is no format at all
 
 
 def test_an_address_is_not_followed() -> None:
     for address in ("https://example.org/query.zarr", "s3://bucket/query.h5ad"):
-        refusal(QueryError, lambda address=address: read(address), "on this machine", "address", "Download it")
+        refusal(QueryError, lambda address=address: read_blocks(address), "on this machine", "address", "Download it")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

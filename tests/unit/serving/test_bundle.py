@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
-from tests.support.toy_bundle import TOY, sign, write_toy_bundle
+from tests.support.toy_bundle import TOY, sign
 
 from totalanvi.serving.bundle import Bundle
 from totalanvi.serving.errors import BundleError
@@ -30,15 +30,10 @@ from totalanvi.serving.manifest import (
 from totalanvi.serving.manifest_file import write_manifest
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
-
-
 @pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
+def folder(toy_folder: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
-    return Path(shutil.copytree(pristine, tmp_path / "toy"))
+    return Path(shutil.copytree(toy_folder, tmp_path / "toy"))
 
 
 def edit_manifest(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -53,17 +48,17 @@ def replace_arrays(folder: Path, file: str, **arrays: np.ndarray[Any, Any]) -> N
     sign(folder)
 
 
-def test_opens_what_was_written(pristine: Path) -> None:
-    bundle = Bundle.open(pristine)
+def test_opens_what_was_written(toy_folder: Path) -> None:
+    bundle = Bundle.open(toy_folder)
     assert bundle.manifest.labels == TOY.labels
     assert bundle.manifest.genes.names == TOY.genes
     assert bundle.reference.gene_share.shape == (len(TOY.genes),)
-    assert bundle.digest == hashlib.sha256((pristine / MANIFEST_FILE).read_bytes()).hexdigest()
-    assert Bundle.open(str(pristine)).digest == bundle.digest
+    assert bundle.digest == hashlib.sha256((toy_folder / MANIFEST_FILE).read_bytes()).hexdigest()
+    assert Bundle.open(str(toy_folder)).digest == bundle.digest
 
 
-def test_who_may_read_one_file_may_read_all(pristine: Path) -> None:
-    assert len({file.stat().st_mode for file in pristine.iterdir()}) == 1
+def test_who_may_read_one_file_may_read_all(toy_folder: Path) -> None:
+    assert len({file.stat().st_mode for file in toy_folder.iterdir()}) == 1
 
 
 def test_features_digest_follows_names_and_order(folder: Path) -> None:
@@ -223,8 +218,8 @@ def test_link_out_of_the_folder_is_refused(folder: Path) -> None:
         Bundle.open(folder)
 
 
-def test_folder_itself_may_be_reached_by_a_link(pristine: Path, tmp_path: Path) -> None:
-    (tmp_path / "latest").symlink_to(pristine)
+def test_folder_itself_may_be_reached_by_a_link(toy_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(toy_folder)
     assert Bundle.open(tmp_path / "latest").manifest.name == "toy"
 
 
@@ -300,16 +295,16 @@ def test_writing_again_changes_nothing(folder: Path) -> None:
     assert not list(folder.glob(".*"))
 
 
-def test_arrays_are_checked_before_they_are_written(pristine: Path, tmp_path: Path) -> None:
-    bundle = Bundle.open(pristine)
+def test_arrays_are_checked_before_they_are_written(toy_folder: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(toy_folder)
     other = bundle.manifest.model_copy(update={"n_latent": 7})
     with pytest.raises(BundleError, match="latent: expected float32 of shape"):
         bundle.reference.save(tmp_path / REFERENCE_FILE, other)
     assert not list(tmp_path.iterdir())
 
 
-def test_manifest_refuses_numbers_that_json_cannot_hold(pristine: Path) -> None:
-    values = Bundle.open(pristine).manifest.model_dump()
+def test_manifest_refuses_numbers_that_json_cannot_hold(toy_folder: Path) -> None:
+    values = Bundle.open(toy_folder).manifest.model_dump()
     values["calibration"]["rna"]["log_loss"] = float("nan")
     with pytest.raises(ValidationError, match="finite number"):
         Manifest.model_validate(values)

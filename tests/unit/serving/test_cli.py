@@ -10,42 +10,37 @@ from pathlib import Path
 
 import anndata
 import pytest
-from tests.support.command_line import Run
+from tests.support.command_line import CONSOLE_SCRIPT, Run, hear_signals
+from tests.support.files import listing
 from tests.support.queries import assert_same_annotations, assert_three_parts, write_anndata
-from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.cli import COMMANDS, main
 from totalanvi.serving.mapper import LocalReference
 
-CONSOLE_SCRIPT = Path(sys.executable).parent / "totalanvi"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("cli") / "toy")
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return write_anndata(toy_query(12), tmp_path / "query.h5ad")
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
-
-
 # The real console script
 
 
-def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> None:
-    command = [CONSOLE_SCRIPT, "map", bundle, query, "-o", tmp_path / "out.h5ad", "--samples", "3", "--batch-size", "5"]
+def test_the_console_script_maps(toy_folder: Path, query: Path, tmp_path: Path) -> None:
+    command = [
+        CONSOLE_SCRIPT,
+        "map",
+        toy_folder,
+        query,
+        "-o",
+        tmp_path / "out.h5ad",
+        "--samples",
+        "3",
+        "--batch-size",
+        "5",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Cells:      12 mapped" in done.stdout
+    assert "Cells:      23 mapped" in done.stdout
     assert "60 of 60 genes by var_names, which carry 100.0%" in done.stdout
     assert "6 of 6 proteins" in done.stdout
     assert f"Output:     {tmp_path / 'out.h5ad'}" in done.stdout
     assert done.stderr == ""
-    expected = LocalReference(bundle).map(toy_query(12), samples=3)
+    expected = LocalReference(toy_folder).map(toy_query(23), samples=3)
     assert_same_annotations(anndata.read_h5ad(tmp_path / "out.h5ad"), expected)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 2
@@ -55,23 +50,18 @@ def test_the_console_script_maps(bundle: Path, query: Path, tmp_path: Path) -> N
     subprocess.run([*command, "--overwrite"], capture_output=True, check=True)
 
 
-def _hear_signals() -> None:
-    """Undo what a shell does to what it runs in the background: there, an interrupt is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to end")],
     ids=["int", "term"],
 )
 def test_a_signal_leaves_nothing_half_written(
-    bundle: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
+    toy_folder: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
 ) -> None:
     query = write_anndata(toy_query(20_000), tmp_path / "query.h5ad")
-    arguments = ["map", str(bundle), str(query), "-o", str(tmp_path / "out/"), "--batch-size", "1"]
+    arguments = ["map", str(toy_folder), str(query), "-o", str(tmp_path / "out/"), "--batch-size", "1"]
     with subprocess.Popen(
-        [CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=_hear_signals
+        [CONSOLE_SCRIPT, *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
     ) as process:
         try:
             deadline = time.monotonic() + 60
@@ -110,19 +100,19 @@ def without(blocked: set[str], *arguments: object) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("name", ["out.h5ad", "out.parquet"])
-def test_mapping_needs_no_torch(bundle: Path, query: Path, tmp_path: Path, name: str) -> None:
-    done = without({"torch", "lightning", "bentoml", "httpx"}, "map", bundle, query, "-o", tmp_path / name)
+def test_mapping_needs_no_torch(toy_folder: Path, query: Path, tmp_path: Path, name: str) -> None:
+    done = without({"torch", "lightning", "bentoml", "httpx"}, "map", toy_folder, query, "-o", tmp_path / name)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize(("package", "extra"), [("onnxruntime", "serve"), ("safetensors", "serve"), ("numba", "serve")])
+@pytest.mark.parametrize("package", ["onnxruntime", "safetensors", "numba"])
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    bundle: Path, query: Path, tmp_path: Path, package: str, extra: str
+    toy_folder: Path, query: Path, tmp_path: Path, package: str
 ) -> None:
-    done = without({package}, "map", bundle, query, "-o", tmp_path / "out.h5ad")
+    done = without({package}, "map", toy_folder, query, "-o", tmp_path / "out.h5ad")
     assert done.returncode == 2
-    assert_three_parts(done.stderr, f"the package {package!r}", f"pip install 'totalanvi[{extra}]'")
+    assert_three_parts(done.stderr, f"the package {package!r}", "pip install 'totalanvi[serve]'")
     assert "Traceback" not in done.stderr
     assert listing(tmp_path) == ["query.h5ad"]
 
@@ -150,7 +140,7 @@ def test_version(run: Run) -> None:
     assert printed.startswith("totalanvi ")
 
 
-def test_slips_exit_2_and_show_usage(run: Run, tmp_path: Path) -> None:
+def test_slips_exit_2_and_show_usage(run: Run) -> None:
     for arguments in (["nope"], ["map"], ["map", "a", "b"], ["map", "a", "b", "-o", "c", "--background", "some"]):
         code, _, errors = run(*arguments)
         assert code == 2
@@ -165,7 +155,7 @@ def test_each_command_has_help(run: Run, command: str) -> None:
     assert f"Usage: totalanvi {command}" in printed
 
 
-def test_a_bug_keeps_its_traceback(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalReference, "info", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(["info", str(bundle)])
+        main(["info", str(toy_folder)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import anndata
@@ -13,27 +12,15 @@ import mudata
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tests.support.command_line import Run
+from tests.support.command_line import CONSOLE_SCRIPT, Run
 from tests.support.queries import assert_same_annotations, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.info import ReferenceInfo
 from totalanvi.serving.mapper import LocalReference
 
-CONSOLE_SCRIPT = Path(sys.executable).parent / "totalanvi"
 
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("cli") / "toy")
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return write_anndata(toy_query(12), tmp_path / "query.h5ad")
-
-
-def test_every_option_reaches_the_result(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_every_option_reaches_the_result(run: Run, toy_folder: Path, tmp_path: Path) -> None:
     adata = toy_query(9)
     adata.layers["counts"] = adata.X.copy()
     adata.X = np.log1p(adata.X)
@@ -41,17 +28,17 @@ def test_every_option_reaches_the_result(run: Run, bundle: Path, tmp_path: Path)
     query = write_anndata(adata, tmp_path / "query.h5ad")
     options = ["--layer", "counts", "--proteins", "adt", "--samples", "4", "--background", "include"]
     options += ["--impute-as", "run2", "--coverage", "0.8", "--false-positive-rate", "0.2", "--certainty", "0.99"]
-    code, printed, errors = run("map", bundle, query, "-o", tmp_path / "out.h5ad", *options)
+    code, printed, errors = run("map", toy_folder, query, "-o", tmp_path / "out.h5ad", *options)
     assert (code, errors) == (0, "")
     asked = {"impute_as": "run2", "coverage": 0.8, "false_positive_rate": 0.2, "certainty": 0.99}
-    expected = LocalReference(bundle).map(adata, "adt", "counts", samples=4, background="include", **asked)
+    expected = LocalReference(toy_folder).map(adata, "adt", "counts", samples=4, background="include", **asked)
     n_unknown = (expected.obs["totalanvi_label"] == "unknown").sum()
     assert n_unknown > 0
     assert f"Unknown:    {n_unknown} cells, more novel than all but 20.00% of cells like the reference's\n" in printed
     assert_same_annotations(anndata.read_h5ad(tmp_path / "out.h5ad"), expected)
     code, _, _ = run(
         "map",
-        bundle,
+        toy_folder,
         query,
         "-o",
         tmp_path / "two.h5ad",
@@ -63,14 +50,14 @@ def test_every_option_reaches_the_result(run: Run, bundle: Path, tmp_path: Path)
         "--keep-unknown-labels",
     )
     assert code == 0
-    expected = LocalReference(bundle).map(adata, "none", "counts", impute=False, keep_unknown_labels=True)
+    expected = LocalReference(toy_folder).map(adata, "none", "counts", impute=False, keep_unknown_labels=True)
     assert_same_annotations(anndata.read_h5ad(tmp_path / "two.h5ad"), expected)
 
 
 @pytest.mark.parametrize("name", ["out.h5ad", "out.h5mu", "out.parquet", "out/"])
-def test_a_mudata_maps_into_every_format(run: Run, bundle: Path, tmp_path: Path, name: str) -> None:
+def test_a_mudata_maps_into_every_format(run: Run, toy_folder: Path, tmp_path: Path, name: str) -> None:
     query = write_mudata(toy_mudata(n_cells=15, n_rna_only=3, n_protein_only=2), tmp_path / "query.h5mu")
-    code, printed, errors = run("map", bundle, query, "-o", f"{tmp_path}/{name}", "--batch-size", "4")
+    code, printed, errors = run("map", toy_folder, query, "-o", f"{tmp_path}/{name}", "--batch-size", "4")
     assert code == 0
     assert "Cells:      13 mapped, 2 without RNA" in printed
     assert "Warning: 2 of 15 cells have no RNA and cannot be mapped" in errors
@@ -82,10 +69,12 @@ def test_a_mudata_maps_into_every_format(run: Run, bundle: Path, tmp_path: Path,
         assert pq.read_table(tmp_path / name).num_rows == 15
 
 
-def test_warnings_go_to_stderr(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_warnings_go_to_stderr(run: Run, toy_folder: Path, tmp_path: Path) -> None:
     adata = toy_query(9)[:, :30].copy()
     adata.obsm["protein_expression"].columns = [f"unknown{i}" for i in range(6)]
-    code, printed, errors = run("map", bundle, write_anndata(adata, tmp_path / "q.h5ad"), "-o", tmp_path / "o.parquet")
+    code, printed, errors = run(
+        "map", toy_folder, write_anndata(adata, tmp_path / "q.h5ad"), "-o", tmp_path / "o.parquet"
+    )
     assert code == 0
     assert errors.count("Warning: ") == 3
     assert "RNA cannot predict 'IgG1'" in errors
@@ -96,9 +85,9 @@ def test_warnings_go_to_stderr(run: Run, bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal")
-def test_a_terminal_shows_progress_on_stderr(bundle: Path, query: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_progress_on_stderr(toy_folder: Path, query: Path, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
-    command = [CONSOLE_SCRIPT, "map", bundle, query, "-o", tmp_path / "out.parquet", "--batch-size", "3"]
+    command = [CONSOLE_SCRIPT, "map", toy_folder, query, "-o", tmp_path / "out.parquet", "--batch-size", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
         shown = b""
@@ -110,15 +99,15 @@ def test_a_terminal_shows_progress_on_stderr(bundle: Path, query: Path, tmp_path
         printed, _ = process.communicate(timeout=60)
     os.close(ours)
     assert b"Mapping cells" in shown
-    assert b"12/12" in shown
-    assert printed.startswith("Cells:      12 mapped")
+    assert b"23/23" in shown
+    assert printed.startswith("Cells:      23 mapped")
 
 
 # info
 
 
-def test_info_in_words_and_as_json(run: Run, bundle: Path) -> None:
-    code, printed, _ = run("info", bundle)
+def test_info_in_words_and_as_json(run: Run, toy_folder: Path) -> None:
+    code, printed, _ = run("info", toy_folder)
     assert code == 0
     for part in (
         "toy 1",
@@ -132,9 +121,9 @@ def test_info_in_words_and_as_json(run: Run, bundle: Path) -> None:
         "cpu",
     ):
         assert part in printed
-    code, printed, _ = run("info", bundle, "--json")
+    code, printed, _ = run("info", toy_folder, "--json")
     assert code == 0
-    assert ReferenceInfo.model_validate(json.loads(printed)) == LocalReference(bundle).info()
+    assert ReferenceInfo.model_validate(json.loads(printed)) == LocalReference(toy_folder).info()
 
 
 def test_info_of_nothing_is_one_clear_error(run: Run, tmp_path: Path) -> None:

@@ -10,22 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from tests.support.command_line import Run
+from tests.support.files import listing
 from tests.support.queries import assert_three_parts, one_count, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("cli") / "toy")
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return write_anndata(toy_query(12), tmp_path / "query.h5ad")
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
+from tests.support.toy_bundle import TOY, toy_query
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -103,10 +90,10 @@ BAD_QUERIES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
 
 @pytest.mark.parametrize("case", BAD_QUERIES)
 @pytest.mark.parametrize("name", ["out.h5ad", "out/"])
-def test_a_bad_query_is_one_clear_error(run: Run, bundle: Path, tmp_path: Path, case: str, name: str) -> None:
+def test_a_bad_query_is_one_clear_error(run: Run, toy_folder: Path, tmp_path: Path, case: str, name: str) -> None:
     make, parts = BAD_QUERIES[case]
     query = make(tmp_path / "query.h5ad")
-    code, printed, errors = run("map", bundle, query, "-o", f"{tmp_path}/{name}", "--batch-size", "2")
+    code, printed, errors = run("map", toy_folder, query, "-o", f"{tmp_path}/{name}", "--batch-size", "2")
     assert code == 2
     assert printed == ""
     assert errors.startswith("Error: ")
@@ -129,11 +116,11 @@ def test_a_bad_query_is_one_clear_error(run: Run, bundle: Path, tmp_path: Path, 
     ],
 )
 def test_a_bad_option_is_one_clear_error(
-    run: Run, bundle: Path, query: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], parts: list[str]
+    run: Run, toy_folder: Path, query: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], parts: list[str]
 ) -> None:
     monkeypatch.chdir(query.parent)
     Path("taken.parquet").write_text("mine")
-    code, printed, errors = run("map", bundle, "query.h5ad", *arguments)
+    code, printed, errors = run("map", toy_folder, "query.h5ad", *arguments)
     assert (code, printed) == (2, "")
     assert errors.count("\n") == 1
     assert_three_parts(errors, *parts)
@@ -141,9 +128,9 @@ def test_a_bad_option_is_one_clear_error(
     assert Path("taken.parquet").read_text() == "mine"
 
 
-def test_a_missing_modality_is_one_clear_error(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_a_missing_modality_is_one_clear_error(run: Run, toy_folder: Path, tmp_path: Path) -> None:
     query = write_mudata(toy_mudata(), tmp_path / "query.h5mu")
-    code, _, errors = run("map", bundle, query, "-o", tmp_path / "out.h5mu", "--proteins", "prot")
+    code, _, errors = run("map", toy_folder, query, "-o", tmp_path / "out.h5mu", "--proteins", "prot")
     assert code == 2
     assert_three_parts(errors, "modality 'prot'", "'adt', 'rna'", "--proteins")
 

@@ -10,33 +10,20 @@ import numpy as np
 import pytest
 import zarr
 from tests.support.queries import mixed, refusal
-from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.stored_queries import FORMATS, read_blocks, replace_dataset, write_tenx_folder, write_tenx_h5
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import open_query, read_object
 
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("late") / "toy"))
-
-
-def replace(file: h5py.File, name: str, values: object) -> None:
-    attributes = dict(file[name].attrs)
-    del file[name]
-    file[name] = values
-    file[name].attrs.update(attributes)
-
-
 UNREADABLE: dict[str, Callable[[h5py.File], object]] = {
     "a column that is not there": lambda file: file["obs"].pop("truth"),
     "no order of columns": lambda file: file["obs"].attrs.pop("column-order"),
     "a table that is none": lambda file: file["obs"].attrs.modify("encoding-type", "nonsense"),
-    "codes beyond the categories": lambda file: replace(file, "obs/truth/codes", np.full(12, 99, np.int8)),
-    "a column of another length": lambda file: replace(file, "obs/truth/codes", np.zeros(11, np.int8)),
+    "codes beyond the categories": lambda file: replace_dataset(file, "obs/truth/codes", np.full(12, 99, np.int8)),
+    "a column of another length": lambda file: replace_dataset(file, "obs/truth/codes", np.zeros(11, np.int8)),
     "categories that are not there": lambda file: file["obs/truth"].pop("categories"),
 }
 
@@ -64,7 +51,7 @@ def test_what_a_zarr_folder_holds_besides_is_read_too(reference: LocalReference,
 def test_positions_of_proteins_that_lead_out_of_the_matrix_are_refused(position: int, tmp_path: Path) -> None:
     path = FORMATS["h5mu"](toy_query(12), tmp_path)
     with h5py.File(path, "r+") as file:
-        replace(file, "mod/prot/X/indices", np.full(file["mod/prot/X/indices"].shape, position))
+        replace_dataset(file, "mod/prot/X/indices", np.full(file["mod/prot/X/indices"].shape, position))
     with open_query(path) as source:
         refusal(
             QueryError, lambda: source.read(0, 12), "valid sparse matrix in modality 'prot'", "Write the query again"
@@ -82,13 +69,8 @@ def test_positions_are_looked_at_before_columns_are_taken_and_counts_are_sought(
         query.X = query.X * 0.3
     path = FORMATS["h5ad"](query, tmp_path)
     with h5py.File(path, "r+") as file:
-        replace(file, f"{place}/indices", np.full(file[f"{place}/indices"].shape, position))
-
-    def read() -> None:
-        with open_query(path) as source:
-            source.read(0, 12)
-
-    refusal(QueryError, read, "damaged")
+        replace_dataset(file, f"{place}/indices", np.full(file[f"{place}/indices"].shape, position))
+    refusal(QueryError, lambda: read_blocks(path), "damaged")
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "h5mu"])
@@ -104,14 +86,14 @@ def test_a_damaged_matrix_is_refused_when_it_is_read_whole(kind: str, fault: str
         name = part if kind == "h5ad" else f"mod/rna/{part}"
         values = file[name][:]
         wrong = {"short": values[:-1], "beyond": values + 60, "below": values - 60, "no numbers": values.astype("S3")}
-        replace(file, name, wrong[fault])
+        replace_dataset(file, name, wrong[fault])
     refusal(QueryError, lambda: read_object(path), "valid cells", "cannot be read")
 
 
 def test_stored_complex_numbers_are_no_counts(tmp_path: Path) -> None:
     path = FORMATS["h5mu"](toy_query(12), tmp_path)
     with h5py.File(path, "r+") as file:
-        replace(file, "mod/prot/X/data", file["mod/prot/X/data"][:] * 1j)
+        replace_dataset(file, "mod/prot/X/data", file["mod/prot/X/data"][:] * 1j)
     with open_query(path) as source:
         refusal(CountsError, lambda: source.read(0, 12), "modality 'prot'", "complex")
 
@@ -129,7 +111,7 @@ def test_two_antibodies_of_one_name_go_by_their_ids_too(kind: str, reference: Lo
     names = [*TOY.proteins[:4], TOY.proteins[0], TOY.proteins[5]]
     if kind == "10x h5":
         with h5py.File(path, "r+") as file:
-            replace(file, "matrix/features/name", np.array([*TOY.genes, *names], dtype="S"))
+            replace_dataset(file, "matrix/features/name", np.array([*TOY.genes, *names], dtype="S"))
     else:
         table = path / "features.tsv"
         lines = [line.split("\t") for line in table.read_text().splitlines()]
@@ -148,5 +130,5 @@ def test_an_antibody_twice_is_refused(tmp_path: Path) -> None:
     path = write_tenx_h5(toy_query(9), tmp_path / "query.h5")
     with h5py.File(path, "r+") as file:
         for part in ("name", "id"):
-            replace(file, f"matrix/features/{part}", np.array([*TOY.genes, *["CD3"] * 6], dtype="S"))
+            replace_dataset(file, f"matrix/features/{part}", np.array([*TOY.genes, *["CD3"] * 6], dtype="S"))
     refusal(QueryError, lambda: read_object(path), "each antibody", "'CD3_CD3' (name and id) again")

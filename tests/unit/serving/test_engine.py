@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from scipy import sparse
-from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_cells
 
 from totalanvi.serving import engine as engine_module
 from totalanvi.serving.bundle import Bundle
@@ -29,13 +29,8 @@ PLUG_IN = MapOptions(samples=1)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("engine") / "toy")
-
-
-@pytest.fixture(scope="module")
-def engine(folder: Path) -> Engine:
-    return Engine(Bundle.open(folder), provider="cpu")
+def engine(toy_folder: Path) -> Engine:
+    return Engine(Bundle.open(toy_folder), provider="cpu")
 
 
 class ToyModel:
@@ -73,11 +68,11 @@ def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return shares
 
 
-def test_labels_and_probabilities(folder: Path, engine: Engine) -> None:
+def test_labels_and_probabilities(toy_folder: Path, engine: Engine) -> None:
     cells, truth = toy_cells(600)
     mapped = engine.run(cells, MapOptions())
     assert (mapped.guess == truth).mean() > 0.99
-    toy = ToyModel(folder)
+    toy = ToyModel(toy_folder)
     z_mean, _ = toy.encode(cells)
     np.testing.assert_allclose(mapped.latent, z_mean / (1 + np.abs(z_mean)), rtol=1e-5)
     # The temperatures that the bundle gives to cells with proteins and to cells without.
@@ -90,10 +85,10 @@ def test_labels_and_probabilities(folder: Path, engine: Engine) -> None:
 
 @pytest.mark.parametrize("background", ["exclude", "include"])
 @pytest.mark.parametrize("samples", [1, 2, 40])
-def test_proteins(folder: Path, engine: Engine, samples: int, background: Any) -> None:
+def test_proteins(toy_folder: Path, engine: Engine, samples: int, background: Any) -> None:
     cells, _ = toy_cells(30)
     mapped = engine.run(cells, MapOptions(samples=samples, background=background))
-    toy = ToyModel(folder)
+    toy = ToyModel(toy_folder)
     z_mean, z_scale = toy.encode(cells)
     noise = np.zeros((1, TOY.n_latent))
     if samples > 1:
@@ -127,9 +122,9 @@ def test_novelty_tells_known_cells_from_unknown(engine: Engine) -> None:
     assert engine.run(unknown, PLUG_IN).novelty.min() > 0.99
 
 
-def test_coordinates_lie_where_the_label_is(folder: Path, engine: Engine) -> None:
+def test_coordinates_lie_where_the_label_is(toy_folder: Path, engine: Engine) -> None:
     cells, truth = toy_cells(300)
-    reference = Bundle.open(folder).reference
+    reference = Bundle.open(toy_folder).reference
     centres = np.stack([reference.coordinates[reference.label == k].mean(axis=0) for k in range(len(TOY.labels))])
     coordinates = engine.run(cells, PLUG_IN).coordinates
     assert np.linalg.norm(coordinates - centres[truth], axis=1).max() < 1.5
@@ -212,9 +207,9 @@ def test_each_mode_has_its_own_calibration(engine: Engine, panel: int) -> None:
     assert (mapped.novelty > 0.9).mean() == pytest.approx(0.1, abs=0.07)
 
 
-def test_imputing_as_one_batch(folder: Path, engine: Engine) -> None:
+def test_imputing_as_one_batch(toy_folder: Path, engine: Engine) -> None:
     cells, _ = toy_cells(30)
-    toy = ToyModel(folder)
+    toy = ToyModel(toy_folder)
     z_mean, _ = toy.encode(cells)
     for batch, name in enumerate(TOY.batches):
         mapped = engine.run(cells, MapOptions(samples=1, background="include", impute_as=name))
@@ -258,11 +253,11 @@ def test_threads_share_one_engine(engine: Engine) -> None:
             np.testing.assert_allclose(array, whole.arrays()[name][150 * i : 150 * (i + 1)], rtol=1e-6, atol=1e-7)
 
 
-def test_an_engine_takes_its_threads_with_it(folder: Path) -> None:
+def test_an_engine_takes_its_threads_with_it(toy_folder: Path) -> None:
     def names() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name.startswith("totalanvi-engine")]
 
-    before, engine = names(), Engine(Bundle.open(folder), provider="cpu", threads=2)
+    before, engine = names(), Engine(Bundle.open(toy_folder), provider="cpu", threads=2)
     engine.run(toy_cells(1500)[0], MapOptions(impute=False))
     assert len(names()) > len(before)
     del engine
@@ -281,7 +276,7 @@ def test_cells_of_another_reference(engine: Engine) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_warm_computes_every_block_size(
-    folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    toy_folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sizes = set()
 
@@ -291,7 +286,7 @@ def test_warm_computes_every_block_size(
         return blocks
 
     monkeypatch.setattr(engine_module, "blocks_of", watched)
-    engine = Engine(Bundle.open(folder), provider="cpu", threads=threads)
+    engine = Engine(Bundle.open(toy_folder), provider="cpu", threads=threads)
     with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
         engine.warm()
     assert sizes == set(BLOCK_SIZES)

@@ -15,17 +15,12 @@ from anndata import AnnData
 from scipy import sparse
 from tests.support.queries import assert_same_annotations, refusal
 from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, OutputError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import is_mudata, open_query, read_object
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("formats") / "toy"))
 
 
 def annotated_part(mapped: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from tests.support.server import app_in_thread
-from tests.support.toy_bundle import write_toy_bundle
 
 from totalanvi.serving import load_reference
 from totalanvi.serving.app import create_app
@@ -47,22 +46,17 @@ def test_options_and_their_defaults_are_the_same_everywhere(found: dict[str, Any
     assert {name: found.get(name, "missing") for name in OPTIONS} == OPTIONS
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("shown") / "toy")
-
-
 @pytest.fixture
-def url(bundle: Path) -> Iterator[str]:
-    endpoint = Endpoint(Limits(), lambda: LocalReference(bundle))
+def url(toy_folder: Path) -> Iterator[str]:
+    endpoint = Endpoint(Limits(), lambda: LocalReference(toy_folder))
     endpoint._load()
     with app_in_thread(create_app(endpoint)) as web:
         yield str(web.base_url)
 
 
-def test_a_bundle_shows_what_it_knows(bundle: Path) -> None:
-    assert repr(load_reference(bundle)).splitlines() == [
-        f"LocalReference('{bundle}'): toy 1, trained on 1,000 cells",
+def test_a_bundle_shows_what_it_knows(toy_folder: Path) -> None:
+    assert repr(load_reference(toy_folder)).splitlines() == [
+        f"LocalReference('{toy_folder}'): toy 1, trained on 1,000 cells",
         "    labels: 4 ('B cell', 'CD4 T', 'CD8 T', 'NK')",
         "    genes: 60",
         "    proteins: 6 ('CD19', 'CD4', 'CD8a', 'CD56', 'CD45' and 1 more)",

@@ -5,22 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from tests.support.queries import assert_same_annotations, mixed
 from tests.support.stored_queries import FORMATS
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.readers import is_mudata, open_query
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("mixed") / "toy"))
 
 
 def test_genes_and_proteins_are_told_apart(reference: LocalReference) -> None:
@@ -81,8 +77,6 @@ def test_what_obsm_holds_goes_first() -> None:
 
 
 def test_in_the_rna_modality_of_a_mudata(reference: LocalReference) -> None:
-    import mudata
-
     query = toy_query(12)
     cells = mixed(query)
     with mudata.set_options(pull_on_update=False):

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from tests.support.queries import one_count, refusal, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.files import contents, file_size_limit, listing
+from tests.support.mapping import PLUG_IN, map_to
+from tests.support.queries import one_count, refusal, write_anndata
+from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving import writers
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
-from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
 from totalanvi.serving.output import plan_output, staged
-
-PLUG_IN = MapOptions(samples=1)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("writers") / "toy"), provider="cpu")
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return write_anndata(toy_query(23), tmp_path / "query.h5ad")
-
-
-@pytest.fixture
-def mudata_query(tmp_path: Path) -> Path:
-    return write_mudata(toy_mudata(n_cells=20, n_rna_only=5, n_protein_only=4), tmp_path / "query.h5mu")
-
-
-def run(reference: LocalReference, query: Path, output: Path | str, **arguments: Any) -> MapSummary:
-    return map_file(lambda: reference, query, str(output), **({"options": PLUG_IN} | arguments))
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
-
 
 # What is refused, before any work
 
@@ -117,10 +89,10 @@ def test_a_bad_query_is_refused_before_the_reference_is_opened(tmp_path: Path) -
 def test_overwrite_replaces_a_file_and_a_folder(reference: LocalReference, query: Path, tmp_path: Path) -> None:
     for name in ("out.h5ad", "out.parquet"):
         (tmp_path / name).write_text("old")
-        run(reference, query, tmp_path / name, overwrite=True)
+        map_to(reference, query, tmp_path / name, overwrite=True)
         assert (tmp_path / name).stat().st_size > 1000
-    run(reference, query, tmp_path / "parts", batch_size=4)
-    run(reference, query, tmp_path / "parts", batch_size=20, overwrite=True)
+    map_to(reference, query, tmp_path / "parts", batch_size=4)
+    map_to(reference, query, tmp_path / "parts", batch_size=20, overwrite=True)
     assert listing(tmp_path / "parts") == ["part-00000.parquet", "part-00001.parquet"]
     assert listing(tmp_path) == ["out.h5ad", "out.parquet", "parts", "query.h5ad"]
 
@@ -133,18 +105,18 @@ def test_bad_counts_in_a_late_block_leave_everything_as_it_was(
     good = write_anndata(toy_query(8), tmp_path / "good.h5ad")
     bad = write_anndata(one_count(0.5), tmp_path / "bad.h5ad")
     if exists:
-        run(reference, good, tmp_path / name)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    act = lambda: run(reference, bad, tmp_path / name, batch_size=1, overwrite=True)  # noqa: E731
+        map_to(reference, good, tmp_path / name)
+    before = contents(tmp_path)
+    act = lambda: map_to(reference, bad, tmp_path / name, batch_size=1, overwrite=True)  # noqa: E731
     refusal(CountsError, act, "0.5")
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert contents(tmp_path) == before
 
 
 def test_a_query_of_other_genes_leaves_nothing(reference: LocalReference, tmp_path: Path) -> None:
     adata = toy_query(8)
     adata.var = pd.DataFrame(index=[f"mt-{name}" for name in adata.var_names])
     query = write_anndata(adata, tmp_path / "query.h5ad")
-    refusal(AlignmentError, lambda: run(reference, query, tmp_path / "out.parquet"), "no gene in common")
+    refusal(AlignmentError, lambda: map_to(reference, query, tmp_path / "out.parquet"), "no gene in common")
     assert listing(tmp_path) == ["query.h5ad"]
 
 
@@ -156,7 +128,7 @@ def test_too_little_memory_to_write_is_no_damage(
 
     monkeypatch.setattr(writers, "copy_query", exhausted)
     with pytest.raises(MemoryError):
-        run(reference, query, tmp_path / "out.h5ad")
+        map_to(reference, query, tmp_path / "out.h5ad")
     assert listing(tmp_path) == ["query.h5ad"]
 
 
@@ -205,19 +177,8 @@ def test_several_blocks_in_flight_come_out_in_order(reference: LocalReference, q
         score = reference.score
 
     map_file(Remote, query, str(tmp_path / "out.parquet"), options=PLUG_IN, batch_size=2)
-    run(reference, query, tmp_path / "one.parquet")
+    map_to(reference, query, tmp_path / "one.parquet")
     assert pq.read_table(tmp_path / "out.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
-
-
-@contextmanager
-def file_size_limit(n_bytes: int) -> Iterator[None]:
-    """Make writing fail as it does when there is no room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +191,11 @@ def test_no_room_is_an_error_that_names_the_output(
 
     def act() -> None:
         with file_size_limit(limit):
-            run(reference, query, tmp_path / name)
+            map_to(reference, query, tmp_path / name)
 
     refusal(OutputError, act, name, "this fails", "Make room")
     assert listing(tmp_path) == ["query.h5ad"]
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(reference: LocalReference, query: Path) -> None:
-    refusal(OutputError, lambda: run(reference, query, "/proc/out.parquet"), "'/proc'", "Choose another place")
+    refusal(OutputError, lambda: map_to(reference, query, "/proc/out.parquet"), "'/proc'", "Choose another place")

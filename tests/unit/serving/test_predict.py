@@ -6,17 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import AlignmentError, QueryError
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.predict import predict
 from totalanvi.serving.schemas import PredictAnswer, PredictRequest
-
-
-@pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
 
 
 def ask(reference: LocalReference, *cells: dict[str, Any], **fields: Any) -> PredictAnswer:
@@ -27,7 +22,7 @@ def as_cells(names: list[str], counts: np.ndarray[Any, Any]) -> list[dict[str, i
     return [{name: int(n) for name, n in zip(names, row, strict=True) if n} for row in counts]
 
 
-def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
+def test_a_cell_is_mapped_as_one_of_a_file_is(reference: LocalReference) -> None:
     query = toy_query(6)
     proteins = query.obsm["protein_expression"].to_numpy()
     rna = as_cells(TOY.genes, query.X.toarray())
@@ -36,9 +31,9 @@ def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
         for name, genes, counts in zip(query.obs_names, rna, proteins, strict=True)
     ]
 
-    answer = ask(local, *cells)
+    answer = ask(reference, *cells)
 
-    mapped = local.map(query)
+    mapped = reference.map(query)
     assert [cell.id for cell in answer.cells] == list(query.obs_names)
     assert [cell.label for cell in answer.cells] == list(mapped.obs["totalanvi_label"])
     assert [cell.certain for cell in answer.cells] == list(mapped.obs["totalanvi_certain"])
@@ -60,73 +55,73 @@ def test_a_cell_is_mapped_as_one_of_a_file_is(local: LocalReference) -> None:
         np.testing.assert_allclose(cell.confidence, mapped.obs["totalanvi_confidence"].iloc[row], rtol=1e-6)
 
 
-def test_a_cell_does_not_depend_on_its_neighbours(local: LocalReference) -> None:
+def test_a_cell_does_not_depend_on_its_neighbours(reference: LocalReference) -> None:
     cell = {"genes": {"GENE000": 5, "GENE003": 2}, "proteins": {"CD19": 30}}
     other = {"genes": {"GENE040": 5, "UNKNOWN": 3}, "proteins": {"IgG1": 2, "CD45": 50}}
 
-    alone = ask(local, {"id": "a", **cell}).cells[0]
-    together = ask(local, {"id": "b", **other}, {"id": "a", **cell}).cells[1]
+    alone = ask(reference, {"id": "a", **cell}).cells[0]
+    together = ask(reference, {"id": "b", **other}, {"id": "a", **cell}).cells[1]
 
     assert together == alone
 
 
-def test_proteins_that_a_cell_does_not_name_are_not_measured(local: LocalReference) -> None:
+def test_proteins_that_a_cell_does_not_name_are_not_measured(reference: LocalReference) -> None:
     genes = {"GENE000": 5}
 
-    without = ask(local, {"genes": genes}).cells[0]
-    zero = ask(local, {"genes": genes, "proteins": {"CD19": 0}}).cells[0]
-    mixed = ask(local, {"genes": genes}, {"genes": genes, "proteins": {"CD19": 0}}).cells
+    without = ask(reference, {"genes": genes}).cells[0]
+    zero = ask(reference, {"genes": genes, "proteins": {"CD19": 0}}).cells[0]
+    mixed = ask(reference, {"genes": genes}, {"genes": genes, "proteins": {"CD19": 0}}).cells
 
     assert (mixed[0].confidence, mixed[1].confidence) == (without.confidence, zero.confidence)
     assert without.confidence != zero.confidence
 
 
-def test_a_panel_of_genes_is_named_once_for_all(local: LocalReference) -> None:
+def test_a_panel_of_genes_is_named_once_for_all(reference: LocalReference) -> None:
     panel = TOY.genes[:40]
     genes = {"GENE000": 5, "GENE001": 6}
 
-    whole, part = ask(local, {"genes": genes}), ask(local, {"genes": genes}, measured_genes=panel)
+    whole, part = ask(reference, {"genes": genes}), ask(reference, {"genes": genes}, measured_genes=panel)
 
     assert part.cells[0].latent != whole.cells[0].latent
 
 
-def test_a_panel_that_covers_too_little_is_refused(local: LocalReference) -> None:
+def test_a_panel_that_covers_too_little_is_refused(reference: LocalReference) -> None:
     with pytest.raises(AlignmentError):
-        ask(local, {"genes": {"GENE055": 5}}, measured_genes=["GENE055", "GENE056"])
+        ask(reference, {"genes": {"GENE055": 5}}, measured_genes=["GENE055", "GENE056"])
 
 
-def test_ensembl_ids_name_genes_too(local: LocalReference) -> None:
-    by_symbol = ask(local, {"genes": {"GENE000": 5, "GENE001": 6}})
-    by_id = ask(local, {"genes": {"ENSG00000000000.3": 5, "ENSG00000000001": 6}})
+def test_ensembl_ids_name_genes_too(reference: LocalReference) -> None:
+    by_symbol = ask(reference, {"genes": {"GENE000": 5, "GENE001": 6}})
+    by_id = ask(reference, {"genes": {"ENSG00000000000.3": 5, "ENSG00000000001": 6}})
 
     assert by_id.cells == by_symbol.cells
 
 
-def test_unknown_names_are_ignored_and_told(local: LocalReference) -> None:
-    answer = ask(local, {"genes": {"GENE000": 5, "MT-CO1": 9}, "proteins": {"CD999": 1}})
+def test_unknown_names_are_ignored_and_told(reference: LocalReference) -> None:
+    answer = ask(reference, {"genes": {"GENE000": 5, "MT-CO1": 9}, "proteins": {"CD999": 1}})
 
     assert answer.unknown_genes == ["MT-CO1"]
     assert answer.unknown_proteins == ["CD999"]
     assert any("proteins" in warning for warning in answer.warnings)
 
 
-def test_imputation_is_optional(local: LocalReference) -> None:
-    assert ask(local, {"genes": {"GENE000": 5}}, options={"impute": False}).cells[0].proteins is None
+def test_imputation_is_optional(reference: LocalReference) -> None:
+    assert ask(reference, {"genes": {"GENE000": 5}}, options={"impute": False}).cells[0].proteins is None
 
 
-def test_imputed_proteins_that_rna_cannot_predict_are_warned_of(local: LocalReference) -> None:
+def test_imputed_proteins_that_rna_cannot_predict_are_warned_of(reference: LocalReference) -> None:
     rna = {"genes": {"GENE000": 5}}
     measured = {**rna, "proteins": dict.fromkeys(TOY.proteins, 3)}
 
     def doubted(*cells: dict[str, Any], **options: Any) -> bool:
-        answer = ask(local, *cells, options=options)
+        answer = ask(reference, *cells, options=options)
         return any("RNA cannot predict 'IgG1'" in warning for warning in answer.warnings)
 
     assert doubted(rna)
     assert doubted(measured, rna)
     assert not doubted(measured)
     assert not doubted(rna, impute=False)
-    as_batch = ask(local, measured, options={"impute_as": "run1"})
+    as_batch = ask(reference, measured, options={"impute_as": "run1"})
     assert any("'run1' did not measure 'IgG1'" in warning for warning in as_batch.warnings)
 
 
@@ -143,27 +138,27 @@ def test_imputed_proteins_that_rna_cannot_predict_are_warned_of(local: LocalRefe
     ],
 )
 def test_contradictions_are_refused(
-    local: LocalReference, cells: list[dict[str, Any]], fields: dict[str, Any], message: str
+    reference: LocalReference, cells: list[dict[str, Any]], fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(QueryError, match=message):
-        ask(local, *cells, **fields)
+        ask(reference, *cells, **fields)
 
 
-def test_names_of_one_cell_do_not_change_what_those_of_another_mean(local: LocalReference) -> None:
+def test_names_of_one_cell_do_not_change_what_those_of_another_mean(reference: LocalReference) -> None:
     one = {"id": "a", "genes": {"GENE000": 5, "gene001": 2}, "proteins": {"cd19_TotalSeqB": 30}}
     other = {"id": "b", "genes": {"GENE001": 5}, "proteins": {"CD19": 2, "cd19": 50}}
 
-    answer = ask(local, one, other)
+    answer = ask(reference, one, other)
 
-    assert answer.cells == [*ask(local, one).cells, *ask(local, other).cells]
+    assert answer.cells == [*ask(reference, one).cells, *ask(reference, other).cells]
     assert {entry.query: entry.way for entry in answer.alignment.genes.resolved} == {"gene001": "spelling"}
     assert {entry.query: entry.way for entry in answer.alignment.proteins.resolved} == {"cd19_TotalSeqB": "decoration"}
     assert [entry.query for entry in answer.alignment.proteins.left_out] == ["cd19"]
 
 
-def test_the_answer_says_how_a_panel_was_matched(local: LocalReference) -> None:
-    answer = ask(local, {"genes": {"GENE000": 5}}, measured_genes=TOY.genes[:40])
+def test_the_answer_says_how_a_panel_was_matched(reference: LocalReference) -> None:
+    answer = ask(reference, {"genes": {"GENE000": 5}}, measured_genes=TOY.genes[:40])
 
     assert (answer.alignment.genes.matched, answer.alignment.genes.missing) == (40, 20)
     assert answer.alignment.gene_weight == pytest.approx(160 / 180)
-    assert ask(local, {"genes": {"GENE000": 5}}).alignment.gene_weight == 1
+    assert ask(reference, {"genes": {"GENE000": 5}}).alignment.gene_weight == 1

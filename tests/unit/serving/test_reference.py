@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 import totalanvi.serving
 from totalanvi.serving import BundleError, QueryError, errors, load_reference
@@ -18,13 +18,8 @@ from totalanvi.serving.reference import find_bundle, is_url
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("reference") / "toy")
-
-
-@pytest.fixture(scope="module")
-def reference(folder: Path) -> LocalReference:
-    reference = load_reference(folder)
+def reference(toy_folder: Path) -> LocalReference:
+    reference = load_reference(toy_folder)
     assert isinstance(reference, LocalReference)
     return reference
 
@@ -84,9 +79,9 @@ def test_urls() -> None:
     assert not is_url(Path("http://host"))
 
 
-def test_home_is_expanded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(folder.parent))
-    assert find_bundle("~/toy") == folder
+def test_home_is_expanded(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(toy_folder.parent))
+    assert find_bundle("~/toy") == toy_folder
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -97,14 +92,14 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_model_store(folder: Path, tmp_path: Path) -> None:
+def test_model_store(toy_folder: Path, tmp_path: Path) -> None:
     """In a process of its own, since BentoML settles on a store when it is imported."""
     code = f"""
 import shutil
 import bentoml
 from totalanvi.serving import BundleError, load_reference
 with bentoml.models.create("toy:3") as model:
-    shutil.copytree({str(folder)!r}, model.path, dirs_exist_ok=True)
+    shutil.copytree({str(toy_folder)!r}, model.path, dirs_exist_ok=True)
 print(load_reference("toy:3").info().name, load_reference("toy").info().version)
 for name in ("toy:4", "other"):
     try:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.toy_bundle import write_toy_bundle
 
 from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError
@@ -17,29 +16,24 @@ from totalanvi.serving.server import _asked, _require_free, _url, serve
 from totalanvi.serving.version import software_version
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
-
-
-def test_a_port_in_use_is_named(bundle: Path) -> None:
+def test_a_port_in_use_is_named(toy_folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(EndpointError, match=f"port {port}.*--port"):
-            serve(bundle, port=port)
+            serve(toy_folder, port=port)
 
 
-def test_an_address_that_is_not_ours_is_named(bundle: Path) -> None:
+def test_an_address_that_is_not_ours_is_named(toy_folder: Path) -> None:
     with pytest.raises(EndpointError, match="--host"):
-        serve(bundle, "203.0.113.1")
+        serve(toy_folder, "203.0.113.1")
 
 
 @pytest.mark.parametrize("port", [0, -1, 70000])
-def test_a_port_that_is_none_is_named(bundle: Path, port: int) -> None:
+def test_a_port_that_is_none_is_named(toy_folder: Path, port: int) -> None:
     with pytest.raises(EndpointError, match="from 1 to 65535"):
-        serve(bundle, port=port)
+        serve(toy_folder, port=port)
 
 
 def test_a_bundle_that_cannot_be_opened_is_told_first(tmp_path: Path) -> None:
@@ -52,10 +46,10 @@ def test_an_endpoint_is_no_bundle() -> None:
         serve("http://localhost:3000", port=free_port())
 
 
-def test_an_unusable_setting_is_told_first(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_setting_is_told_first(toy_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOTALANVI_MAX_CELLS", "many")
     with pytest.raises(SettingsError, match="TOTALANVI_MAX_CELLS"):
-        serve(bundle, port=free_port())
+        serve(toy_folder, port=free_port())
 
 
 def test_every_such_error_exits_with_2() -> None:
@@ -112,11 +106,11 @@ def test_the_service_wants_a_reference_and_reports_nothing_home(monkeypatch: pyt
 
 
 def test_the_service_opens_the_reference_that_the_environment_names(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from totalanvi.serving import service
 
-    monkeypatch.setenv(service.REFERENCE_VARIABLE, str(bundle))
+    monkeypatch.setenv(service.REFERENCE_VARIABLE, str(toy_folder))
 
     assert service._open_reference().info().name == "toy"
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from tests.support.toy_bundle import sign, toy_cells, write_toy_bundle
+from tests.support.toy_bundle import sign, toy_cells
 
 from totalanvi.serving import sessions
 from totalanvi.serving.bundle import Bundle
@@ -21,14 +21,9 @@ from totalanvi.serving.errors import BundleError, QueryError, ServingError
 from totalanvi.serving.mapped import MapOptions
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_toy_bundle(tmp_path_factory.mktemp("engine") / "toy")
-
-
-def test_auto_says_once_why_it_computes_where_it_does(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_says_once_why_it_computes_where_it_does(toy_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
-        engine = Engine(Bundle.open(folder))
+        engine = Engine(Bundle.open(toy_folder))
     if engine.provider == "cuda":
         assert not caplog.messages
     else:
@@ -37,9 +32,9 @@ def test_auto_says_once_why_it_computes_where_it_does(folder: Path, caplog: pyte
         ]
 
 
-def test_cuda_serves_or_is_refused(folder: Path) -> None:
+def test_cuda_serves_or_is_refused(toy_folder: Path) -> None:
     try:
-        engine = Engine(Bundle.open(folder), provider="cuda")
+        engine = Engine(Bundle.open(toy_folder), provider="cuda")
     except ServingError as error:
         assert "expected a CUDA device to serve 'toy', found that" in str(error)  # noqa: PT017
     else:
@@ -47,34 +42,37 @@ def test_cuda_serves_or_is_refused(folder: Path) -> None:
 
 
 def test_silent_fall_back_is_noticed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    toy_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     if sessions._count_cuda_devices():
         pytest.skip("a CUDA device is here: nothing falls back")
     # A driver without the libraries that ONNX Runtime needs: the commonest broken installation.
     monkeypatch.setattr(sessions, "_count_cuda_devices", lambda: 1)
     with pytest.raises(ServingError, match="expected a CUDA device to serve 'toy', found that"):
-        Engine(Bundle.open(folder), provider="cuda")
+        Engine(Bundle.open(toy_folder), provider="cuda")
     with caplog.at_level(logging.INFO, logger="totalanvi.serving"):
-        assert Engine(Bundle.open(folder)).provider == "cpu"
+        assert Engine(Bundle.open(toy_folder)).provider == "cpu"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert capfd.readouterr().out == ""
 
 
-def test_unknown_provider(folder: Path) -> None:
+def test_unknown_provider(toy_folder: Path) -> None:
     with pytest.raises(ServingError, match="expected one of auto, cpu, cuda, found 'tpu'"):
-        Engine(Bundle.open(folder), provider="tpu")  # type: ignore[arg-type]
+        Engine(Bundle.open(toy_folder), provider="tpu")  # type: ignore[arg-type]
 
 
 Edit = Callable[[onnx.ModelProto], object]
 
 
 @pytest.fixture
-def spoiled(folder: Path, tmp_path: Path) -> Callable[[str, Edit], Bundle]:
+def spoiled(toy_folder: Path, tmp_path: Path) -> Callable[[str, Edit], Bundle]:
     """Change one graph in a copy of the bundle."""
 
     def spoil(name: str, edit: Edit) -> Bundle:
-        copy = Path(shutil.copytree(folder, tmp_path / "spoiled"))
+        copy = Path(shutil.copytree(toy_folder, tmp_path / "spoiled"))
         model = onnx.load(copy / name)
         edit(model)
         (copy / name).write_bytes(model.SerializeToString())
@@ -121,22 +119,22 @@ def test_graph_with_another_interface(
         Engine(spoiled(name, edit), provider="cpu")
 
 
-def test_graph_of_another_size_than_the_manifest_says(folder: Path) -> None:
-    bundle = Bundle.open(folder)
+def test_graph_of_another_size_than_the_manifest_says(toy_folder: Path) -> None:
+    bundle = Bundle.open(toy_folder)
     other = bundle.manifest.model_copy(update={"labels": [*bundle.manifest.labels, "Monocyte"]})
     with pytest.raises(BundleError, match=r"expected 'logits' to be float32 with 5 columns.*found .* \['cells', 4\]"):
         Engine(replace(bundle, manifest=other), provider="cpu")
 
 
-def test_graph_that_is_no_graph(folder: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+def test_graph_that_is_no_graph(toy_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(toy_folder, tmp_path / "copy"))
     (copy / "encoder_rest.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match=r"encoder_rest\.onnx cannot be loaded by ONNX Runtime"):
         Engine(Bundle.open(sign(copy)), provider="cpu")
 
 
-def test_graph_that_changed_since_the_bundle_was_opened(folder: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+def test_graph_that_changed_since_the_bundle_was_opened(toy_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(toy_folder, tmp_path / "copy"))
     bundle = Bundle.open(copy)
     (copy / "proteins.onnx").write_bytes((copy / "encoder.onnx").read_bytes())
     with pytest.raises(BundleError, match=r"'proteins\.onnx' has been altered"):

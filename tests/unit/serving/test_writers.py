@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import anndata
 import h5py
@@ -14,26 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.support.files import listing
+from tests.support.mapping import PLUG_IN, map_to
 from tests.support.queries import as_json, assert_same_annotations, toy_mudata, write_anndata, write_mudata
-from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
+from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
-from totalanvi.serving.map_summary import MapSummary
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapper import LocalReference
 from totalanvi.serving.mapping import map_file
-
-PLUG_IN = MapOptions(samples=1)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
-    return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("writers") / "toy"), provider="cpu")
-
-
-@pytest.fixture
-def query(tmp_path: Path) -> Path:
-    return write_anndata(toy_query(23), tmp_path / "query.h5ad")
 
 
 @pytest.fixture
@@ -41,17 +29,9 @@ def mudata_query(tmp_path: Path) -> Path:
     return write_mudata(toy_mudata(n_cells=20, n_rna_only=5, n_protein_only=4), tmp_path / "query.h5mu")
 
 
-def run(reference: LocalReference, query: Path, output: Path | str, **arguments: Any) -> MapSummary:
-    return map_file(lambda: reference, query, str(output), **({"options": PLUG_IN} | arguments))
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
-
-
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_h5ad_is_the_query_with_annotations(reference: LocalReference, query: Path, tmp_path: Path, size: int) -> None:
-    run(reference, query, tmp_path / "out.h5ad", batch_size=size)
+    map_to(reference, query, tmp_path / "out.h5ad", batch_size=size)
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     expected = reference.map(anndata.read_h5ad(query), samples=1)
     assert_same_annotations(found, expected)
@@ -71,7 +51,7 @@ def test_whatever_else_the_query_holds_stays(reference: LocalReference, tmp_path
     adata.obsp["distances"] = adata.X @ adata.X.T
     adata.uns["colors"] = {"group": ["red", "blue", "green"]}
     query = write_anndata(adata, tmp_path / "query.h5ad")
-    run(reference, query, tmp_path / "out.h5ad", layer="counts")
+    map_to(reference, query, tmp_path / "out.h5ad", layer="counts")
     found, before = anndata.read_h5ad(tmp_path / "out.h5ad"), anndata.read_h5ad(query)
     pd.testing.assert_frame_equal(found.obs[before.obs.columns], before.obs)
     np.testing.assert_array_equal(found.layers["counts"].toarray(), before.layers["counts"].toarray())
@@ -83,14 +63,14 @@ def test_whatever_else_the_query_holds_stays(reference: LocalReference, tmp_path
 def test_a_bare_file_gets_the_groups_that_it_lacks(reference: LocalReference, query: Path, tmp_path: Path) -> None:
     with h5py.File(query, "r+") as stored:
         del stored["obsm"], stored["uns"], stored["layers"]
-    run(reference, query, tmp_path / "out.h5ad")
+    map_to(reference, query, tmp_path / "out.h5ad")
     assert_same_annotations(
         anndata.read_h5ad(tmp_path / "out.h5ad"), reference.map(toy_query(23, proteins=False), samples=1)
     )
 
 
 def test_h5mu_is_the_query_with_annotations(reference: LocalReference, mudata_query: Path, tmp_path: Path) -> None:
-    summary = run(reference, mudata_query, tmp_path / "out.h5mu", batch_size=6)
+    summary = map_to(reference, mudata_query, tmp_path / "out.h5mu", batch_size=6)
     assert (summary.n_cells, summary.n_without_rna) == (20, 4)
     assert any("4 of 20 cells have no RNA" in message for message in summary.messages)
     found = mudata.read_h5mu(tmp_path / "out.h5mu")
@@ -103,7 +83,7 @@ def test_h5mu_is_the_query_with_annotations(reference: LocalReference, mudata_qu
 
 
 def test_h5ad_of_a_mudata_is_its_rna(reference: LocalReference, mudata_query: Path, tmp_path: Path) -> None:
-    run(reference, mudata_query, tmp_path / "out.h5ad", batch_size=6)
+    map_to(reference, mudata_query, tmp_path / "out.h5ad", batch_size=6)
     found = anndata.read_h5ad(tmp_path / "out.h5ad")
     with pytest.warns(UserWarning, match="no RNA"):
         expected = reference.map(mudata_query, samples=1)["rna"]
@@ -117,7 +97,7 @@ def test_h5ad_of_a_mudata_is_its_rna(reference: LocalReference, mudata_query: Pa
 def test_tables_have_one_row_per_cell(
     reference: LocalReference, query: Path, tmp_path: Path, impute: bool, name: str
 ) -> None:
-    run(reference, query, tmp_path / name, options=MapOptions(impute=impute, samples=1), batch_size=9)
+    map_to(reference, query, tmp_path / name, options=MapOptions(impute=impute, samples=1), batch_size=9)
     table = pq.read_table(tmp_path / name)
     expected = reference.map(query, impute=impute, samples=1)
     kinds = ("protein", "protein_low", "protein_high", "protein_foreground") if impute else ()
@@ -142,11 +122,11 @@ def test_tables_have_one_row_per_cell(
 def test_a_folder_gets_one_part_per_block_all_of_one_schema(
     reference: LocalReference, query: Path, mudata_query: Path, tmp_path: Path
 ) -> None:
-    run(reference, query, f"{tmp_path / 'parts'}/", batch_size=9)
+    map_to(reference, query, f"{tmp_path / 'parts'}/", batch_size=9)
     assert listing(tmp_path / "parts") == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     parts = [pq.read_table(tmp_path / "parts" / name) for name in listing(tmp_path / "parts")]
     assert [part.num_rows for part in parts] == [9, 9, 5]
-    run(reference, mudata_query, tmp_path / "other.parquet", batch_size=1)
+    map_to(reference, mudata_query, tmp_path / "other.parquet", batch_size=1)
     schemas = [part.schema for part in parts] + [pq.read_schema(tmp_path / "other.parquet")]
     assert all(schema.equals(schemas[0]) for schema in schemas)
     assert schemas[0].field("totalanvi_label").type == pa.dictionary(pa.int32(), pa.string())
@@ -159,7 +139,7 @@ def test_a_folder_gets_one_part_per_block_all_of_one_schema(
 
 
 def test_cells_without_rna_have_nulls_in_tables(reference: LocalReference, mudata_query: Path, tmp_path: Path) -> None:
-    run(reference, mudata_query, tmp_path / "out.parquet", batch_size=3)
+    map_to(reference, mudata_query, tmp_path / "out.parquet", batch_size=3)
     frame = pq.read_table(tmp_path / "out.parquet").to_pandas().set_index("cell_id")
     mdata = mudata.read_h5mu(mudata_query)
     assert list(frame.index) == list(mdata.obs_names)
@@ -173,8 +153,8 @@ def test_cells_without_rna_have_nulls_in_tables(reference: LocalReference, mudat
 def test_what_an_earlier_run_left_is_replaced_or_removed(
     reference: LocalReference, query: Path, tmp_path: Path
 ) -> None:
-    run(reference, query, tmp_path / "first.h5ad")
-    run(reference, tmp_path / "first.h5ad", tmp_path / "second.h5ad", options=MapOptions(impute=False))
+    map_to(reference, query, tmp_path / "first.h5ad")
+    map_to(reference, tmp_path / "first.h5ad", tmp_path / "second.h5ad", options=MapOptions(impute=False))
     first, second = (anndata.read_h5ad(tmp_path / name) for name in ("first.h5ad", "second.h5ad"))
     assert set(OBSM_KEYS) - set(second.obsm) == {
         f"totalanvi_{kind}" for kind in ("protein", "protein_low", "protein_high", "protein_foreground")
@@ -201,7 +181,7 @@ def test_labels_and_proteins_may_have_slashes_in_their_names(
 
 
 def test_the_summary_says_what_became_of_the_query(reference: LocalReference, query: Path, tmp_path: Path) -> None:
-    summary = run(reference, query, tmp_path / "out.parquet")
+    summary = map_to(reference, query, tmp_path / "out.parquet")
     labels = reference.map(query, impute=False).obs["totalanvi_label"].value_counts()
     assert summary.labels == {label: n_cells for label, n_cells in labels.items() if n_cells}
     assert list(summary.labels.values()) == sorted(summary.labels.values(), reverse=True)

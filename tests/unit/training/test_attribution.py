@@ -161,7 +161,7 @@ def test_the_highest_attributions_are_those_of_true_markers(trained: TOTALANVI, 
     assert np.mean(areas) > 0.8
 
 
-def test_the_table(trained: TOTALANVI, found: pd.DataFrame, reference_mdata: md.MuData) -> None:
+def test_the_table(found: pd.DataFrame, reference_mdata: md.MuData) -> None:
     assert found.index.equals(reference_mdata["rna"].obs_names)
     assert found.columns.names == ["modality", "feature"]
     assert found["rna"].columns.tolist() == reference_mdata["rna"].var_names.tolist()

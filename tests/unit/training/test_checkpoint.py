@@ -140,7 +140,7 @@ def test_what_is_frozen_stays_frozen(reference_mdata: md.MuData, tmp_path: Path)
     assert [name for name, weight in loaded.module.named_parameters() if not weight.requires_grad] == frozen
 
 
-def test_what_is_frozen_in_part_stays_so(trained: TOTALANVI, saved: Path, tmp_path: Path) -> None:
+def test_what_is_frozen_in_part_stays_so(saved: Path, tmp_path: Path) -> None:
     record = read_checkpoint(saved)
     assert record.trained_parts == {}
     part = torch.zeros_like(record.weights["px_r"], dtype=torch.bool)

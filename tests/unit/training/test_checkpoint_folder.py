@@ -10,20 +10,13 @@ from pathlib import Path
 
 import mudata as md
 import pytest
+from tests.support.files import contents, listing
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, CheckpointError
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.checkpoints.folder import prepared_folder
 
 FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.iterdir())
 
 
 # New folders
@@ -63,33 +56,33 @@ def test_what_fails_leaves_nothing_behind(reference_mdata: md.MuData, tmp_path: 
 
 
 def test_nothing_is_overwritten_unasked(trained: TOTALANVI, copied: Path) -> None:
-    before = content(copied)
+    before = contents(copied)
     with pytest.raises(
         CheckpointError, match=r"does not exist yet, found .*; choose another, or overwrite it \(overwrite=True;"
     ):
         trained.save(copied)
-    assert content(copied) == before
+    assert contents(copied) == before
 
 
 def test_a_checkpoint_may_be_replaced(trained_totalvi: TOTALVI, copied: Path) -> None:
     trained_totalvi.save(copied, overwrite=True)
     assert read_checkpoint(copied).kind == "TOTALVI"
-    assert names(copied) == FILES
-    assert names(copied.parent) == ["copy"]
+    assert listing(copied) == FILES
+    assert listing(copied.parent) == ["copy"]
 
 
 def test_a_checkpoint_of_version_1_may_be_replaced(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parents[2] / "data" / "checkpoint_version_1", tmp_path / "old")
     trained_totalvi.save(tmp_path / "old", overwrite=True)
     assert read_checkpoint(tmp_path / "old").kind == "TOTALVI"
-    assert names(tmp_path / "old") == FILES
+    assert listing(tmp_path / "old") == FILES
 
 
 def test_a_file_that_the_new_checkpoint_lacks_goes(reference_mdata: md.MuData, copied: Path) -> None:
     fresh = TOTALVI(reference_mdata, n_hidden=8, empirical_protein_background_prior=False)
     (copied / "notes.txt").write_text("mine")
     fresh.save(copied, overwrite=True)
-    assert names(copied) == ["config.json", "model.safetensors", "notes.txt", "registry.json"]
+    assert listing(copied) == ["config.json", "model.safetensors", "notes.txt", "registry.json"]
     assert read_checkpoint(copied).sample is None
 
 
@@ -101,18 +94,18 @@ def test_files_of_others_stay(trained_totalvi: TOTALVI, copied: Path) -> None:
     (copied / "plots").mkdir()
     (copied / "plots" / "umap.png").write_text("pixels")
     trained_totalvi.save(copied, overwrite=True)
-    assert names(copied) == sorted([*FILES, "plots", "thesis.docx"])
+    assert listing(copied) == sorted([*FILES, "plots", "thesis.docx"])
     assert (copied / "thesis.docx").read_text() == "years"
     assert (copied / "plots" / "umap.png").read_text() == "pixels"
     assert TOTALVI.load(copied).is_trained
-    assert names(copied.parent) == ["copy"]
+    assert listing(copied.parent) == ["copy"]
 
 
 def test_a_folder_of_others_may_be_used(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("years")
     trained_totalvi.save(tmp_path, overwrite=True)
     assert TOTALVI.load(tmp_path).is_trained
-    assert names(tmp_path) == sorted([*FILES, "thesis.docx"])
+    assert listing(tmp_path) == sorted([*FILES, "thesis.docx"])
 
 
 @pytest.mark.parametrize(
@@ -157,7 +150,7 @@ def test_a_config_lays_no_claim_to_files_that_we_do_not_write(trained_totalvi: T
 def test_the_folder_one_stands_in(trained_totalvi: TOTALVI, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copied)
     trained_totalvi.save(".", overwrite=True)
-    assert names(Path()) == FILES
+    assert listing(Path()) == FILES
     assert read_checkpoint(copied).kind == "TOTALVI"
 
 
@@ -185,10 +178,10 @@ def test_models_share_a_folder_by_prefix(trained: TOTALANVI, trained_totalvi: TO
     kept = {"anvi_": [*FILES, "readout.safetensors"], "vi_": FILES}
     trained.save(tmp_path / "both", prefix="anvi_")
     trained_totalvi.save(tmp_path / "both", prefix="vi_", overwrite=True)
-    assert names(tmp_path / "both") == sorted(f"{prefix}{name}" for prefix, files in kept.items() for name in files)
-    before = content(tmp_path / "both")
+    assert listing(tmp_path / "both") == sorted(f"{prefix}{name}" for prefix, files in kept.items() for name in files)
+    before = contents(tmp_path / "both")
     trained_totalvi.save(tmp_path / "both", prefix="vi_", overwrite=True)
-    assert content(tmp_path / "both") == before
+    assert contents(tmp_path / "both") == before
     assert TOTALANVI.load(tmp_path / "both", prefix="anvi_").registry == trained.registry
     assert TOTALVI.load(tmp_path / "both", prefix="vi_").registry == trained_totalvi.registry
     with pytest.raises(CheckpointError, match=r"found a folder without config\.json"):
@@ -214,7 +207,7 @@ def test_a_rename_that_fails_leaves_all_as_it_was(
     """The nth rename is refused, as by a disk that is taken out."""
     if with_others:
         (copied / "thesis.docx").write_text("years")
-    before = content(copied.parent)
+    before = contents(copied.parent)
     monkeypatch.setattr(os, "rename", refusing(os.rename, calls := [0], nth))
     monkeypatch.setattr(os, "replace", refusing(os.replace, calls, nth))
     failed = False
@@ -226,12 +219,12 @@ def test_a_rename_that_fails_leaves_all_as_it_was(
         failed = True
     assert failed == (nth < (7 if with_others else 2))
     if failed:
-        assert content(copied.parent) == before
+        assert contents(copied.parent) == before
     else:
-        assert content(copied) == dict.fromkeys(("config.json", "model.safetensors", "registry.json"), b"new") | (
+        assert contents(copied) == dict.fromkeys(("config.json", "model.safetensors", "registry.json"), b"new") | (
             {"thesis.docx": b"years"} if with_others else {}
         )
-    assert names(copied.parent) == ["copy"]
+    assert listing(copied.parent) == ["copy"]
 
 
 def refusing(rename: Callable[..., None], calls: list[int], nth: int) -> Callable[..., None]:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.support.command_line import CONSOLE_SCRIPT, hear_signals
+from tests.support.files import listing
 from tests.support.reference_cells import draw_adata
-
-CONSOLE_SCRIPT = Path(sys.executable).with_name("totalanvi")
-
-
-def _hear_signals() -> None:
-    """Undo what a shell does to what it runs in the background: there, an interrupt is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +30,7 @@ def test_a_signal_ends_training_in_one_line(tmp_path: Path, sent: signal.Signals
         "99999",
     ]
     with subprocess.Popen(
-        [CONSOLE_SCRIPT, *command], stderr=subprocess.PIPE, text=True, preexec_fn=_hear_signals
+        [CONSOLE_SCRIPT, *command], stderr=subprocess.PIPE, text=True, preexec_fn=hear_signals
     ) as process:
         try:
             assert process.stderr is not None
@@ -50,4 +44,4 @@ def test_a_signal_ends_training_in_one_line(tmp_path: Path, sent: signal.Signals
     assert process.returncode == code
     assert errors.splitlines()[-1].startswith(f"Error: {said}")
     assert "Traceback" not in errors
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["reference.h5ad"]
+    assert listing(tmp_path) == ["reference.h5ad"]

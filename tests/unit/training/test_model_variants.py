@@ -57,7 +57,7 @@ def test_warm_up_by_default_and_as_told(
     assert model.history["kl_weight"].iloc[:, 0].tolist() == pytest.approx(expected, abs=0.02)
 
 
-def test_proteins_that_a_batch_lacks(reference_mdata: md.MuData) -> None:
+def test_proteins_that_a_batch_lacks() -> None:
     """The adversary trains, and the missing protein is imputed rather than taken for zero."""
     lacking = simulate(n_cells=300, n_genes=160, n_proteins=12, n_labels=4, seed=1)
     rows = (lacking["prot"].obs["batch"] == "batch2").to_numpy()
@@ -73,7 +73,7 @@ def test_proteins_that_a_batch_lacks(reference_mdata: md.MuData) -> None:
     assert proteins[rows, 0].mean() > 0.3 * proteins[~rows, 0].mean()
 
 
-def test_totalanvi_starts_from_totalvi(trained_totalvi: TOTALVI, reference_mdata: md.MuData) -> None:
+def test_totalanvi_starts_from_totalvi(trained_totalvi: TOTALVI) -> None:
     model = TOTALANVI.from_totalvi_model(trained_totalvi, "unknown", labels_key="cell_type")
     for name, weight in trained_totalvi.module.state_dict().items():
         assert torch.equal(model.module.state_dict()[name], weight), name

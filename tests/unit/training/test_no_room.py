@@ -2,48 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.command_line import QuietRun
+from tests.support.files import file_size_limit
 from tests.support.reference_cells import draw_adata
 
-from totalanvi.serving.cli import main
-
-resource = pytest.importorskip("resource", reason="sizes of files can be limited on POSIX only")
+pytest.importorskip("resource", reason="sizes of files can be limited on POSIX only")
 
 
-@contextmanager
-def files_of_at_most(n_bytes: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def refused(run: QuietRun, *arguments: object) -> str:
+    with file_size_limit(4096):
+        code, said = run(*arguments)
+    assert code == 2
+    return said
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    with files_of_at_most(4096), pytest.raises(SystemExit) as caught:
-        main([str(argument) for argument in arguments])
-    assert caught.value.code == 2
-    return capsys.readouterr().err
-
-
-def test_no_room_for_simulated_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    errors = refused(capsys, "simulate", tmp_path / "cells.h5mu", "--cells", 100, "--genes", 50, "--proteins", 5)
+def test_no_room_for_simulated_cells(tmp_path: Path, run: QuietRun) -> None:
+    errors = refused(run, "simulate", tmp_path / "cells.h5mu", "--cells", 100, "--genes", 50, "--proteins", 5)
     assert "Error: Expected to open and write" in errors
     assert "File too large" in errors
     assert "Make room" in errors
     assert not list(tmp_path.iterdir())
 
 
-def test_no_room_for_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_room_for_a_checkpoint(tmp_path: Path, run: QuietRun) -> None:
     reference = tmp_path / "reference.h5ad"
     draw_adata().write_h5ad(reference)
     errors = refused(
-        capsys, "train", reference, "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "-o", tmp_path / "made"
+        run, "train", reference, "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "-o", tmp_path / "made"
     )
     assert "Error: Expected to open and write" in errors
     assert "Make room" in errors

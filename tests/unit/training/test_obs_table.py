@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.support.command_line import QuietRun
 from tests.support.reference_cells import draw_adata, draw_mudata
 from tests.support.stored_queries import FORMATS
 
-from totalanvi.serving.cli import main
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.registration.obs_table import join_obs, read_obs_table
@@ -23,17 +23,14 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["10x h5", "10x folder"])
-def test_a_10x_matrix_trains_with_a_table_of_labels(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_10x_matrix_trains_with_a_table_of_labels(kind: str, run: QuietRun, tmp_path: Path) -> None:
     adata = draw_adata()
     adata.obs.rename_axis("barcode").to_csv(tmp_path / "cells.csv")
     reference = FORMATS[kind](adata, tmp_path)
     command = ["train", reference, "--obs", tmp_path / "cells.csv", "--labels", "kind", "--batch", "donor"]
     command += ["--unlabeled", "unknown", "-o", tmp_path / "out", "--max-epochs", "1", "--no-readout"]
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in command])
-    assert not caught.value.code, capsys.readouterr().err
+    code, said = run(*command)
+    assert code == 0, said
     registry = read_checkpoint(tmp_path / "out").registry
     assert registry.labels == ("B", "T")
     assert registry.batches == ("one", "two")

@@ -8,23 +8,34 @@ from typing import Any
 import anndata as ad
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
+from tests.support.command_line import exit_code
+from tests.support.queries import mixed
 from tests.support.reference_cells import draw_adata
 from tests.support.stored_queries import FORMATS
 
-from totalanvi.serving.cli import main
-from totalanvi.training.checkpoints.checkpoint import read_checkpoint
+from totalanvi.training.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from totalanvi.training.errors import CountsError, MissingKeyError, RegistrationError
 from totalanvi.training.files import read_reference
 from totalanvi.training.registration.counts_choice import with_counts
 
 
 def train(path: Path, output: Path, *options: str) -> int:
-    arguments = ["train", str(path), "--labels", "kind", "--unlabeled", "unknown", "-o", str(output)]
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments, "--max-epochs", "1", *options])
-    return int(caught.value.code or 0)
+    arguments = ("--labels", "kind", "--unlabeled", "unknown", "-o", output, "--max-epochs", 1)
+    return exit_code("train", path, *arguments, *options)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """What is trained on an .h5ad."""
+    folder = tmp_path_factory.mktemp("expected")
+    assert train(FORMATS["h5ad"](draw_adata(), folder), folder / "checkpoint") == 0
+    return read_checkpoint(folder / "checkpoint")
+
+
+def assert_same_weights(found: Checkpoint, expected: Checkpoint) -> None:
+    for name, weights in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], weights)
 
 
 def rna_of(data: Any) -> ad.AnnData:
@@ -42,15 +53,12 @@ def test_a_reference_is_read_from_any_format(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["h5mu", "zarr 2", "zarr 3", "zarr 3 of a MuData"])
-def test_every_format_with_labels_trains_the_same_model(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    assert train(FORMATS["h5ad"](draw_adata(), tmp_path / "one"), tmp_path / "expected") == 0
+def test_every_format_with_labels_trains_the_same_model(kind: str, expected: Checkpoint, tmp_path: Path) -> None:
     assert train(FORMATS[kind](draw_adata(), tmp_path), tmp_path / "found") == 0
-    expected, found = (read_checkpoint(tmp_path / name) for name in ("expected", "found"))
+    found = read_checkpoint(tmp_path / "found")
     assert found.registry.genes == expected.registry.genes
     assert found.registry.proteins == expected.registry.proteins
-    for name, weights in expected.weights.items():
-        np.testing.assert_array_equal(found.weights[name], weights)
+    assert_same_weights(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "h5mu", "zarr 3"])
@@ -100,22 +108,13 @@ def test_named_places() -> None:
         with_counts(ad.AnnData(obs=adata.obs), None)
 
 
-def mixed(adata: ad.AnnData) -> ad.AnnData:
-    """The same cells with their proteins among the genes, the last of which has the name of a protein."""
-    proteins = adata.obsm["protein_expression"]
-    names = [*adata.var_names[:-1], proteins.columns[0], *proteins.columns]
-    types = ["Gene Expression"] * adata.n_vars + ["Antibody Capture"] * proteins.shape[1]
-    return ad.AnnData(
-        np.hstack([adata.X.toarray(), proteins.to_numpy(np.float32)]),
-        obs=adata.obs.copy(),
-        var=pd.DataFrame({"feature_types": types}, index=names),
-    )
-
-
 @pytest.mark.parametrize("place", ["X", "layer", "raw"])
-def test_proteins_among_the_genes_are_told_apart(place: str, tmp_path: Path) -> None:
+def test_proteins_among_the_genes_are_told_apart(place: str, expected: Checkpoint, tmp_path: Path) -> None:
     adata = draw_adata()
     stored = mixed(adata)
+    stored.X = stored.X.toarray()
+    # The last gene has the name of a protein.
+    stored.var_names = [*adata.var_names[:-1], "CD3", *adata.obsm["protein_expression"].columns]
     if place == "raw":
         stored.raw = stored.copy()
     elif place == "layer":
@@ -124,13 +123,10 @@ def test_proteins_among_the_genes_are_told_apart(place: str, tmp_path: Path) -> 
         stored.X = np.log1p(stored.X)
     stored.write_h5ad(tmp_path / "mixed.h5ad")
     assert train(tmp_path / "mixed.h5ad", tmp_path / "found") == 0
-    (tmp_path / "one").mkdir()
-    assert train(FORMATS["h5ad"](adata, tmp_path / "one"), tmp_path / "expected") == 0
-    expected, found = (read_checkpoint(tmp_path / name) for name in ("expected", "found"))
+    found = read_checkpoint(tmp_path / "found")
     assert found.registry.genes == (*expected.registry.genes[:-1], "CD3")
     assert found.registry.proteins == expected.registry.proteins
-    for name, weights in expected.weights.items():
-        np.testing.assert_array_equal(found.weights[name], weights)
+    assert_same_weights(found, expected)
 
 
 def test_a_10x_matrix_has_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

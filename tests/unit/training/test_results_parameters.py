@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import mudata as md
 import numpy as np
 import pytest
 import torch
@@ -117,7 +116,7 @@ def test_libraries_scale_the_mean(cells: Cells) -> None:
     assert np.allclose(means.sum(axis=1), np.maximum(rich.rna.sum(axis=1).A1, 1.0), rtol=1e-4)
 
 
-def test_background_mean_is_that_of_the_expression(trained: TOTALANVI, reference_mdata: md.MuData) -> None:
+def test_background_mean_is_that_of_the_expression(trained: TOTALANVI) -> None:
     """What `include_protein_background` adds is a share of it."""
     background = trained.get_protein_background_mean(None, range(30), 8)
     assert background.shape == (30, 12)

@@ -138,7 +138,7 @@ def test_another_gene_order_is_put_right(on_adata: TOTALANVI, tmp_path: Path) ->
 # History
 
 
-def test_a_history_with_gaps_survives(on_adata: TOTALANVI, tmp_path: Path) -> None:
+def test_a_history_with_gaps_survives(tmp_path: Path) -> None:
     """Scores are not a number where no cell is labelled, and validation may run every other epoch."""
     adata = draw_adata()
     TOTALVI.setup_anndata(adata, PROTEINS)
