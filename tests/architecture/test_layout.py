@@ -49,6 +49,7 @@ PUBLIC = {
         "SettingsError",
         "StaleFeaturesError",
         "TooLargeError",
+        "UnknownReferenceError",
         "load_reference",
     },
 }

@@ -27,7 +27,8 @@ from totalanvi.serving.errors import AlignmentError, CountsError, EndpointError,
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.arrow_stream import compress
-from totalanvi.serving.wire.chunks import MEDIA_TYPE, PROTOCOL, ChunkRequest, decode_response, encode_request
+from totalanvi.serving.wire.chunks import MEDIA_TYPE, ChunkRequest, decode_response, encode_request
+from totalanvi.serving.wire.protocol import PROTOCOL
 
 MAX_CELLS = 64
 MAX_BODY_BYTES = 40_000

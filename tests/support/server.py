@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,11 @@ from starlette.applications import Starlette
 from tests.support.command_line import CONSOLE_SCRIPT
 
 from totalanvi.export.demo_endpoint import free_port
+from totalanvi.serving.endpoint.catalogue import Catalogue
+from totalanvi.serving.endpoint.references import References
+from totalanvi.serving.endpoint.routes import Endpoint
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.limits import Limits
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -79,6 +84,23 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
             break
         time.sleep(0.1)
     raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text()}")
+
+
+def endpoint_of(
+    bundle: Path, limits: Limits | None = None, opened: Callable[[Path], LocalReference] = LocalReference
+) -> Endpoint:
+    """Return an endpoint of one bundle, which its application loads once it starts.
+
+    Parameters
+    ----------
+    bundle
+        What to serve.
+    limits
+        Other than the usual ones.
+    opened
+        Opens the bundle.
+    """
+    return Endpoint(limits or Limits(), References(Catalogue([bundle]), opened))
 
 
 @contextmanager

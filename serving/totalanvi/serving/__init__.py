@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SettingsError,
         StaleFeaturesError,
         TooLargeError,
+        UnknownReferenceError,
     )
     from totalanvi.serving.reference import load_reference
 
@@ -48,6 +49,7 @@ __all__ = [
     "SettingsError",
     "StaleFeaturesError",
     "TooLargeError",
+    "UnknownReferenceError",
     "load_reference",
 ]
 

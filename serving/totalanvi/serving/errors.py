@@ -17,6 +17,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
         ├── MediaTypeError a request body is in a format that the endpoint does not read
         ├── BusyError      an endpoint has as much work as it accepts
+        ├── UnknownReferenceError  an endpoint has no reference of that name
         ├── NotReadyError  an endpoint is still loading its reference
         └── DeadlineError  an endpoint could not answer within its time limit
 """
@@ -38,6 +39,7 @@ __all__ = [
     "SettingsError",
     "StaleFeaturesError",
     "TooLargeError",
+    "UnknownReferenceError",
 ]
 
 
@@ -100,6 +102,12 @@ class MediaTypeError(EndpointError):
     """A request body is in a format that the endpoint does not read."""
 
     http_status = 415
+
+
+class UnknownReferenceError(EndpointError):
+    """An endpoint has no reference of that name, or of that version."""
+
+    http_status = 404
 
 
 class BusyError(EndpointError):

@@ -23,7 +23,7 @@ from totalanvi.serving.errors import (
     NotReadyError,
     StaleFeaturesError,
 )
-from totalanvi.serving.wire.chunks import PROTOCOL
+from totalanvi.serving.wire.protocol import PROTOCOL
 
 Answer = tuple[int, bytes, dict[str, str]] | None
 """Status, body and headers; None closes the connection without an answer."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
+from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError, UnknownReferenceError
 from totalanvi.serving.mapping.maps_queries import MapsQueries
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Client(MapsQueries):
     Parameters
     ----------
     url
-        Where `totalanvi serve` answers, such as ``"http://localhost:3000"``.
+        Where `totalanvi serve` answers, such as ``"http://localhost:3000"``. An endpoint may serve several references:
+        ``"http://localhost:3000?reference=pbmc"`` chooses one, as `reference` does.
     timeout
         Seconds to wait for one answer.
     concurrency
@@ -43,6 +44,8 @@ class Client(MapsQueries):
         Cells in a chunk; results do not depend on it.
     retries
         How often a chunk is sent again after a busy answer or a lost connection.
+    reference
+        Which of the endpoint's references is meant: a name, or ``NAME@VERSION``; its default one when left out.
 
     Raises
     ------
@@ -63,7 +66,10 @@ class Client(MapsQueries):
         concurrency: int = 4,
         chunk_cells: int = CHUNK_CELLS,
         retries: int = 8,
+        *,
+        reference: str | None = None,
     ) -> None:
+        from totalanvi.serving.client.chosen import split_reference
         from totalanvi.serving.client.transport import Transport
 
         if concurrency < 1 or chunk_cells < 1:
@@ -71,7 +77,8 @@ class Client(MapsQueries):
                 f"Expected at least one chunk in flight and one cell in each, found concurrency={concurrency} and "
                 f"chunk_cells={chunk_cells}."
             )
-        self._transport = Transport(url, timeout, retries)
+        address, self._reference = split_reference(url, reference)
+        self._transport = Transport(address, timeout, retries)
         self._concurrency = concurrency
         self._chunk_cells = chunk_cells
         self._info: EndpointInfo | None = None
@@ -81,6 +88,11 @@ class Client(MapsQueries):
     def url(self) -> str:
         """The endpoint's address."""
         return self._transport.url
+
+    @property
+    def reference(self) -> str | None:
+        """Which of the endpoint's references was chosen, None for its default one."""
+        return self._reference
 
     @property
     def in_flight(self) -> int:
@@ -117,12 +129,13 @@ class Client(MapsQueries):
         EndpointError
             When the endpoint cannot be reached, or answers with anything but the whole result.
         """
+        from totalanvi.serving.client.chosen import full_name
         from totalanvi.serving.mapped import MappedCells
         from totalanvi.serving.wire.chunks import ChunkRequest, encode_request
 
         info = self.info()
-        if len(cells) <= info.limits.max_cells:
-            body = encode_request(ChunkRequest(info.features_digest, options, cells))
+        if len(cells) <= info.limits.max_cells and (cells.rna.nnz <= info.limits.max_nonzeros or len(cells) == 1):
+            body = encode_request(ChunkRequest(info.features_digest, options, cells, full_name(info)))
             if len(body) <= info.limits.max_body_bytes:
                 return self._send(info, body, len(cells), options)
         if len(cells) == 1:
@@ -156,8 +169,15 @@ class Client(MapsQueries):
             # Within one machine, compressing takes longer than sending.
             headers["Content-Encoding"] = "zstd"
             body = compress(body)
+        try:
+            content = self._transport.post("/v1/map", body, headers)
+        except UnknownReferenceError as error:
+            raise StaleFeaturesError(
+                f"Expected an answer of {info.name} {info.version}, found that the endpoint's reference has been "
+                f"replaced ({error}). Map the query again."
+            ) from error
         answer = decode_response(
-            self._transport.post("/v1/map", body, headers),
+            content,
             n_cells=n_cells,
             n_labels=len(info.labels),
             n_names=len(Hierarchy(info.labels, info.parents).names),
@@ -185,7 +205,7 @@ class Client(MapsQueries):
         """Ask which reference is served now, and for its features when it is not the one that is known."""
         from totalanvi.serving.client.handshake import ask_features, ask_info
 
-        info = ask_info(self._transport)
+        info = ask_info(self._transport, self._reference)
         if self._info is None or self._info.digest != info.digest:
             self._features = ask_features(self._transport, info)
         self._info = info

@@ -5,26 +5,35 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from totalanvi.serving.client.chosen import asking_for, full_name
 from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.wire.chunks import PROTOCOL
+from totalanvi.serving.wire.protocol import difference
 from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer
 
 __all__ = ["ask_features", "ask_info"]
 
 
-def ask_info(transport: Transport) -> EndpointInfo:
+def ask_info(transport: Transport, reference: str | None = None) -> EndpointInfo:
     """Ask which reference is served now.
+
+    Parameters
+    ----------
+    transport
+        To the endpoint.
+    reference
+        Which of its references is meant, None for the default one.
 
     Raises
     ------
     EndpointError
         When the endpoint cannot be reached, is none, or speaks another protocol version.
     """
-    answer = transport.get("/v1/info")
+    path = asking_for("/v1/info", reference)
+    answer = transport.get(path)
     _require_protocol(transport.url, answer)
-    return transport.parse("/v1/info", answer, EndpointInfo)
+    return transport.parse(path, answer, EndpointInfo)
 
 
 def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
@@ -44,7 +53,8 @@ def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
     EndpointError
         When the endpoint cannot be reached.
     """
-    found = transport.parse("/v1/features", transport.get("/v1/features"), FeaturesAnswer)
+    path = asking_for("/v1/features", full_name(info))
+    found = transport.parse(path, transport.get(path), FeaturesAnswer)
     if found.digest != info.features_digest:
         raise StaleFeaturesError(
             f"{transport.url}: the reference was replaced while the client asked about it; try again."
@@ -59,6 +69,5 @@ def _require_protocol(url: str, answer: bytes) -> None:
         raise EndpointError(
             f"{url}: expected a totalanvi endpoint, found something else that answers; check the URL."
         ) from error
-    if found != PROTOCOL:
-        older = "the endpoint" if isinstance(found, int) and found < PROTOCOL else "this end"
-        raise EndpointError(f"{url}: expected protocol {PROTOCOL}, found {found!r}; upgrade totalanvi at {older}.")
+    if (wrong := difference(found, "this end", "the endpoint")) is not None:
+        raise EndpointError(f"{url}: {wrong}.")

@@ -4,8 +4,7 @@ What BentoML offers and what is used of it: the server process, ``/livez``, ``/r
 logs, and the packing of a Bento. Its batching, its body parsing and its metrics are not used: bodies, limits and status
 codes are the mounted application's.
 
-The environment configures it: ``TOTALANVI_REFERENCE`` is a bundle's folder or a model-store tag; for the rest see
-`totalanvi.serving.wire.limits.Limits`.
+The environment configures it, see `totalanvi.serving.endpoint.settings`.
 """
 
 from __future__ import annotations
@@ -17,32 +16,18 @@ import bentoml
 
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import SettingsError
-from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.reference import find_bundle
-from totalanvi.serving.wire.limits import Limits
+from totalanvi.serving.endpoint.settings import Settings
 
-__all__ = ["REFERENCE_VARIABLE", "TotalanviService"]
-
-REFERENCE_VARIABLE = "TOTALANVI_REFERENCE"
+__all__ = ["TotalanviService"]
 
 _TIMEOUT_MARGIN = 30
 """Seconds that BentoML waits beyond our own deadline: it can only cut a request off, not say what to do."""
 
-
-def _open_reference() -> LocalReference:
-    name = os.environ.get(REFERENCE_VARIABLE)
-    if not name:
-        raise SettingsError(
-            f"{REFERENCE_VARIABLE}: expected a bundle's folder or a model-store tag, found nothing; set it and restart."
-        )
-    return LocalReference(find_bundle(name))
-
-
 # Usage reports go out only where the operator asks for them.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-endpoint = Endpoint(Limits.from_environment(os.environ), _open_reference)
+settings = Settings.read(os.environ)
+endpoint = Endpoint(settings.limits, settings.make_references())
 
 
 # One worker: ONNX Runtime uses every core, and each further worker would hold the reference once more.

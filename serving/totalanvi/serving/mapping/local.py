@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -68,9 +69,9 @@ class LocalReference(MapsQueries):
         """Say which reference this is."""
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
 
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+    def score(self, cells: AlignedCells, options: MapOptions, abandoned: threading.Event | None = None) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
-        return self.engine.run(cells, options)
+        return self.engine.run(cells, options, abandoned)
 
     @property
     def _where(self) -> str:
