@@ -40,17 +40,17 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[RunningServer]:
+def running_server(bundle: Path | None, home: Path, **settings: object) -> Iterator[RunningServer]:
     """Serve a bundle until the end of the ``with`` statement.
 
     Parameters
     ----------
     bundle
-        What to serve.
+        What to serve; None where `settings` say it.
     home
         Folder for BentoML's files and the log.
     settings
-        Limits by name, such as ``max_cells=100``.
+        By name, such as ``max_cells=100``.
     """
     port = free_port()
     log = home / "server.log"
@@ -58,7 +58,7 @@ def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[Run
     environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [CONSOLE_SCRIPT, "serve", bundle, "--port", str(port)],
+            [CONSOLE_SCRIPT, "serve", *([] if bundle is None else [bundle]), "--port", str(port)],
             env=environment,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -84,6 +84,14 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
             break
         time.sleep(0.1)
     raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text()}")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
 
 
 def endpoint_of(

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import app_in_thread, endpoint_of
+from tests.support.server import app_in_thread, endpoint_of, wait_for
 from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
 
 from totalanvi.serving.endpoint.app import create_app
@@ -32,15 +32,6 @@ ONE_CELL = {"cells": [{"genes": {"GENE000": 9, "GENE001": 8}}]}
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
     return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("waited in vain")
 
 
 @pytest.fixture

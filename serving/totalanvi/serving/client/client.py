@@ -134,14 +134,15 @@ class Client(MapsQueries):
         from totalanvi.serving.wire.chunks import ChunkRequest, encode_request
 
         info = self.info()
-        if len(cells) <= info.limits.max_cells and (cells.rna.nnz <= info.limits.max_nonzeros or len(cells) == 1):
+        limits = info.limits
+        if len(cells) <= limits.max_cells and cells.rna.nnz <= limits.max_nonzeros:
             body = encode_request(ChunkRequest(info.features_digest, options, cells, full_name(info)))
-            if len(body) <= info.limits.max_body_bytes:
+            if len(body) <= limits.max_body_bytes:
                 return self._send(info, body, len(cells), options)
         if len(cells) == 1:
             raise TooLargeError(
-                f"Expected cells of at most {info.limits.max_body_bytes} bytes, found a larger one; "
-                "ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES."
+                f"Expected cells of at most {limits.max_body_bytes} bytes and {limits.max_nonzeros} counts, found a "
+                "larger one; ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES and TOTALANVI_MAX_NONZEROS."
             )
         middle = len(cells) // 2
         halves = (cells.rows(slice(0, middle)), cells.rows(slice(middle, len(cells))))
