@@ -31,7 +31,7 @@ def test_every_setting_is_read_from_a_file_too(tmp_path: Path) -> None:
 
     assert (found.reference, found.default_reference) == (("one", "two"), "two@1")
     assert found.references == tmp_path / "bundles"
-    assert (found.memory_bytes, found.poll_seconds) == (2000, 2000)
+    assert (found.memory_bytes, found.poll_seconds, found.drain_seconds) == (2000, 2000, 2000)
     assert set(found.limits.model_dump().values()) == {2000}
 
 

@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from totalanvi.serving.endpoint.answers import JSON, answering, refuse
 from totalanvi.serving.endpoint.bodies import is_compressed, read_body, require_type
+from totalanvi.serving.endpoint.draining import drain_before_end
 from totalanvi.serving.endpoint.jobs import chunk_job, json_job
 from totalanvi.serving.endpoint.routes import Endpoint, Understand
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
@@ -36,8 +37,16 @@ from totalanvi.serving.wire.chunks import MEDIA_TYPE
 __all__ = ["create_app"]
 
 
-def create_app(endpoint: Endpoint) -> Starlette:
-    """Return the application that answers for an endpoint."""
+def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
+    """Return the application that answers for an endpoint.
+
+    Parameters
+    ----------
+    endpoint
+        What computes the answers.
+    drain_seconds
+        See `totalanvi.serving.endpoint.draining.drain_before_end`.
+    """
     limits = endpoint.limits
 
     async def map_chunk(request: Request) -> Response:
@@ -64,6 +73,7 @@ def create_app(endpoint: Endpoint) -> Starlette:
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         endpoint.start()
+        drain_before_end(endpoint.queue, drain_seconds)
         yield
         endpoint.close()
 

@@ -31,7 +31,7 @@ endpoint = Endpoint(settings.limits, settings.make_references())
 
 
 # One worker: ONNX Runtime uses every core, and each further worker would hold the reference once more.
-@bentoml.asgi_app(create_app(endpoint))
+@bentoml.asgi_app(create_app(endpoint, settings.drain_seconds))
 @bentoml.service(
     name="totalanvi",
     workers=1,

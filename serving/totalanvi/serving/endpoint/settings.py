@@ -45,6 +45,8 @@ class Settings(BaseModel):
     """What references in memory may take together; left out, all that are asked for stay there."""
     poll_seconds: float = Field(default=2, gt=0)
     """How often the folder of bundles is looked at."""
+    drain_seconds: float = Field(default=0, ge=0)
+    """How long the endpoint goes on telling new requests to go elsewhere (503) after it was told to end (SIGTERM)."""
     limits: Limits = Limits()
 
     @classmethod
