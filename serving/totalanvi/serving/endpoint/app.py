@@ -23,6 +23,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +32,7 @@ from totalanvi.serving.endpoint.answers import JSON, answering, refuse
 from totalanvi.serving.endpoint.bodies import is_compressed, read_body, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
 from totalanvi.serving.endpoint.jobs import chunk_job, json_job
+from totalanvi.serving.endpoint.request_log import RequestLog, note
 from totalanvi.serving.endpoint.routes import Endpoint, Understand
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
@@ -86,7 +88,12 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         Route("/v1/labels", answering(endpoint, "labels", labels), methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: refuse}, lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(RequestLog)],
+        exception_handlers={HTTPException: refuse},
+        lifespan=lifespan,
+    )
 
 
 async def _compute(
@@ -98,6 +105,7 @@ async def _compute(
     with endpoint.queue.admit() as slot:
         body = await read_body(request, max_bytes)
         job = await slot.read(lambda: endpoint.understand(understand, body, compressed, max_bytes, name))
+        note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
         slot.charge(job.cost)
         lease = await endpoint.references.lease(job.offer)
         slot.at_end(lease.release)

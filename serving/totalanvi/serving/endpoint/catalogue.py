@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from totalanvi.serving.alignment.align import FeatureIndex
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.bundles.manifest import MANIFEST_FILE
@@ -77,9 +75,9 @@ class Offer:
         )
 
     @cached_property
-    def gene_weight(self) -> npt.NDArray[np.float64]:
-        """Share of what the reference has learned from genes that each gene has, (genes,)."""
-        return np.array(self.features.gene_weight)
+    def index(self) -> FeatureIndex:
+        """The features, ready to be looked up by name: made once, for it takes longer than mapping a cell."""
+        return FeatureIndex(self.features)
 
     @cached_property
     def features_answer(self) -> bytes:

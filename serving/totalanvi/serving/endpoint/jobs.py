@@ -107,7 +107,7 @@ def json_job(body: bytes, find: Find, limits: Limits) -> Job:
             f"Expected at most {limits.max_cells} cells, found {len(request.cells)}; send fewer at a time."
         )
     offer = find(request.reference)
-    aligned = align_request(offer.features, request)
+    aligned = align_request(offer.features, offer.index, request)
     options = MapOptions(**request.options.model_dump())
     return Job(
         offer,
@@ -131,4 +131,4 @@ def _within(cells: AlignedCells, limits: Limits) -> AlignedCells:
 def _weight_of(cells: AlignedCells, offer: Offer) -> float:
     if cells.present is None:
         return 1.0
-    return float(offer.gene_weight[cells.present].sum())
+    return float(offer.index.gene_weight[cells.present].sum())

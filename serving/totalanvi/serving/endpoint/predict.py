@@ -45,7 +45,7 @@ class AlignedRequest:
     report: AlignmentReport
 
 
-def align_request(features: ReferenceFeatures, request: PredictRequest) -> AlignedRequest:
+def align_request(features: ReferenceFeatures, index: FeatureIndex, request: PredictRequest) -> AlignedRequest:
     """Align the cells of one JSON request.
 
     Names are resolved cell by cell, so that what a cell is mapped to does not depend on what others name.
@@ -57,7 +57,7 @@ def align_request(features: ReferenceFeatures, request: PredictRequest) -> Align
     """
     ids = [str(place) if cell.id is None else cell.id for place, cell in enumerate(request.cells)]
     _require_unique("cell id", ids)
-    aligners = _aligners(features, request)
+    aligners = _aligners(features, index, request)
     cells = _align(features, aligners, request)
     return AlignedRequest(ids, cells, _report(features, aligners, request.measured_genes is None))
 
@@ -80,7 +80,7 @@ def answer_request(
     )
 
 
-def _aligners(features: ReferenceFeatures, request: PredictRequest) -> list[Aligner]:
+def _aligners(features: ReferenceFeatures, index: FeatureIndex, request: PredictRequest) -> list[Aligner]:
     """Return the aligner of each cell; cells that name the same features share one."""
     measured = request.measured_genes
     if measured is None:
@@ -89,7 +89,6 @@ def _aligners(features: ReferenceFeatures, request: PredictRequest) -> list[Alig
         features = features.model_copy(update={"thresholds": thresholds})
     else:
         _require_measured([name for cell in request.cells for name in cell.genes], measured)
-    index = FeatureIndex(features)
     made: dict[tuple[tuple[str, ...], tuple[str, ...]], Aligner] = {}
     aligners = []
     for cell in request.cells:

@@ -1,20 +1,20 @@
 """The BentoML service: a thin class around the endpoint's application.
 
-What BentoML offers and what is used of it: the server process, ``/livez``, ``/readyz`` (ready after warm-up), access
-logs, and the packing of a Bento. Its batching, its body parsing and its metrics are not used: bodies, limits and status
-codes are the mounted application's.
+What BentoML offers and what is used of it: the server process, ``/livez``, ``/readyz`` (ready after warm-up), traces,
+and the packing of a Bento. Its batching, its body parsing, its metrics and its access log are not used: bodies, limits
+and status codes are the mounted application's.
 
 The environment configures it, see `totalanvi.serving.endpoint.settings`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 
 import bentoml
 
 from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.endpoint.settings import Settings
 
@@ -37,13 +37,14 @@ endpoint = Endpoint(settings.limits, settings.make_references())
     workers=1,
     traffic={"timeout": endpoint.limits.request_seconds + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
+    # Ours has the id of each request, and what it was about.
+    logging={"access": {"enabled": False}},
 )
 class TotalanviService:
     """Maps single cells onto a CITE-seq reference."""
 
     def __init__(self) -> None:
-        # BentoML shows warnings of other packages only.
-        logging.getLogger("totalanvi").setLevel(logging.INFO)
+        set_up_logging()
 
     async def __is_ready__(self) -> bool:
         return endpoint.ready
