@@ -20,7 +20,7 @@ from totalanvi.serving.wire.schemas import PredictAnswer
 def ask(reference: LocalReference, *cells: dict[str, Any], **fields: Any) -> PredictAnswer:
     body = json.dumps({"cells": list(cells), **fields}).encode()
     job = json_job(body, lambda _: Offer.of(reference.bundle), Limits())
-    return PredictAnswer.model_validate_json(job.answer(reference.score(job.cells, job.options)))
+    return PredictAnswer.model_validate_json(job.answer(reference.score(job.cells, job.options)).content)
 
 
 def as_cells(names: list[str], counts: np.ndarray[Any, Any]) -> list[dict[str, int]]:

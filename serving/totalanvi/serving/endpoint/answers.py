@@ -27,8 +27,20 @@ _CLIENT_GONE = 499
 _log = logging.getLogger(__name__)
 
 
-def answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
-    """Wrap a handler so that every request is counted and every failure answered, in time."""
+def answering(endpoint: Endpoint, route: str, handler: Handler, plain_errors: bool = False) -> Handler:
+    """Wrap a handler so that every request is counted and every failure answered, in time.
+
+    Parameters
+    ----------
+    endpoint
+        Whose requests they are.
+    route
+        What they are counted as.
+    handler
+        Answers them.
+    plain_errors
+        Whether errors are plain messages, as other protocols have them.
+    """
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
@@ -36,18 +48,17 @@ def answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
             async with asyncio.timeout(endpoint.limits.request_seconds):
                 response = await handler(request)
         except TimeoutError:
-            response = _error_answer(
-                DeadlineError(
-                    f"Expected an answer within {endpoint.limits.request_seconds:g} s, found none; "
-                    "send fewer cells at a time, or ask for fewer samples."
-                )
+            late = DeadlineError(
+                f"Expected an answer within {endpoint.limits.request_seconds:g} s, found none; "
+                "send fewer cells at a time, or ask for fewer samples."
             )
+            response = _error_answer(late, plain_errors)
         except ServingError as error:
-            response = _error_answer(error)
+            response = _error_answer(error, plain_errors)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_GONE)
         except Exception as error:
-            response = _fault_answer(route, error)
+            response = _fault_answer(route, error, plain_errors)
         endpoint.metrics.answered(route, response.status_code, time.perf_counter() - started)
         return response
 
@@ -63,8 +74,8 @@ async def refuse(request: Request, error: Exception) -> Response:
     return answer
 
 
-def _error_answer(error: ServingError) -> Response:
-    body = {"error": {"type": type(error).__name__, "message": str(error)}}
+def _error_answer(error: ServingError, plain: bool = False) -> Response:
+    body = {"error": str(error) if plain else {"type": type(error).__name__, "message": str(error)}}
     headers = {}
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after)
@@ -75,12 +86,12 @@ def _error_answer(error: ServingError) -> Response:
     )
 
 
-def _fault_answer(route: str, error: Exception) -> Response:
+def _fault_answer(route: str, error: Exception, plain: bool) -> Response:
     """Answer for a fault of ours. The log says where it arose; what it says may hold a client's data."""
     steps = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{step.name} ({step.filename}:{step.lineno})" for step in reversed(steps))
     _log.error("%s failed with %s in %s", route, type(error).__name__, where)
     fault = EndpointError("The endpoint failed at this request; its operator finds where in the server's log.")
-    answer = _error_answer(fault)
+    answer = _error_answer(fault, plain)
     answer.status_code = 500
     return answer

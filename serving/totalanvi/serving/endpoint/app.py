@@ -8,7 +8,9 @@
     GET  /v1/info        a reference, and what the endpoint accepts
     GET  /v1/features    genes and proteins that chunks are aligned to, and their digest
     GET  /v1/labels      what a cell can be called
+    GET  /v1/openapi.json  all of this, for programs
     GET  /metrics        for Prometheus
+    /v2/…                the Open Inference Protocol (`totalanvi.serving.endpoint.inference_protocol.routes`)
 
 Where a reference is meant, ``?reference=NAME`` or ``NAME@VERSION`` names one other than the default. ``/livez`` and
 ``/readyz`` are BentoML's own; see `totalanvi.serving.endpoint.service`. A body may be compressed
@@ -25,13 +27,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from totalanvi.serving.endpoint.answers import JSON, answering, refuse
 from totalanvi.serving.endpoint.bodies import is_compressed, read_body, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
+from totalanvi.serving.endpoint.inference_protocol.routes import inference_routes
 from totalanvi.serving.endpoint.jobs import chunk_job, json_job
+from totalanvi.serving.endpoint.openapi import openapi
 from totalanvi.serving.endpoint.request_log import RequestLog, note
 from totalanvi.serving.endpoint.routes import Endpoint, Understand
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
@@ -51,11 +55,29 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
     """
     limits = endpoint.limits
 
+    async def compute(
+        request: Request, route: str, understand: Understand, max_bytes: int, name: str | None
+    ) -> Response:
+        """Take a slot, read the body, understand it beside the queue, and compute the answer in it."""
+        compressed = is_compressed(request)
+        with endpoint.queue.admit() as slot:
+            body = await read_body(request, max_bytes)
+            job = await slot.read(lambda: endpoint.understand(understand, body, compressed, max_bytes, name))
+            note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
+            slot.charge(job.cost)
+            lease = await endpoint.references.lease(job.offer)
+            slot.at_end(lease.release)
+            answer = await slot.run(lambda: endpoint.compute(route, job, lease.reference, slot.abandoned))
+            endpoint.metrics.waited(route, slot.wait_seconds)
+            return Response(answer.content, headers=answer.headers, media_type=answer.media_type)
+
     async def map_chunk(request: Request) -> Response:
-        return await _compute(endpoint, request, "map", chunk_job, MEDIA_TYPE, limits.max_body_bytes)
+        require_type(request, MEDIA_TYPE)
+        return await compute(request, "map", chunk_job, limits.max_body_bytes, _reference_of(request))
 
     async def predict(request: Request) -> Response:
-        return await _compute(endpoint, request, "predict", json_job, JSON, limits.max_json_bytes)
+        require_type(request, JSON)
+        return await compute(request, "predict", json_job, limits.max_json_bytes, _reference_of(request))
 
     async def references(request: Request) -> Response:
         return Response(endpoint.listing(), media_type=JSON)
@@ -68,6 +90,9 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
 
     async def labels(request: Request) -> Response:
         return Response(endpoint.labels(_reference_of(request)), media_type=JSON)
+
+    async def description(request: Request) -> Response:
+        return JSONResponse(openapi())
 
     async def metrics(request: Request) -> Response:
         return Response(endpoint.metrics.exposition(), media_type=endpoint.metrics.content_type)
@@ -86,7 +111,9 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         Route("/v1/info", answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", answering(endpoint, "features", features), methods=["GET"]),
         Route("/v1/labels", answering(endpoint, "labels", labels), methods=["GET"]),
+        Route("/v1/openapi.json", answering(endpoint, "openapi", description), methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
+        *inference_routes(endpoint, compute),
     ]
     return Starlette(
         routes=routes,
@@ -94,24 +121,6 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         exception_handlers={HTTPException: refuse},
         lifespan=lifespan,
     )
-
-
-async def _compute(
-    endpoint: Endpoint, request: Request, route: str, understand: Understand, media_type: str, max_bytes: int
-) -> Response:
-    """Take a slot, read the body, understand it beside the queue, and compute the answer in it."""
-    require_type(request, media_type)
-    compressed, name = is_compressed(request), _reference_of(request)
-    with endpoint.queue.admit() as slot:
-        body = await read_body(request, max_bytes)
-        job = await slot.read(lambda: endpoint.understand(understand, body, compressed, max_bytes, name))
-        note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
-        slot.charge(job.cost)
-        lease = await endpoint.references.lease(job.offer)
-        slot.at_end(lease.release)
-        content = await slot.run(lambda: endpoint.compute(route, job, lease.reference, slot.abandoned))
-        endpoint.metrics.waited(route, slot.wait_seconds)
-        return Response(content, media_type=media_type)
 
 
 def _reference_of(request: Request) -> str | None:

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from totalanvi.serving.errors import MediaTypeError, TooLargeError
 
-__all__ = ["is_compressed", "read_body", "require_type"]
+__all__ = ["is_compressed", "read_body", "require_plain", "require_type"]
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -56,6 +56,21 @@ def is_compressed(request: Request) -> bool:
     if encoding not in ("identity", "zstd"):
         raise MediaTypeError(f"Expected `Content-Encoding: zstd` or none, found {encoding!r}; compress with zstd.")
     return encoding == "zstd"
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body that is compressed.
+
+    Raises
+    ------
+    MediaTypeError
+        When it is.
+    """
+    if "content-encoding" in request.headers:
+        raise MediaTypeError(
+            f"{request.url.path}: expected no `Content-Encoding`, found "
+            f"{request.headers['content-encoding']!r}; send the body as it is."
+        )
 
 
 def _too_large(max_bytes: int, found: str) -> TooLargeError:

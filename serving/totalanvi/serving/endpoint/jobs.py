@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from totalanvi.serving.endpoint.predict import align_request, answer_request
 from totalanvi.serving.errors import QueryError, TooLargeError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.wire.chunks import (
+    MEDIA_TYPE,
     ChunkResponse,
     ReferenceStamp,
     decode_request,
@@ -22,10 +23,19 @@ from totalanvi.serving.wire.chunks import (
 from totalanvi.serving.wire.limits import Limits
 from totalanvi.serving.wire.schemas import PredictRequest
 
-__all__ = ["Find", "Job", "chunk_job", "json_job"]
+__all__ = ["Answer", "Find", "Job", "chunk_job", "json_job", "within_limits"]
 
 Find = Callable[[str | None], Offer]
 """Finds the reference that a request names in its body, if it names one there."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of an answer, and what HTTP has to be told of it."""
+
+    content: bytes
+    media_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +51,7 @@ class Job:
     options
         How to map them.
     answer
-        Turns results into the body of the answer.
+        Turns results into the answer.
     gene_weight
         Share of what the reference has learned that the query's genes carry, where that is known.
     """
@@ -49,7 +59,7 @@ class Job:
     offer: Offer
     cells: AlignedCells
     options: MapOptions
-    answer: Callable[[MappedCells], bytes]
+    answer: Callable[[MappedCells], Answer]
     gene_weight: float | None = None
 
     @property
@@ -78,9 +88,9 @@ def chunk_job(body: bytes, find: Find, limits: Limits) -> Job:
     stamp = ReferenceStamp(info.name, info.version, info.digest)
     return Job(
         offer,
-        _within(request.cells, limits),
+        within_limits(request.cells, limits),
         request.options,
-        lambda mapped: encode_response(ChunkResponse(stamp, mapped)),
+        lambda mapped: Answer(encode_response(ChunkResponse(stamp, mapped)), MEDIA_TYPE),
         gene_weight=_weight_of(request.cells, offer),
     )
 
@@ -109,17 +119,22 @@ def json_job(body: bytes, find: Find, limits: Limits) -> Job:
     offer = find(request.reference)
     aligned = align_request(offer.features, offer.index, request)
     options = MapOptions(**request.options.model_dump())
-    return Job(
-        offer,
-        _within(aligned.cells, limits),
-        options,
-        lambda mapped: answer_request(offer.info, offer.features, aligned, options, mapped).model_dump_json().encode(),
-        gene_weight=aligned.report.gene_weight,
-    )
+
+    def answer(mapped: MappedCells) -> Answer:
+        body = answer_request(offer.info, offer.features, aligned, options, mapped)
+        return Answer(body.model_dump_json().encode(), "application/json")
+
+    return Job(offer, within_limits(aligned.cells, limits), options, answer, aligned.report.gene_weight)
 
 
-def _within(cells: AlignedCells, limits: Limits) -> AlignedCells:
-    """Refuse cells that have too many counts together."""
+def within_limits(cells: AlignedCells, limits: Limits) -> AlignedCells:
+    """Return cells that do not have too many counts together.
+
+    Raises
+    ------
+    TooLargeError
+        When they do.
+    """
     if cells.rna.nnz > limits.max_nonzeros:
         raise TooLargeError(
             f"Expected at most {limits.max_nonzeros} counts that are not zero, found {cells.rna.nnz}; send fewer cells "

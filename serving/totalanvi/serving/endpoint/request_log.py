@@ -24,6 +24,7 @@ REQUEST_ID = "X-Request-ID"
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST_PATH = 100
+_ASKED_OFTEN = ("/metrics", "/v2/health/live", "/v2/health/ready")
 _REFUSED = 400
 _NO_ANSWER = 500
 
@@ -54,7 +55,9 @@ class RequestLog:
         Paths that are asked for so often that a success is not worth a line.
     """
 
-    def __init__(self, app: ASGIApp, quiet: tuple[str, ...] = ("/metrics",)) -> None:
+    def __init__(
+        self, app: ASGIApp, quiet: tuple[str, ...] = ("/metrics", "/v2/health/live", "/v2/health/ready")
+    ) -> None:
         self._app = app
         self._quiet = quiet
 

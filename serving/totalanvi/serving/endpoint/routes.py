@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from totalanvi.serving.endpoint.catalogue import Offer
-from totalanvi.serving.endpoint.jobs import Find, Job
+from totalanvi.serving.endpoint.jobs import Answer, Find, Job
 from totalanvi.serving.endpoint.metrics import Metrics
 from totalanvi.serving.endpoint.references import References
 from totalanvi.serving.endpoint.work_queue import WorkQueue
@@ -142,8 +142,8 @@ class Endpoint:
 
         return understand(decompress(body, max_bytes) if compressed else body, find, self.limits)
 
-    def compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> bytes:
-        """Map the cells of a job; returns the body of the answer.
+    def compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> Answer:
+        """Map the cells of a job.
 
         Raises
         ------
