@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import traceback
@@ -30,23 +29,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from totalanvi.serving.endpoint.answers import JSON, error_answer
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import (
-    BusyError,
-    DeadlineError,
-    EndpointError,
-    MediaTypeError,
-    NotReadyError,
-    ServingError,
-    TooLargeError,
-)
+from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError, TooLargeError
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
 __all__ = ["create_app"]
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-JSON = "application/json"
 
 _CLIENT_GONE = 499
 
@@ -79,7 +69,7 @@ def create_app(endpoint: Endpoint) -> Starlette:
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = _error_answer(EndpointError(f"{request.method} {request.url.path}: {error.detail}."))
+        answer = error_answer(EndpointError(f"{request.method} {request.url.path}: {error.detail}."))
         answer.status_code = error.status_code
         answer.headers.update(error.headers or {})
         return answer
@@ -156,14 +146,14 @@ def _answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
             async with asyncio.timeout(endpoint.limits.request_seconds):
                 response = await handler(request)
         except TimeoutError:
-            response = _error_answer(
+            response = error_answer(
                 DeadlineError(
                     f"Expected an answer within {endpoint.limits.request_seconds:g} s, found none; "
                     "send fewer cells at a time, or ask for fewer samples."
                 )
             )
         except ServingError as error:
-            response = _error_answer(error)
+            response = error_answer(error)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_GONE)
         except Exception as error:
@@ -174,24 +164,12 @@ def _answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
     return answer
 
 
-def _error_answer(error: ServingError) -> Response:
-    body = {"error": {"type": type(error).__name__, "message": str(error)}}
-    headers = {}
-    if isinstance(error, BusyError):
-        headers["Retry-After"] = str(error.retry_after)
-    elif isinstance(error, NotReadyError):
-        headers["Retry-After"] = "1"
-    return Response(
-        json.dumps(body, ensure_ascii=False), status_code=error.http_status, headers=headers, media_type=JSON
-    )
-
-
 def _fault_answer(route: str, error: Exception) -> Response:
     """Answer for a fault of ours. The log says where it arose; what it says may hold a client's data."""
     steps = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{step.name} ({step.filename}:{step.lineno})" for step in reversed(steps))
     _log.error("%s failed with %s in %s", route, type(error).__name__, where)
     fault = EndpointError("The endpoint failed at this request; its operator finds where in the server's log.")
-    answer = _error_answer(fault)
+    answer = error_answer(fault)
     answer.status_code = 500
     return answer

@@ -5,7 +5,7 @@ logs, and the packing of a Bento. Its batching, its body parsing and its metrics
 codes are the mounted application's.
 
 The environment configures it: ``TOTALANVI_REFERENCE`` is a bundle's folder or a model-store tag; for the rest see
-`totalanvi.serving.wire.limits.Limits`.
+`totalanvi.serving.wire.limits.Limits` and `totalanvi.serving.endpoint.access.settings.AccessSettings`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import os
 
 import bentoml
 
+from totalanvi.serving.endpoint.access.headers import SafeHeaders
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import SettingsError
@@ -62,3 +65,8 @@ class TotalanviService:
 
     async def __is_ready__(self) -> bool:
         return endpoint.ready
+
+
+# Around all that the server answers, BentoML's own pages included; the first is the outermost.
+TotalanviService.add_asgi_middleware(SafeHeaders)
+TotalanviService.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))
