@@ -12,9 +12,12 @@ import httpx
 import pytest
 from tests.support.command_line import CONSOLE_SCRIPT
 from tests.support.server import RunningServer, running_server
-from tests.support.toy_bundle import write_toy_bundle
+from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.export.demo_endpoint import free_port
+from totalanvi.serving.client import Client
+from totalanvi.serving.errors import AccessError
+from totalanvi.serving.reference import load_reference
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,16 @@ def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded)
     log = guarded.server.log.read_text()
     assert "GET '/v1/labels' of key 'lab': 200" in log
     assert guarded.secret not in log
+
+
+def test_a_client_with_the_key_maps(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = toy_query(20)
+    with Client(guarded.server.url, api_key=guarded.secret) as client:
+        assert list(client.map(query).obs["totalanvi_guess"]) == list(query.obs["truth"])
+    with Client(guarded.server.url) as client, pytest.raises(AccessError, match="TOTALANVI_API_KEY"):
+        client.map(query)
+    monkeypatch.setenv("TOTALANVI_API_KEY", guarded.secret)
+    assert load_reference(guarded.server.url).info().name == "toy"
 
 
 def test_no_endpoint_is_opened_to_others_without_keys(bundle: Path) -> None:

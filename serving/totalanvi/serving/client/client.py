@@ -9,6 +9,7 @@ Nothing heavy is imported until it is needed, and never torch, ONNX Runtime or B
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
@@ -43,12 +44,18 @@ class Client(MapsQueries):
         Cells in a chunk; results do not depend on it.
     retries
         How often a chunk is sent again after a busy answer or a lost connection.
+    api_key
+        The endpoint's key, which is sent to this URL and nowhere else; None takes ``TOTALANVI_API_KEY`` of the
+        environment, where it is set.
+    allow_plain_http
+        Whether the key may travel to another machine by plain HTTP, where all between can read it; None takes
+        ``TOTALANVI_ALLOW_PLAIN_HTTP``.
 
     Raises
     ------
     EndpointError
-        When the URL is none, or, from the first use on, when the endpoint cannot be reached, refuses, or speaks another
-        protocol version.
+        When the URL is none, the key would travel by plain HTTP and may not, or, from the first use on, when the
+        endpoint cannot be reached, refuses, or speaks another protocol version.
 
     Examples
     --------
@@ -63,6 +70,8 @@ class Client(MapsQueries):
         concurrency: int = 4,
         chunk_cells: int = CHUNK_CELLS,
         retries: int = 8,
+        api_key: str | None = None,
+        allow_plain_http: bool | None = None,
     ) -> None:
         from totalanvi.serving.client.transport import Transport
 
@@ -71,7 +80,11 @@ class Client(MapsQueries):
                 f"Expected at least one chunk in flight and one cell in each, found concurrency={concurrency} and "
                 f"chunk_cells={chunk_cells}."
             )
-        self._transport = Transport(url, timeout, retries)
+        if api_key is None:
+            api_key = os.environ.get("TOTALANVI_API_KEY") or None
+        if allow_plain_http is None:
+            allow_plain_http = os.environ.get("TOTALANVI_ALLOW_PLAIN_HTTP", "").lower() in ("1", "true", "yes")
+        self._transport = Transport(url, timeout, retries, api_key, allow_plain_http)
         self._concurrency = concurrency
         self._chunk_cells = chunk_cells
         self._info: EndpointInfo | None = None

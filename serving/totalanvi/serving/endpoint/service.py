@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import bentoml
 
@@ -67,6 +68,8 @@ class TotalanviService:
         return endpoint.ready
 
 
+# BentoML's decorator turns the class into a service, which its types do not say.
+_service: Any = TotalanviService
 # Around all that the server answers, BentoML's own pages included; the first is the outermost.
-TotalanviService.add_asgi_middleware(SafeHeaders)
-TotalanviService.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))
+_service.add_asgi_middleware(SafeHeaders)
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.account import Accounts, acting_for
 from totalanvi.serving.endpoint.access.keys import Key
-from totalanvi.serving.endpoint.access.settings import AccessSettings, is_loopback
+from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.answers import error_answer
 from totalanvi.serving.errors import AccessError, ServingError
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.keys import KeyFile, Keys, KeySource, fixed_keys, parse_keys
 from totalanvi.serving.errors import SettingsError
 
-__all__ = ["KEYS_FILE_VARIABLE", "NO_AUTH_VARIABLE", "AccessSettings", "is_loopback"]
+__all__ = ["KEYS_FILE_VARIABLE", "NO_AUTH_VARIABLE", "AccessSettings"]
 
 KEYS_FILE_VARIABLE = "TOTALANVI_KEYS_FILE"
 NO_AUTH_VARIABLE = "TOTALANVI_NO_AUTH"
@@ -87,16 +87,6 @@ class AccessSettings:
                 f"Expected keys for an endpoint at {address}, which other machines can reach, found none; make one "
                 "(totalanvi new-key NAME --keys FILE) and serve with --keys FILE, or let everybody in (--no-auth)."
             )
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether only this machine reaches a numeric address."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:
