@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from totalanvi.serving import errors
 from totalanvi.serving.addresses import is_loopback
+from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.errors import BusyError, EndpointError, NotReadyError, ServingError
 
 __all__ = ["Transport"]
@@ -26,8 +24,6 @@ _GATEWAY_STATUSES = (502, 503, 504)
 
 _LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ProxyError)
 """Connections that were not made or broke off. An answer that takes too long is none of these: it would again."""
-
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class Transport:
@@ -95,24 +91,6 @@ class Transport:
         """
         return self._ask("POST", path, body, headers)
 
-    def parse(self, path: str, answer: bytes, schema: type[Body]) -> Body:
-        """Return a JSON answer.
-
-        Raises
-        ------
-        EndpointError
-            When it does not follow the schema.
-        """
-        try:
-            return schema.model_validate_json(answer)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"])
-            raise EndpointError(
-                f"{self.url}{path}: the answer cannot be understood at {where!r}: {first['msg']}; "
-                "upgrade the older of client and endpoint."
-            ) from error
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -159,9 +137,7 @@ class Transport:
                 f"{self.url}{path}: expected an answer of a totalanvi endpoint, found status {response.status_code} "
                 f"({response.reason_phrase}); check the URL, and what stands between."
             )
-        found = getattr(errors, name, None) if name in errors.__all__ else None
-        kind: type[ServingError] = EndpointError if found is None else found
-        return kind(message)
+        return named_error(name, message)
 
 
 def _valid(url: str) -> str:

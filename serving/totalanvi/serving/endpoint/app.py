@@ -4,6 +4,8 @@
 
     POST /v1/map       a chunk of aligned cells, Arrow in, Arrow out (`totalanvi.serving.wire.chunks`)
     POST /v1/predict   a few cells as JSON
+    POST /v1/files     a file of cells, an annotated copy or a table back (`totalanvi.serving.endpoint.files`)
+    GET  /v1/files/{X-Request-ID}/progress   how far a file has come
     GET  /v1/info      the reference, and what the endpoint accepts
     GET  /v1/features  genes and proteins that chunks are aligned to, and their digest
     GET  /v1/labels    what a cell can be called
@@ -30,6 +32,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from totalanvi.serving.endpoint.answers import JSON, error_answer
+from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError, TooLargeError
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
@@ -46,6 +49,7 @@ _log = logging.getLogger(__name__)
 def create_app(endpoint: Endpoint) -> Starlette:
     """Return the application that answers for an endpoint."""
     limits = endpoint.limits
+    files = Files(endpoint)
 
     async def map_chunk(request: Request) -> Response:
         _require_type(request, MEDIA_TYPE)
@@ -76,13 +80,17 @@ def create_app(endpoint: Endpoint) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        files.start()
         endpoint.start()
         yield
         endpoint.close()
+        files.close()
 
     routes = [
         Route("/v1/map", _answering(endpoint, "map", map_chunk), methods=["POST"]),
         Route("/v1/predict", _answering(endpoint, "predict", predict), methods=["POST"]),
+        Route("/v1/files", _answering(endpoint, "files", files.map, limits.file_seconds), methods=["POST"]),
+        Route("/v1/files/{request_id}/progress", _answering(endpoint, "progress", files.progress), methods=["GET"]),
         Route("/v1/info", _answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", _answering(endpoint, "features", features), methods=["GET"]),
         Route("/v1/labels", _answering(endpoint, "labels", labels), methods=["GET"]),
@@ -137,18 +145,19 @@ def _is_compressed(request: Request) -> bool:
     return encoding == "zstd"
 
 
-def _answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
+def _answering(endpoint: Endpoint, route: str, handler: Handler, seconds: float | None = None) -> Handler:
     """Wrap a handler so that every request is counted and every failure answered, in time."""
+    seconds = endpoint.limits.request_seconds if seconds is None else seconds
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(endpoint.limits.request_seconds):
+            async with asyncio.timeout(seconds):
                 response = await handler(request)
         except TimeoutError:
             response = error_answer(
                 DeadlineError(
-                    f"Expected an answer within {endpoint.limits.request_seconds:g} s, found none; "
+                    f"Expected an answer within {seconds:g} s, found none; "
                     "send fewer cells at a time, or ask for fewer samples."
                 )
             )

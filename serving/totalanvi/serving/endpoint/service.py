@@ -54,7 +54,7 @@ endpoint = Endpoint(Limits.from_environment(os.environ), _open_reference)
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": endpoint.limits.request_seconds + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(endpoint.limits.request_seconds, endpoint.limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
 )
 class TotalanviService:
