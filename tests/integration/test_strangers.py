@@ -6,9 +6,11 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
 from tests.support.command_line import CONSOLE_SCRIPT
 from tests.support.server import RunningServer, running_server
@@ -112,6 +114,18 @@ def test_a_client_with_the_key_maps(guarded: Guarded, monkeypatch: pytest.Monkey
         client.map(query)
     monkeypatch.setenv("TOTALANVI_API_KEY", guarded.secret)
     assert load_reference(guarded.server.url).info().name == "toy"
+
+
+def test_a_file_is_mapped_for_whoever_has_the_key(web: httpx.Client, guarded: Guarded, tmp_path: Path) -> None:
+    query = toy_query(20)
+    query.write_h5ad(tmp_path / "query.h5ad")
+    body = (tmp_path / "query.h5ad").read_bytes()
+
+    answer = web.post("/v1/files?output=parquet", content=body, headers=guarded.headers)
+
+    assert answer.status_code == 200, answer.text
+    assert list(pd.read_parquet(BytesIO(answer.content))["totalanvi_guess"]) == list(query.obs["truth"])
+    assert web.post("/v1/files", content=body).status_code == 401
 
 
 def test_no_endpoint_is_opened_to_others_without_keys(bundle: Path) -> None:

@@ -60,7 +60,7 @@ def require_modest(file: h5py.File, most_bytes: int) -> None:
         if declared > max(_NEVER_TOO_MUCH, _BEST_COMPRESSION * stored):
             raise FormatError(
                 f"Expected no more than {_BEST_COMPRESSION} times the {stored} bytes that are stored at {name!r}; "
-                f"found that it declares {declared}, of which most was never written. Leave it out."
+                f"found that it declares {declared}, compressed over and over or never written. Leave it out."
             )
         total += declared
         if total > most_bytes:
