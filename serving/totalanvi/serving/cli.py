@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "Export a trained reference as a bundle to be served.",
     "map": "Map a query's file to a reference.",
     "serve": "Start an endpoint that maps queries to a reference.",
+    "new-key": "Make a key for an endpoint.",
     "info": "Say what a reference is, what it knows and how well it did.",
     "demo": "Run all of it on simulated cells.",
 }
@@ -43,6 +44,7 @@ EXTRAS = {
     "export": "export",
     "map": "serve",
     "serve": "serve",
+    "new-key": "serve",
     "info": "serve",
     "demo": "demo",
 }
