@@ -1,0 +1,64 @@
+"""How the documentation is built: `make docs`, which treats every warning as an error and asks no network for anything."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from command_help import write_command_help  # noqa: E402
+
+project = "totalanvi"
+author = "The totalanvi authors"
+version = release = metadata.version("totalanvi")
+project_copyright = author
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    # Not napoleon: it writes the text of parameters that are documented together once for each of them.
+    "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxcontrib.bibtex",
+]
+exclude_patterns = ["_build", "generated"]
+templates_path = ["_templates"]
+
+html_theme = "sphinx_book_theme"
+html_title = f"totalanvi {release}"
+html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "use_fullscreen_button": False}
+
+# Docstrings set names in single backticks; those that are documented here become links.
+default_role = "py:obj"
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+numpydoc_show_class_members = False
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "unsrt"
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Running the notebooks takes longer than all the rest: DOCS_NOTEBOOKS=off leaves them out while texts are being written.
+nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages that are made from the code before anything is read."""
+    app.connect("builder-inited", lambda _: write_command_help(HERE / "generated"))
