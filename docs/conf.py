@@ -1,4 +1,4 @@
-"""How the documentation is built: `make docs`, which treats every warning as an error and asks no network for anything."""
+"""How the documentation is built: `make docs`. Every warning is an error, and no network is asked for anything."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from command_help import write_command_help  # noqa: E402
+from metrics_table import write_metrics_table  # noqa: E402
+
+# Threads that wait should sleep: spinning, they starve each other where cores are shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 project = "totalanvi"
 author = "The totalanvi authors"
@@ -52,13 +56,27 @@ bibtex_reference_style = "author_year"
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Running the notebooks takes longer than all the rest: DOCS_NOTEBOOKS=off leaves them out while texts are being written.
+# Running the notebooks takes longer than all the rest: DOCS_NOTEBOOKS=off leaves that out while texts are written.
 nb_execution_mode = os.environ.get("DOCS_NOTEBOOKS", "cache")
-nb_execution_timeout = 600
+nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 
 def setup(app: Sphinx) -> None:
-    """Write the pages that are made from the code before anything is read."""
-    app.connect("builder-inited", lambda _: write_command_help(HERE / "generated"))
+    """Write what is made from the code before anything is read."""
+    app.connect("builder-inited", lambda _: write_generated(HERE / "generated"))
+    app.connect("include-read", link_to_pages)
+
+
+def write_generated(folder: Path) -> None:
+    """Write what pages include of the code: help, and metrics."""
+    folder.mkdir(exist_ok=True)
+    write_command_help(folder)
+    write_metrics_table(folder / "metrics.md")
+
+
+def link_to_pages(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    """Let links between files of the repository lead from page to page."""
+    for file, page in {"../BENCHMARKS.md": "benchmarks.md", "benchmarks/README.md": "benchmarks-method.md"}.items():
+        content[0] = content[0].replace(f"]({file}", f"]({page}")
