@@ -13,7 +13,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from command_help import write_command_help  # noqa: E402
-from metrics_table import write_metrics_table  # noqa: E402
+from endpoint_tables import write_limits_table, write_metrics_table  # noqa: E402
+from pydantic import BaseModel  # noqa: E402
 
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -33,13 +34,20 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.bibtex",
+    # Equations are drawn by a copy of MathJax: readers need no network either.
+    "sphinx-mathjax-offline",
 ]
 exclude_patterns = ["_build", "generated"]
 templates_path = ["_templates"]
 
 html_theme = "sphinx_book_theme"
 html_title = f"totalanvi {release}"
-html_theme_options = {"show_navbar_depth": 1, "use_download_button": False, "use_fullscreen_button": False}
+html_theme_options = {
+    "navbar_persistent": [],
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
 
 # Docstrings set names in single backticks; those that are documented here become links.
 default_role = "py:obj"
@@ -67,12 +75,14 @@ def setup(app: Sphinx) -> None:
     """Write what is made from the code before anything is read."""
     app.connect("builder-inited", lambda _: write_generated(HERE / "generated"))
     app.connect("include-read", link_to_pages)
+    app.connect("autodoc-process-signature", leave_out_fields)
 
 
 def write_generated(folder: Path) -> None:
     """Write what pages include of the code: help, and metrics."""
     folder.mkdir(exist_ok=True)
     write_command_help(folder)
+    write_limits_table(folder / "limits.md")
     write_metrics_table(folder / "metrics.md")
 
 
@@ -80,3 +90,12 @@ def link_to_pages(app: Sphinx, path: Path, docname: str, content: list[str]) -> 
     """Let links between files of the repository lead from page to page."""
     for file, page in {"../BENCHMARKS.md": "benchmarks.md", "benchmarks/README.md": "benchmarks-method.md"}.items():
         content[0] = content[0].replace(f"]({file}", f"]({page}")
+
+
+def leave_out_fields(
+    app: Sphinx, what: str, name: str, described: object, options: object, signature: str, returned: str
+) -> tuple[str, str] | None:
+    """Give a schema no signature: its fields are listed one by one below."""
+    if isinstance(described, type) and issubclass(described, BaseModel):
+        return "", ""
+    return None
