@@ -67,7 +67,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Calibration: with part of the panel, temperature .*",
         r"Calibration: from RNA alone, temperature .*, label sets hold \d\d\.\d%",
         r"Imputation:  from RNA alone, mean correlation 0\.\d+.*",
-        r"Genes:       a query is warned of below \d+% .* refused below \d+%, as 1\d\d held-out cells .*",
+        r"Genes:       a query is warned of below \d+% .* refused below \d+%, where 1\d\d held-out cells .*",
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
