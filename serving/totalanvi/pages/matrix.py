@@ -1,0 +1,94 @@
+"""A matrix as coloured squares: labels against labels, or against proteins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.pages.elements import Element, element
+from totalanvi.pages.palette import INK
+
+__all__ = ["matrix"]
+
+_SIDE = 22
+_LETTER = 6.6
+_LONGEST = 24
+_LIGHT, _DARK = np.array([247, 251, 255]), np.array([8, 48, 107])
+"""One hue from light to dark: it stays in order in grey, and for every colour vision."""
+
+
+def matrix(
+    values: npt.NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], title: str, unit: str = ""
+) -> Element:
+    """Draw a matrix.
+
+    Parameters
+    ----------
+    values
+        (rows, columns), in [0, 1], which is from light to dark; NaN stays white.
+    rows, columns
+        Their names.
+    title
+        What it shows, for who cannot see it.
+    unit
+        What stands behind each value for the pointer.
+    """
+    left = 10 + _LETTER * max(len(_short(name)) for name in rows)
+    top = 10 + 0.75 * _LETTER * max(len(_short(name)) for name in columns)
+    width = left + _SIDE * len(columns) + 0.75 * _LETTER * len(_short(columns[-1])) + 10
+    height = top + _SIDE * len(rows) + 4
+    drawn = []
+    for place, name in enumerate(columns):
+        at = left + _SIDE * (place + 0.6)
+        drawn.append(
+            element("text", _short(name), transform=f"translate({at:.1f} {top - 5:.1f}) rotate(-45)", font_size=12)
+        )
+    for place, name in enumerate(rows):
+        at = top + _SIDE * (place + 0.7)
+        edge = round(left - 6, 1)
+        drawn.append(element("text", _short(name), x=edge, y=round(at, 1), text_anchor="end", font_size=12))
+        drawn += [
+            _square(left + _SIDE * column, top + _SIDE * place, value, f"{name}, {columns[column]}: {value:.2f}{unit}")
+            for column, value in enumerate(values[place].tolist())
+            if value == value
+        ]
+    frame = element(
+        "rect",
+        x=round(left, 1),
+        y=round(top, 1),
+        width=_SIDE * len(columns),
+        height=_SIDE * len(rows),
+        fill="none",
+        stroke=INK,
+    )
+    return element(
+        "svg",
+        element("title", title),
+        drawn,
+        frame,
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=round(width),
+        height=round(height),
+        role="img",
+        aria_label=title,
+        class_="wide",
+    )
+
+
+def _square(x: float, y: float, value: float, title: str) -> Element:
+    red, green, blue = np.rint(_LIGHT + (_DARK - _LIGHT) * min(max(value, 0), 1)).astype(int).tolist()
+    return element(
+        "rect",
+        element("title", title),
+        x=round(x, 1),
+        y=round(y, 1),
+        width=_SIDE - 1,
+        height=_SIDE - 1,
+        fill=f"#{red:02x}{green:02x}{blue:02x}",
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
