@@ -13,7 +13,7 @@ from totalanvi.pages.palette import INK
 __all__ = ["matrix"]
 
 _SIDE = 22
-_LETTER = 6.6
+_LETTER = 7.2
 _LONGEST = 24
 _LIGHT, _DARK = np.array([247, 251, 255]), np.array([8, 48, 107])
 """One hue from light to dark: it stays in order in grey, and for every colour vision."""
@@ -35,9 +35,9 @@ def matrix(
     unit
         What stands behind each value for the pointer.
     """
-    left = 10 + _LETTER * max(len(_short(name)) for name in rows)
-    top = 10 + 0.75 * _LETTER * max(len(_short(name)) for name in columns)
-    width = left + _SIDE * len(columns) + 0.75 * _LETTER * len(_short(columns[-1])) + 10
+    left = 12 + _LETTER * max(len(_short(name)) for name in rows)
+    top = 18 + 0.71 * _LETTER * max(len(_short(name)) for name in columns)
+    width = left + _SIDE * len(columns) + 0.71 * _LETTER * len(_short(columns[-1])) + 18
     height = top + _SIDE * len(rows) + 4
     drawn = []
     for place, name in enumerate(columns):

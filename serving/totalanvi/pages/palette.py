@@ -15,8 +15,9 @@ __all__ = ["BACKGROUND", "COLOURS", "GRID", "INK", "UNKNOWN_STYLE", "LabelStyle"
 INK, GRID, BACKGROUND = "#1a1a1a", "#d5d5d5", "#c4c8cc"
 """Of text and axes, of lines behind, and of what is only there for comparison."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3497f", "#b57d00", "#3a9bd6", "#5d3a9b")
-"""After Okabe and Ito, without black and yellow, the light ones darkened until they stand out from white (3 to 1)."""
+COLOURS = ("#172ce5", "#a88a11", "#e5396d", "#5c93e5", "#5c3b09", "#a8117b", "#540f99")
+"""Found by search: as far apart as seven can be, from each other, from ink and from the background, for who sees all
+colours and for who lacks one kind of cone, and dark enough to stand out from white (3 to 1)."""
 
 Shape = Literal["dot", "square", "plus", "triangle", "ring", "diamond", "cross"]
 

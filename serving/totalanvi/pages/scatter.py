@@ -16,7 +16,7 @@ __all__ = ["Group", "cell_map"]
 _SIDE = 1000
 """Of the canvas; whole units are fine enough, and short."""
 _MARGIN = 30
-_LETTERS = 34
+_LETTERS = 29
 _ROUNDS = 60
 
 

@@ -15,14 +15,15 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .5rem; border-top:
 h3 { font-size: 1rem; margin: 1.25rem 0 .25rem; }
 p { margin: .5rem 0; max-width: 46rem; overflow-wrap: anywhere; }
 nav { margin: 1rem 0; line-height: 2; }
-nav a { margin-right: 1rem; white-space: nowrap; }
+nav a { margin-right: 1rem; display: inline-block; }
+li { overflow-wrap: anywhere; }
 a { color: #00528a; }
 .lead { font-size: 1.1rem; }
 .quiet { color: #4a4a4a; }
 .warning, .fine { border-left: .4rem solid #b34700; padding: .5rem .9rem; margin: 1rem 0; background: #fdf3ec; }
 .fine { border-color: #00795a; background: #eef8f5; }
 .warning ul { margin: .25rem 0; padding-left: 1.2rem; }
-.warning li { overflow-wrap: anywhere; margin: .3rem 0; }
+.warning li { margin: .3rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; margin: .5rem 0; }
 caption { text-align: left; color: #4a4a4a; padding-bottom: .25rem; }
@@ -33,7 +34,7 @@ thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; overflow-wr
 .bars { width: 100%; }
 .bars th[scope=row] { font-weight: 400; min-width: 6rem; }
 .bars .bar { width: 34%; min-width: 4.5rem; vertical-align: middle; }
-.bar div { height: .85rem; min-width: 1px; background: #0072b2; }
+.bar div { height: .85rem; min-width: 1px; background: #172ce5; }
 .bar .low { background: #b34700; }
 .facts th { font-weight: 600; padding-right: 1rem; white-space: nowrap; }
 .facts td { font-variant-numeric: tabular-nums; }
@@ -47,7 +48,7 @@ figure > svg, .scroll > svg { display: block; max-width: 100%; height: auto; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 0 2rem; }
 .swatch { width: 1.1em; height: 1.1em; vertical-align: -.2em; margin-right: .3em; }
 .legend { list-style: none; padding: 0; margin: .5rem 0; columns: 15rem; font-size: .92rem; }
-.legend li { break-inside: avoid; overflow-wrap: anywhere; padding-left: 1.4em; text-indent: -1.4em; }
+.legend li { break-inside: avoid; padding-left: 1.4em; text-indent: -1.4em; }
 details { margin: .4rem 0; }
 summary { cursor: pointer; color: #00528a; }
 svg text { fill: #1a1a1a; font-family: system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }

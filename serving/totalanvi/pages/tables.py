@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from totalanvi.pages.elements import Child, Element, element
 
-__all__ = ["Bar", "Cell", "count", "facts", "names_list", "share", "table"]
+__all__ = ["Bar", "Cell", "count", "facts", "names_list", "percent", "share", "table"]
 
 _MOST_NAMES = 200
-_SHARE = re.compile(r"[<>]? ?[\d.]+ %")
+_SHARE = re.compile("[<>]? ?[0-9.]+\u00a0%")
 
 
 @dataclass(frozen=True)
@@ -122,18 +122,29 @@ def count(number: int) -> str:
 
 
 def share(part: float) -> str:
-    """Write a share, so that little is not nothing and most is not all.
+    """Write a measured share, so that little is not nothing and most is not all.
 
     Examples
     --------
-    >>> share(0.5), share(0.00001), share(0.99999), share(0), share(1)
-    ('50.0 %', '< 0.1 %', '> 99.9 %', '0 %', '100 %')
+    >>> [share(part).replace("\u00a0", " ") for part in (0.5, 0.00001, 0.99999, 0, 1)]
+    ['50.0 %', '< 0.1 %', '> 99.9 %', '0 %', '100 %']
     """
-    if part in (0, 1):
-        return f"{part:.0%}".replace("%", " %")
-    if part < 0.001:
-        return "< 0.1 %"
-    return "> 99.9 %" if part > 0.999 else f"{100 * part:.1f} %"
+    if 0 < part < 0.001:
+        return "< 0.1\u00a0%"
+    if 0.999 < part < 1:
+        return "> 99.9\u00a0%"
+    return percent(part) if part in (0, 1) else f"{100 * part:.1f}\u00a0%"
+
+
+def percent(part: float) -> str:
+    """Write a share that somebody chose.
+
+    Examples
+    --------
+    >>> percent(0.9).replace("\u00a0", " "), percent(0.975).replace("\u00a0", " ")
+    ('90 %', '97.5 %')
+    """
+    return f"{100 * part:.6g}\u00a0%"
 
 
 def _is_number(cell: Cell) -> bool:
@@ -147,9 +158,16 @@ def _cell(cell: Cell, place: int, classes: str | None) -> Element:
     if isinstance(cell, bool | int):
         shown = count(cell)
     elif isinstance(cell, float):
-        shown = "not known" if cell != cell else f"{cell:.3g}" if abs(cell) >= 1000 else f"{cell:.3f}"
+        shown = _figure(cell)
     else:
         shown = cell
     if place == 0:
         return element("th", shown, scope="row", class_=classes)
     return element("td", shown, class_=classes)
+
+
+def _figure(number: float) -> str:
+    if number != number:
+        return "not known"
+    size = abs(number)
+    return f"{number:,.0f}" if size >= 100 else f"{number:.1f}" if size >= 10 else f"{number:.3f}"

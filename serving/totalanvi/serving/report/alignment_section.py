@@ -52,11 +52,12 @@ def alignment_section(alignment: AlignmentRecord) -> Section:
 
 def _names(kind: str, found: FeatureRecord) -> list[Child]:
     lower = kind.lower()
+    order = ", the most important first" if kind == "Genes" else ""
     ways = [f"{count(number)} {_WAYS.get(way, way)}" for way, number in found.ways.items()]
     return [
         element("h3", kind),
         paragraph(f"Names of {lower} were resolved: {', '.join(ways)}.") if ways else paragraph(f"No {lower} matched."),
-        names_list(f"Missing {lower}, the most important first", found.missing_names, found.missing),
+        names_list(f"Missing {lower}{order}", found.missing_names, found.missing),
         names_list(f"{kind} that the reference does not know, which were ignored", found.extra_names, found.extra),
         _listed(
             f"{kind} matched by another name",

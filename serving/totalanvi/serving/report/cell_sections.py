@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.pages.elements import Child
+from totalanvi.pages.elements import Element
 from totalanvi.pages.page import Section, figure, paragraph
 from totalanvi.pages.palette import UNKNOWN_STYLE, LabelStyle, style_of, swatch
 from totalanvi.pages.plots import Axis, Mark, histogram
 from totalanvi.pages.scatter import Group, cell_map
-from totalanvi.pages.tables import Bar, Cell, count, share, table
+from totalanvi.pages.tables import Bar, Cell, count, percent, share, table
 from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.report.record import MappingRecord
 from totalanvi.serving.report.tally import BINS, Tally
@@ -38,8 +38,7 @@ def types_section(labels: Sequence[str], tally: Tally) -> Section:
     cells, most = tally.label_cells, max(int(tally.label_cells.max()), 1)
     rows: list[list[Cell]] = [
         [
-            [swatch(style), sign],
-            _name(labels, code),
+            [swatch(style), f"{sign} ", _name(labels, code)],
             Bar(cells[code] / most, style.colour),
             int(cells[code]),
             share(cells[code] / tally.n_mapped),
@@ -53,7 +52,7 @@ def types_section(labels: Sequence[str], tally: Tally) -> Section:
         "Cell types",
         [
             paragraph(f"The label that each cell was given; the sign before it stands for it on the map.{none}"),
-            table(["", "Cell type", "", "Cells", "Share", "Median confidence"], rows, spare=(5,)),
+            table(["Cell type", "", "Cells", "Share", "Median confidence"], rows, spare=(4,)),
         ],
     )
 
@@ -127,7 +126,7 @@ def certainty_section(record: MappingRecord, tally: Tally) -> Section:
             ),
             paragraph(
                 f"A cell's label set has every label that fits it; of cells like the reference's, "
-                f"{share(record.options.coverage)} have theirs in it. An empty set says that none fits."
+                f"{percent(record.options.coverage)} have theirs in it. An empty set says that none fits."
             ),
             table(["Labels in the set", "", "Cells", "Share"], sizes),
         ],
@@ -156,7 +155,7 @@ def novelty_section(record: MappingRecord, tally: Tally) -> Section:
                 "A cell's novelty is the share of the reference's own held-out cells that are less novel than it. Of "
                 "cells just like the reference's, each step of the histogram has as many; a peak at 1 is of cells "
                 f"unlike them. {count(tally.n_beyond)} cells ({share(tally.n_beyond / tally.n_mapped)}) lie beyond "
-                f"{threshold:g}, where {share(record.options.false_positive_rate)} would be expected.",
+                f"{threshold:g}, where {percent(record.options.false_positive_rate)} would be expected.",
                 _histogram_table("Novelty", tally.novelty),
             )
         ],
@@ -180,7 +179,7 @@ def _shown(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return shown
 
 
-def _histogram_table(what: str, counts: npt.NDArray[np.int64]) -> Child:
+def _histogram_table(what: str, counts: npt.NDArray[np.int64]) -> Element:
     step = 1 / _SHOWN_BINS
     rows: list[list[Cell]] = [
         [f"{step * place:.2f} to {step * (place + 1):.2f}", n_cells]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from totalanvi.pages.elements import Child, element
 from totalanvi.pages.page import Section
-from totalanvi.pages.tables import count, facts, share
+from totalanvi.pages.tables import count, facts, percent
 from totalanvi.serving.report.record import MappingRecord
 from totalanvi.serving.report.tally import Tally
 
@@ -31,8 +31,8 @@ def origin_section(query: str, record: MappingRecord, tally: Tally) -> Section:
         ("Reference", f"{reference.name} {reference.version}"),
         ("Its SHA-256", element("span", reference.digest, class_="digest")),
         ("Mapped by", f"totalanvi {record.totalanvi}"),
-        ("Label sets hold the label", f"of {share(options.coverage)} of cells like the reference's"),
-        ("May be called unknown", f"{share(options.false_positive_rate)} of cells like the reference's"),
+        ("Label sets hold the label", f"of {percent(options.coverage)} of cells like the reference's"),
+        ("May be called unknown", f"{percent(options.false_positive_rate)} of cells like the reference's"),
         ("Certain from", f"a probability of {options.certainty:g}"),
         ("Proteins imputed", _imputed(record)),
     ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from totalanvi.pages.citation import citation
 from totalanvi.pages.elements import Child
 from totalanvi.pages.page import Section, notices, page, paragraph
-from totalanvi.pages.tables import count, share
+from totalanvi.pages.tables import count, percent, share
 from totalanvi.serving.report.alignment_section import alignment_section
 from totalanvi.serving.report.cell_sections import certainty_section, map_section, novelty_section, types_section
 from totalanvi.serving.report.origin_section import origin_section
@@ -104,7 +104,7 @@ def _many_unknown(record: MappingRecord, tally: Tally) -> list[str]:
         return []
     return [
         f"{share(part)} of the cells are more novel than cells like the reference's, of which "
-        f"{share(record.options.false_positive_rate)} would be. They may be of types that the reference lacks, "
+        f"{percent(record.options.false_positive_rate)} would be. They may be of types that the reference lacks, "
         "damaged, two cells in one, or from a batch that differs much: look at them before you use their labels."
     ]
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from totalanvi.serving.bundles.confidence_figures import UNRELIABLE_BELOW
 from totalanvi.serving.errors import QueryError
 
 __all__ = ["FeatureRecord", "MappingRecord"]
@@ -78,6 +79,18 @@ class ReliabilityRecord(_Record):
     pearson: list[float | None]
     spearman: list[float | None]
     n_cells: list[int]
+
+    @model_validator(mode="after")
+    def _one_entry_per_protein(self) -> ReliabilityRecord:
+        if not len(self.protein) == len(self.pearson) == len(self.spearman) == len(self.n_cells):
+            raise ValueError("expected one entry for each protein, found more of some columns than of others")
+        return self
+
+    @property
+    def doubtful(self) -> list[str]:
+        """Proteins that RNA cannot predict."""
+        rows = zip(self.protein, self.pearson, strict=True)
+        return [name for name, pearson in rows if pearson is not None and pearson < UNRELIABLE_BELOW]
 
 
 class MappingRecord(_Record):
