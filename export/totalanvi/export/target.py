@@ -7,7 +7,7 @@ from pathlib import Path
 
 from totalanvi.export.errors import TargetError
 from totalanvi.serving.bundles.bundle import bundle_files
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE
 
 __all__ = ["checked_name", "make_parents", "require_writable"]
 
@@ -57,7 +57,7 @@ def require_writable(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
     # `model.yaml` is what a model store adds.
-    ours = {MANIFEST_FILE, *bundle_files(readout=True), "model.yaml"}
+    ours = {MANIFEST_FILE, *bundle_files(readout=True), CARD_FILE, REPORT_FILE, "model.yaml"}
     foreign = sorted({entry.name for entry in target.iterdir()} - ours)
     if foreign:
         raise TargetError(

@@ -10,7 +10,18 @@ import numpy.typing as npt
 
 from totalanvi.pages.elements import Element, element
 
-__all__ = ["BACKGROUND", "COLOURS", "GRID", "INK", "UNKNOWN_STYLE", "LabelStyle", "marks", "style_of", "swatch"]
+__all__ = [
+    "BACKGROUND",
+    "COLOURS",
+    "GRID",
+    "INK",
+    "UNKNOWN_STYLE",
+    "LabelStyle",
+    "marks",
+    "ranked_styles",
+    "style_of",
+    "swatch",
+]
 
 INK, GRID, BACKGROUND = "#1a1a1a", "#d5d5d5", "#c4c8cc"
 """Of text and axes, of lines behind, and of what is only there for comparison."""
@@ -56,6 +67,28 @@ def style_of(rank: int) -> LabelStyle:
     ('dot', 'plus', True)
     """
     return LabelStyle(COLOURS[rank % len(COLOURS)], _SHAPES[rank // len(COLOURS) % len(_SHAPES)])
+
+
+def ranked_styles(counts: npt.NDArray[np.integer]) -> list[tuple[int, str, LabelStyle]]:
+    """Give the labels that have cells signs and styles, the commonest first.
+
+    Parameters
+    ----------
+    counts
+        Cells of each label, (labels,).
+
+    Returns
+    -------
+    list of tuple
+        Code, sign and style.
+
+    Examples
+    --------
+    >>> [(code, sign) for code, sign, _ in ranked_styles(np.array([3, 0, 5]))]
+    [(2, '1'), (0, '2')]
+    """
+    codes = [code for code in np.argsort(-counts, kind="stable").tolist() if counts[code]]
+    return [(code, str(rank + 1), style_of(rank)) for rank, code in enumerate(codes)]
 
 
 def marks(points: npt.NDArray[np.integer], style: LabelStyle, size: float = 10, title: str | None = None) -> Element:

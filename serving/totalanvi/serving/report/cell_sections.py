@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from totalanvi.pages.elements import Element
 from totalanvi.pages.page import Section, figure, paragraph
-from totalanvi.pages.palette import UNKNOWN_STYLE, LabelStyle, style_of, swatch
+from totalanvi.pages.palette import UNKNOWN_STYLE, LabelStyle, ranked_styles, swatch
 from totalanvi.pages.plots import Axis, Mark, histogram
 from totalanvi.pages.scatter import Group, cell_map
 from totalanvi.pages.tables import Bar, Cell, count, percent, share, table
@@ -165,8 +165,7 @@ def novelty_section(record: MappingRecord, tally: Tally) -> Section:
 def _ranked(tally: Tally) -> list[tuple[int, str, LabelStyle]]:
     """Codes of the labels that some cell was given, with sign and style, the commonest first and unknown last."""
     cells = tally.label_cells
-    codes = [code for code in np.argsort(-cells[:-1], kind="stable").tolist() if cells[code]]
-    ranked = [(code, str(rank + 1), style_of(rank)) for rank, code in enumerate(codes)]
+    ranked = ranked_styles(cells[:-1])
     return [*ranked, (len(cells) - 1, "?", UNKNOWN_STYLE)] if cells[-1] else ranked
 
 

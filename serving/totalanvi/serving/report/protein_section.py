@@ -9,9 +9,10 @@ import numpy as np
 from totalanvi.pages.elements import Child
 from totalanvi.pages.matrix import matrix
 from totalanvi.pages.page import Section, figure, paragraph
-from totalanvi.pages.tables import Bar, Cell, table
-from totalanvi.serving.bundles.confidence_figures import UNRELIABLE_BELOW
+from totalanvi.pages.tables import table
+from totalanvi.serving.bundles.confidence_figures import UNRELIABLE_BELOW, ProteinReliability
 from totalanvi.serving.bundles.manifest import UNKNOWN
+from totalanvi.serving.report.protein_table import protein_table
 from totalanvi.serving.report.record import MappingRecord
 from totalanvi.serving.report.tally import Tally
 
@@ -42,39 +43,11 @@ def protein_section(labels: Sequence[str], proteins: Sequence[str], record: Mapp
             f"counts over cells of the reference that training did not see. Below {UNRELIABLE_BELOW:g} an imputed "
             "value says little about a cell in which the protein was not measured."
         ),
-        _reliability(proteins, record, tally),
+        protein_table(proteins, _by_protein(record), np.expm1(tally.mean_protein).tolist()),
     ]
     if tally.n_mapped:
         content.append(_profile(labels, proteins, tally))
     return Section("Proteins", content)
-
-
-def _reliability(proteins: Sequence[str], record: MappingRecord, tally: Tally) -> Child:
-    figures = record.protein_reliability
-    known = (
-        {}
-        if figures is None
-        else dict(
-            zip(figures.protein, zip(figures.pearson, figures.spearman, figures.n_cells, strict=True), strict=True)
-        )
-    )
-    rows: list[list[Cell]] = []
-    for name, mean in zip(proteins, np.expm1(tally.mean_protein).tolist(), strict=True):
-        pearson, spearman, n_cells = known.get(name, (None, None, 0))
-        doubtful = pearson is not None and pearson < UNRELIABLE_BELOW
-        rows.append(
-            [
-                name,
-                Bar(pearson or 0, low=doubtful),
-                float("nan") if pearson is None else pearson,
-                float("nan") if spearman is None else spearman,
-                n_cells,
-                float(mean),
-                "not reliable" if doubtful else "not known" if pearson is None else "",
-            ]
-        )
-    columns = ["Protein", "", "Pearson", "Spearman", "Cells measured", "Mean imputed", ""]
-    return table(columns, rows, "Pearson: of log counts; mean imputed: geometric, over all cells", spare=(3, 4, 5))
 
 
 def _profile(labels: Sequence[str], proteins: Sequence[str], tally: Tally) -> Child:
@@ -96,3 +69,7 @@ def _profile(labels: Sequence[str], proteins: Sequence[str], tally: Tally) -> Ch
         numbers,
         scroll=True,
     )
+
+
+def _by_protein(record: MappingRecord) -> dict[str, ProteinReliability]:
+    return {} if record.protein_reliability is None else record.protein_reliability.by_protein

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from totalanvi.serving.bundles.confidence_figures import UNRELIABLE_BELOW
+from totalanvi.serving.bundles.confidence_figures import ProteinReliability
 from totalanvi.serving.errors import QueryError
 
 __all__ = ["FeatureRecord", "MappingRecord"]
@@ -84,13 +84,21 @@ class ReliabilityRecord(_Record):
     def _one_entry_per_protein(self) -> ReliabilityRecord:
         if not len(self.protein) == len(self.pearson) == len(self.spearman) == len(self.n_cells):
             raise ValueError("expected one entry for each protein, found more of some columns than of others")
+        # Figures out of range are refused now.
+        self.by_protein  # noqa: B018
         return self
+
+    @property
+    def by_protein(self) -> dict[str, ProteinReliability]:
+        """The same by name."""
+        rows = zip(self.n_cells, self.pearson, self.spearman, strict=True)
+        figures = [ProteinReliability(n_cells=n, pearson=one, spearman=other) for n, one, other in rows]
+        return dict(zip(self.protein, figures, strict=True))
 
     @property
     def doubtful(self) -> list[str]:
         """Proteins that RNA cannot predict."""
-        rows = zip(self.protein, self.pearson, strict=True)
-        return [name for name, pearson in rows if pearson is not None and pearson < UNRELIABLE_BELOW]
+        return [name for name, known in self.by_protein.items() if not known.reliable]
 
 
 class MappingRecord(_Record):
