@@ -160,7 +160,7 @@ def export_bundle(
         for_people = ReferenceReport(manifest, placed.reference, evaluation.figures, source.history)
         (folder / REPORT_FILE).write_text(reference_page(for_people), encoding="utf-8")
         (folder / CARD_FILE).write_text(model_card(manifest, licence), encoding="utf-8")
-        files |= hash_files(folder, (CARD_FILE, REPORT_FILE))
+        files = files | hash_files(folder, (CARD_FILE, REPORT_FILE))
         write_manifest(folder, manifest.model_copy(update={"files": files}))
         say("Opening what was written")
         _require_served(folder, source)

@@ -62,8 +62,8 @@ def model_card(manifest: Manifest, licence: str = "unknown") -> str:
         _trained_on(manifest),
         "## Intended use",
         "To label cells of the tissues and conditions that the reference was made of, from RNA counts with or without "
-        "counts of surface proteins, and to estimate proteins that were not measured. It is for research. It is not for "
-        "diagnosis, and no substitute for looking at the cells.",
+        "counts of surface proteins, and to estimate proteins that were not measured. It is for research, not "
+        "for diagnosis, and no substitute for looking at the cells.",
         "## Limits",
         _limits(manifest),
         "## How good it is",
@@ -85,11 +85,12 @@ def _front_matter(manifest: Manifest, licence: str) -> str:
 
 def _what(manifest: Manifest) -> str:
     readout = " with a readout" if any(name.startswith("readout") for name in manifest.files) else ""
+    n_cells, n_labels = count(manifest.provenance.n_cells), count(len(manifest.labels))
     return (
-        f"Version {_text(manifest.version)}, made {_text(manifest.created)}. A TotalANVI model{readout} as ONNX graphs: it "
-        f"maps single cells, with or without proteins, onto a reference of {count(manifest.provenance.n_cells)} cells and "
-        f"gives each one of {count(len(manifest.labels))} labels or `{UNKNOWN}`, a calibrated confidence, how novel it "
-        f"looks, its place on the reference's map, and {count(len(manifest.proteins))} proteins."
+        f"Version {_text(manifest.version)}, of {_text(manifest.created)}. A TotalANVI model{readout} as ONNX graphs. "
+        f"It maps single cells, with or without proteins, onto a reference of {n_cells} cells and gives each one of "
+        f"{n_labels} labels or `{UNKNOWN}`, a calibrated confidence, how novel it looks, its place on the reference's "
+        f"map, and {count(len(manifest.proteins))} proteins."
     )
 
 
@@ -127,8 +128,8 @@ def _trained_on(manifest: Manifest) -> str:
 def _limits(manifest: Manifest) -> str:
     thresholds = manifest.thresholds
     lines = [
-        f"It knows no cell type but those listed. Other cells are called `{UNKNOWN}` when they look novel enough, and are "
-        "given the likeliest known label when they do not.",
+        f"It knows no cell type but those listed. Other cells are called `{UNKNOWN}` when they look novel enough, and "
+        "are given the likeliest known label when they do not.",
         "Confidence and label sets hold for cells like the reference's; on cells of another tissue, species, assay or "
         "batch they may be too sure.",
         "A query is treated as one of an unknown batch.",
@@ -141,8 +142,8 @@ def _limits(manifest: Manifest) -> str:
     rows = zip(manifest.proteins, manifest.protein_reliability, strict=True)
     if doubtful := [name for name, known in rows if not known.reliable]:
         lines.append(
-            f"RNA cannot predict {_names(doubtful)} (correlation below {UNRELIABLE_BELOW:g}): their imputed values should "
-            "not be relied on."
+            f"RNA cannot predict {_names(doubtful)} (correlation below {UNRELIABLE_BELOW:g}): their imputed values "
+            "should not be relied on."
         )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -156,9 +157,10 @@ def _figures(manifest: Manifest) -> str:
         rows.append(f"| {MODE_NAMES[mode]} | {count(found.n_cells)} | {' | '.join(shown)} |")
     coverage = next(iter(manifest.confidence.values())).coverage
     return (
-        "Measured when the bundle was exported, on cells of the reference that training did not see, mapped by the engine "
-        "that serves; cells of a batch that was trained on, so other batches may do worse. Temperatures were fitted to "
-        f"these cells; label sets, asked to hold the label of {coverage:.0%}, are cross-fitted on halves of them.\n\n"
+        "Measured when the bundle was exported, on cells of the reference that training did not see, mapped by the "
+        "engine that serves; cells of batches that were trained on, so others may do worse. Temperatures were fitted "
+        f"to these cells; label sets, asked to hold the label of {coverage:.0%}, are cross-fitted on halves of them.\n"
+        "\n"
         "| query | cells | accuracy | log-loss | calibration error | sets that hold the label | labels in a set |\n"
         "|---|---|---|---|---|---|---|\n" + "\n".join(rows)
     )
@@ -171,8 +173,8 @@ def _proteins(manifest: Manifest) -> str:
         shown = (_NOT_KNOWN if value is None else f"{value:.3f}" for value in figures)
         rows.append(f"| {_text(name)} | {count(known.n_cells)} | {' | '.join(shown)} |")
     return (
-        "Proteins imputed from RNA alone against measured counts of held-out cells: Pearson's correlation of log counts, "
-        "and Spearman's.\n\n| protein | cells | Pearson | Spearman |\n|---|---|---|---|\n" + "\n".join(rows)
+        "Proteins imputed from RNA alone against measured counts of held-out cells: Pearson's correlation of log "
+        "counts, and Spearman's.\n\n| protein | cells | Pearson | Spearman |\n|---|---|---|---|\n" + "\n".join(rows)
     )
 
 

@@ -61,7 +61,7 @@ def reference_page(report: ReferenceReport) -> str:
     lead = (
         f"A reference of {count(provenance.n_cells)} cells, {count(provenance.n_labelled)} of them labelled with "
         f"{count(len(manifest.labels))} cell types, with {count(len(manifest.genes.names))} genes and "
-        f"{count(len(manifest.proteins))} proteins. Queries are mapped to it with or without proteins.{_measured(report)}"
+        f"{count(len(manifest.proteins))} proteins. Queries are mapped to it with or without them.{_measured(report)}"
     )
     sections = [
         Section("What it is", [facts(_facts(manifest)), *_names(manifest)]),
