@@ -22,6 +22,9 @@ Figures = Mapping[Mode, HeldOutFigures]
 _SHOWN_MODES: tuple[Mode, ...] = ("protein", "rna")
 """The ends; what part of a panel tells lies between."""
 
+_FEWEST = 10
+"""Cells that say something of their accuracy."""
+
 _NONE = "No labelled cell was held out, so this was not measured."
 
 
@@ -78,7 +81,11 @@ def calibration_section(manifest: Manifest, figures: Figures) -> Section:
     shown = [mode for mode in MODES if figures[mode].n_cells.any()]
     if not shown:
         return Section("Calibration", [paragraph(_NONE)])
-    lines = [Curve(MODE_NAMES[mode], figures[mode].confidence, figures[mode].accuracy, points=True) for mode in shown]
+    lines = []
+    for mode in shown:
+        enough = figures[mode].n_cells >= _FEWEST
+        accuracy = np.where(enough, figures[mode].accuracy, np.nan)
+        lines.append(Curve(MODE_NAMES[mode], figures[mode].confidence, accuracy, points=True))
     chart = curves(
         lines,
         Axis("confidence", 0, 1),
@@ -99,7 +106,8 @@ def calibration_section(manifest: Manifest, figures: Figures) -> Section:
             figure(
                 chart,
                 "Of labels that are given with a confidence of 0.8, 80 % should be right: on the dotted line they are. "
-                "Steps with few cells scatter. The temperature that makes confidence fit was chosen on these cells.",
+                f"Steps with fewer than {_FEWEST} cells are in the table alone. The temperature that "
+                "makes confidence fit was chosen on these cells.",
                 table(columns, steps),
             ),
             _summary(manifest, shown),

@@ -21,7 +21,7 @@ from totalanvi.serving.bundles.modes import Mode
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
 from totalanvi.serving.report.protein_table import protein_table
 from totalanvi.training.checkpoints.report import panel_section
-from totalanvi.training.checkpoints.training_curves import History, training_curves
+from totalanvi.training.checkpoints.training_curves import History, training_section
 
 __all__ = ["ReferenceReport", "reference_page"]
 
@@ -65,7 +65,7 @@ def reference_page(report: ReferenceReport) -> str:
     )
     sections = [
         Section("What it is", [facts(_facts(manifest)), *_names(manifest)]),
-        Section("Training curves", training_curves(report.history) or [paragraph("No epoch was recorded.")]),
+        training_section(report.history),
         confusion_section(manifest, report.figures),
         calibration_section(manifest, report.figures),
         coverage_section(manifest, report.figures),

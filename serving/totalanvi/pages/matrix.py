@@ -12,7 +12,9 @@ from totalanvi.pages.palette import INK
 
 __all__ = ["matrix"]
 
-_SIDE = 22
+_SIDES = (13, 22)
+"""Of a square; as large as a page has room for."""
+_ROOM = 800
 _LETTER = 7.2
 _LONGEST = 24
 _LIGHT, _DARK = np.array([247, 251, 255]), np.array([8, 48, 107])
@@ -35,22 +37,32 @@ def matrix(
     unit
         What stands behind each value for the pointer.
     """
+    side = int(np.clip(_ROOM // len(columns), *_SIDES))
     left = 12 + _LETTER * max(len(_short(name)) for name in rows)
     top = 18 + 0.71 * _LETTER * max(len(_short(name)) for name in columns)
-    width = left + _SIDE * len(columns) + 0.71 * _LETTER * len(_short(columns[-1])) + 18
-    height = top + _SIDE * len(rows) + 4
+    width = left + side * len(columns) + 0.71 * _LETTER * len(_short(columns[-1])) + 18
+    height = top + side * len(rows) + 4
     drawn = []
     for place, name in enumerate(columns):
-        at = left + _SIDE * (place + 0.6)
+        at = left + side * (place + 0.6)
         drawn.append(
-            element("text", _short(name), transform=f"translate({at:.1f} {top - 5:.1f}) rotate(-45)", font_size=12)
+            element(
+                "text",
+                _short(name),
+                transform=f"translate({at:.1f} {top - 5:.1f}) rotate(-45)",
+                font_size=min(12, side - 1),
+            )
         )
     for place, name in enumerate(rows):
-        at = top + _SIDE * (place + 0.7)
+        at = top + side * (place + 0.7)
         edge = round(left - 6, 1)
-        drawn.append(element("text", _short(name), x=edge, y=round(at, 1), text_anchor="end", font_size=12))
+        drawn.append(
+            element("text", _short(name), x=edge, y=round(at, 1), text_anchor="end", font_size=min(12, side - 1))
+        )
         drawn += [
-            _square(left + _SIDE * column, top + _SIDE * place, value, f"{name}, {columns[column]}: {value:.2f}{unit}")
+            _square(
+                left + side * column, top + side * place, side, value, f"{name}, {columns[column]}: {value:.2f}{unit}"
+            )
             for column, value in enumerate(values[place].tolist())
             if value == value
         ]
@@ -58,8 +70,8 @@ def matrix(
         "rect",
         x=round(left, 1),
         y=round(top, 1),
-        width=_SIDE * len(columns),
-        height=_SIDE * len(rows),
+        width=side * len(columns),
+        height=side * len(rows),
         fill="none",
         stroke=INK,
     )
@@ -77,15 +89,15 @@ def matrix(
     )
 
 
-def _square(x: float, y: float, value: float, title: str) -> Element:
+def _square(x: float, y: float, side: int, value: float, title: str) -> Element:
     red, green, blue = np.rint(_LIGHT + (_DARK - _LIGHT) * min(max(value, 0), 1)).astype(int).tolist()
     return element(
         "rect",
         element("title", title),
         x=round(x, 1),
         y=round(y, 1),
-        width=_SIDE - 1,
-        height=_SIDE - 1,
+        width=side - 1,
+        height=side - 1,
         fill=f"#{red:02x}{green:02x}{blue:02x}",
     )
 

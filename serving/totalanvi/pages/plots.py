@@ -95,6 +95,12 @@ class _Frame:
     def height(self) -> int:
         return _HEIGHT - _TOP - _BOTTOM
 
+    def cut(self, drawn: Sequence[Element]) -> Element:
+        """Show what lies within the axes alone, with room for the width of lines."""
+        box = (_LEFT, _TOP - 2, _WIDTH - _LEFT - _RIGHT, self.height + 4)
+        sizes = dict(zip(("x", "y", "width", "height"), box, strict=True))
+        return element("svg", drawn, viewBox=" ".join(map(str, box)), overflow="hidden", **sizes)
+
     def axes(self) -> Iterable[Element]:
         base, middle = _HEIGHT - _BOTTOM, (_LEFT + _WIDTH - _RIGHT) / 2
         for value in self.y.ticks():
@@ -156,28 +162,27 @@ def curves(lines: Sequence[Curve], x: Axis, y: Axis, title: str, diagonal: bool 
     lines
         At most as many as there are colours.
     x, y
-        What they are of.
+        What they are of; what lies beyond them is cut off.
     title
         What the chart shows, for who cannot see it.
     diagonal
         Whether to draw where y is x.
     """
     frame = _Frame(x, y)
-    drawn = list(frame.axes())
+    diagonals, inside, above = [], [], []
     if diagonal:
         low, high = max(x.low, y.low), min(x.high, y.high)
         ends = {"x1": frame.across(low), "y1": frame.up(low), "x2": frame.across(high), "y2": frame.up(high)}
-        drawn.append(element("line", stroke="#6b6b6b", stroke_dasharray="3 3", **ends))
+        diagonals.append(element("line", stroke="#6b6b6b", stroke_dasharray="3 3", **ends))
     for place, line in enumerate(lines):
         colour, dashes = COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)]
         known = [(a, b) for a, b in zip(line.x, line.y, strict=True) if np.isfinite(a) and np.isfinite(b)]
-        at = [(frame.across(a), frame.up(min(max(b, y.low), y.high))) for a, b in known]
-        path = " ".join(f"{a},{b}" for a, b in at)
-        drawn.append(
+        at = [(frame.across(a), frame.up(b)) for a, b in known]
+        inside.append(
             element(
                 "polyline",
                 element("title", line.name),
-                points=path,
+                points=" ".join(f"{a},{b}" for a, b in at),
                 fill="none",
                 stroke=colour,
                 stroke_width=2,
@@ -186,10 +191,12 @@ def curves(lines: Sequence[Curve], x: Axis, y: Axis, title: str, diagonal: bool 
             )
         )
         if line.points or len(at) == 1:
-            drawn += [
+            above += [
                 element("circle", element("title", f"{line.name}: {a:.3g}, {b:.3g}"), cx=p, cy=q, r=3.5, fill=colour)
                 for (a, b), (p, q) in zip(known, at, strict=True)
+                if y.low <= b <= y.high
             ]
+    drawn = [*frame.axes(), *diagonals, frame.cut(inside), *above]
     return element("div", _legend(lines), _canvas(title, drawn))
 
 

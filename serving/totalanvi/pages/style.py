@@ -32,7 +32,8 @@ th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px soli
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; overflow-wrap: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bars { width: 100%; }
-.bars th[scope=row] { font-weight: 400; min-width: 6rem; }
+th[scope=row] { min-width: 5.5rem; }
+.bars th[scope=row] { font-weight: 400; }
 .bars .bar { width: 34%; min-width: 4.5rem; vertical-align: middle; }
 .bar div { height: .85rem; min-width: 1px; background: #172ce5; }
 .bar .low { background: #b34700; }
@@ -55,7 +56,6 @@ svg text { fill: #1a1a1a; font-family: system-ui, "Segoe UI", Roboto, "DejaVu Sa
 @media (max-width: 34rem) {
   .spare { display: none; }
   .bars .bar { width: 22%; min-width: 3rem; }
-  .bars th[scope=row] { min-width: 4.5rem; }
   th, td { padding-right: .45rem; }
   .facts th { white-space: normal; }
 }

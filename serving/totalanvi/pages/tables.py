@@ -11,7 +11,7 @@ from totalanvi.pages.elements import Child, Element, element
 __all__ = ["Bar", "Cell", "count", "facts", "names_list", "percent", "share", "table"]
 
 _MOST_NAMES = 200
-_SHARE = re.compile("[<>]? ?[0-9.]+\u00a0%")
+_NUMBER = re.compile(r"[<>]? ?[0-9.]+(e[+-]\d+)?(\xa0%)?")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def table(
     """
     body = [list(row) for row in rows]
     bars = any(isinstance(cell, Bar) for row in body for cell in row)
-    numeric = [bool(body) and all(_is_number(row[place]) for row in body) for place in range(len(columns))]
+    numeric = [place > 0 and all(_is_number(row[place]) for row in body) for place in range(len(columns))]
 
     def classes(place: int) -> str | None:
         found = [name for name, wanted in (("number", numeric[place]), ("spare", place in spare)) if wanted]
@@ -148,7 +148,7 @@ def percent(part: float) -> str:
 
 
 def _is_number(cell: Cell) -> bool:
-    return isinstance(cell, (int, float)) or (isinstance(cell, str) and _SHARE.fullmatch(cell) is not None)
+    return isinstance(cell, (int, float)) or (isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None)
 
 
 def _cell(cell: Cell, place: int, classes: str | None) -> Element:

@@ -25,6 +25,8 @@ COMMANDS = {
     "export": "Export a trained reference as a bundle to be served.",
     "map": "Map a query's file to a reference.",
     "report": "Write a page about a mapped query.",
+    "push": "Push a bundle to the Hugging Face hub.",
+    "pull": "Pull a bundle from the Hugging Face hub.",
     "serve": "Start an endpoint that maps queries to a reference.",
     "info": "Say what a reference is, what it knows and how well it did.",
     "demo": "Run all of it on simulated cells.",
@@ -34,6 +36,7 @@ COMMANDS = {
 OPTIONAL_PACKAGES = {
     *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
     *("onnxruntime", "numba", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
+    *("httpx2", "huggingface_hub"),
 }
 """What a command may miss because no extra brought it."""
 
@@ -44,6 +47,8 @@ EXTRAS = {
     "export": "export",
     "map": "serve",
     "report": "serve",
+    "push": "hub",
+    "pull": "hub",
     "serve": "serve",
     "info": "serve",
     "demo": "demo",

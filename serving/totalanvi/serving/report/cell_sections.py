@@ -42,7 +42,7 @@ def types_section(labels: Sequence[str], tally: Tally) -> Section:
             Bar(cells[code] / most, style.colour),
             int(cells[code]),
             share(cells[code] / tally.n_mapped),
-            tally.median_confidence(code),
+            f"{tally.median_confidence(code):.2f}",
         ]
         for code, sign, style in _ranked(tally)
     ]

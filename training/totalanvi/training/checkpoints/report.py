@@ -12,7 +12,7 @@ from totalanvi.pages.elements import Child, element
 from totalanvi.pages.matrix import matrix
 from totalanvi.pages.page import Section, figure, page, paragraph
 from totalanvi.pages.tables import Cell, count, facts, names_list, table
-from totalanvi.training.checkpoints.training_curves import training_curves
+from totalanvi.training.checkpoints.training_curves import training_section
 
 if TYPE_CHECKING:
     from totalanvi.training.checkpoints.checkpoint import Checkpoint
@@ -37,7 +37,7 @@ def training_page(checkpoint: Checkpoint) -> str:
     )
     sections = [
         Section("What was trained", [facts(_facts(checkpoint)), *_names(checkpoint)]),
-        Section("Training curves", training_curves(checkpoint.history) or [paragraph("No epoch was recorded.")]),
+        training_section(checkpoint.history),
         panel_section(registry.batches, registry.proteins, registry.batch_proteins),
         Section(
             "What comes next",

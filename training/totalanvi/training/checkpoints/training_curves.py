@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.pages.elements import Element
-from totalanvi.pages.page import figure
+from totalanvi.pages.elements import Element, element
+from totalanvi.pages.page import Section, figure, paragraph
 from totalanvi.pages.plots import Axis, Curve, curves
 from totalanvi.pages.tables import Cell, table
 
-__all__ = ["History", "training_curves"]
+__all__ = ["History", "training_section"]
 
 History = Mapping[str, Mapping[str, float]]
 """As a checkpoint keeps it: for each metric its value at each epoch."""
@@ -48,19 +48,21 @@ _SETTLED = 0.1
 _MOST_ROWS = 50
 
 
-def training_curves(history: History) -> list[Element]:
-    """Draw what a history has of losses and accuracies; nothing where it has none.
+def training_section(history: History) -> Section:
+    """Draw what a history has of losses and accuracies.
 
     Parameters
     ----------
     history
         Of a checkpoint.
     """
-    return [
+    drawn = [
         _figure({name: history[name] for name in names if history.get(name)}, y_title, caption)
         for names, y_title, caption in _CHARTS
         if any(history.get(name) for name in names)
     ]
+    nothing = paragraph("No epoch was recorded.")
+    return Section("Training curves", [element("div", drawn, class_="pair") if drawn else nothing])
 
 
 def _figure(metrics: History, y_title: str, caption: str) -> Element:
