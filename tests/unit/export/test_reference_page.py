@@ -183,7 +183,8 @@ def test_names_stay_text_on_the_card(opened: Bundle) -> None:
     assert HOSTILE.split(" |")[0] in names
 
 
-def test_a_licence_is_a_short_name() -> None:
+def test_a_licence_is_a_short_name(opened: Bundle) -> None:
+    assert markdown(model_card(opened.manifest, "cc-by-4.0"))[0]["license"] == "cc-by-4.0"
     assert checked_licence("cc-by-4.0") == "cc-by-4.0"
     for bad in ("", "CC BY", "mit\nfoo: bar", "a" * 80):
         with pytest.raises(TargetError, match=r"license: expected .+, found .+; choose"):
