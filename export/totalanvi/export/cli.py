@@ -104,7 +104,7 @@ def _threshold_lines(thresholds: Thresholds) -> list[str]:
     cells = "held-out" if ablation.held_out else "training"
     return [
         f"Genes:       a query is warned of below {thresholds.gene_weight_warn:.0%} of the model's weight, and refused "
-        f"below {thresholds.gene_weight_refuse:.0%}, as {ablation.n_cells:,} {cells} cells lose 2 and 10 points there"
+        f"below {thresholds.gene_weight_refuse:.0%}, where {ablation.n_cells:,} {cells} cells lose too much accuracy"
     ]
 
 
