@@ -21,7 +21,7 @@ import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE, SCHEMA_VERSION
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, SCHEMA_VERSION
 from totalanvi.serving.cli import main
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -81,7 +81,10 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     # The same model gives the same files, byte by byte, and so the same version.
     assert after.manifest.files == before.manifest.files
     assert after.manifest.version == before.manifest.version
-    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *bundle_files(readout=True)}
+    assert {file.name for file in copied.iterdir()} == {
+        *(MANIFEST_FILE, CARD_FILE, REPORT_FILE),
+        *bundle_files(readout=True),
+    }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.
     ids = after.manifest.genes.ensembl_ids
