@@ -43,6 +43,7 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.signature import read_signing_key, sign_bundle
 from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
@@ -64,6 +65,7 @@ def export_bundle(
     *,
     parents: str | Path | None = None,
     report: Callable[[str], None] | None = None,
+    sign: str | Path | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
 
@@ -83,6 +85,8 @@ def export_bundle(
         CSV table of the labels' parents; see `totalanvi.export.parents`.
     report
         Called with a line about each step.
+    sign
+        File of a private key to vouch for the bundle with; see `totalanvi.serving.bundles.signature`.
 
     Returns
     -------
@@ -95,6 +99,8 @@ def export_bundle(
         graph does not compute what torch computes.
     CheckpointError
         When the checkpoint is not whole.
+    SettingsError
+        When `sign` is no such key.
 
     Examples
     --------
@@ -105,6 +111,7 @@ def export_bundle(
     target = Path(output)
     name = checked_name(target, name, version)
     require_writable(target, overwrite)
+    key = None if sign is None else read_signing_key(Path(sign))
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
@@ -150,6 +157,8 @@ def export_bundle(
             }
         )
         write_manifest(folder, manifest)
+        if key is not None:
+            sign_bundle(folder, key)
         say("Opening what was written")
         _require_served(folder, source)
     return target

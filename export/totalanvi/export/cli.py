@@ -42,6 +42,12 @@ def export(
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem", help="Vouch for it with this private key (Ed25519, from openssl).", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is served without torch."""
     from totalanvi.export.bundle import export_bundle
@@ -52,7 +58,9 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say))
+    bundle = Bundle.open(
+        export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say, sign=sign)
+    )
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)
     if store:

@@ -17,6 +17,7 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
                               these graphs once more, cut behind their first layer,
                               for speed on sparse rows                     (see `totalanvi.serving.bundles.first_layer`)
+      manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.manifest_file import parse_manifest, read_manifest, verify_manifest
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.signature import require_signature
 from totalanvi.serving.errors import BundleError
 
 __all__ = ["Bundle", "bundle_files"]
@@ -111,13 +113,15 @@ class Bundle:
         ------
         BundleError
             When the folder or a file is missing, a file's size or digest is not the manifest's, the manifest cannot be
-            understood or is of another schema, or the arrays do not fit the manifest.
+            understood or is of another schema, the arrays do not fit the manifest, or nobody vouches for it
+            who should.
         """
         folder = Path(path)
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
+        require_signature(folder, content)
         manifest = parse_manifest(folder, content)
         with_readout = any(name in manifest.files for name in _READOUT_FILES)
         missing = [name for name in bundle_files(with_readout) if name not in manifest.files]
