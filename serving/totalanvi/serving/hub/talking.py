@@ -28,7 +28,7 @@ def hub_api() -> HfApi:
 
     if "HF_HUB_VERBOSITY" not in os.environ:
         # Of what goes wrong one error tells; the client would say it before each new try, in the server's words.
-        set_verbosity_error()
+        set_verbosity_error()  # type: ignore[no-untyped-call]
     if not sys.stderr.isatty():
         disable_progress_bars()
     # Said here as well: the client itself reads it once, when it is first imported.
