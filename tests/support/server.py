@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from tests.support.command_line import CONSOLE_SCRIPT
 
 from totalanvi.export.demo_endpoint import free_port
@@ -40,7 +40,7 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(bundle: Path | None, home: Path, **settings: object) -> Iterator[RunningServer]:
+def running_server(bundle: Path | None, home: Path, *options: object, **settings: object) -> Iterator[RunningServer]:
     """Serve a bundle until the end of the ``with`` statement.
 
     Parameters
@@ -49,6 +49,8 @@ def running_server(bundle: Path | None, home: Path, **settings: object) -> Itera
         What to serve; None where `settings` say it.
     home
         Folder for BentoML's files and the log.
+    options
+        More words of the command.
     settings
         By name, such as ``max_cells=100``.
     """
@@ -58,7 +60,7 @@ def running_server(bundle: Path | None, home: Path, **settings: object) -> Itera
     environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [CONSOLE_SCRIPT, "serve", *([] if bundle is None else [bundle]), "--port", str(port)],
+            [CONSOLE_SCRIPT, "serve", *([] if bundle is None else [bundle]), "--port", str(port), *map(str, options)],
             env=environment,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -112,7 +114,7 @@ def endpoint_of(
 
 
 @contextmanager
-def app_in_thread(app: Starlette) -> Iterator[httpx.Client]:
+def app_in_thread(app: ASGIApp) -> Iterator[httpx.Client]:
     """Serve an application on a free port; yields a client of it."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     with socket.socket() as listener:

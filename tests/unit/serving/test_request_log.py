@@ -31,21 +31,6 @@ class Broken(LocalReference):
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """What goes to the log meanwhile."""
-    written = io.StringIO()
-    handler = logging.StreamHandler(written)
-    handler.setFormatter(JsonLines())
-    ours = logging.getLogger("totalanvi")
-    level = ours.level
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG)
-    yield written
-    ours.removeHandler(handler)
-    ours.setLevel(level)
-
-
-@pytest.fixture
 def web(reference: LocalReference, lines: io.StringIO) -> Iterator[httpx.Client]:
     endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
     with app_in_thread(create_app(endpoint)) as client:

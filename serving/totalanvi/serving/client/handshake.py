@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from totalanvi.serving.client.carrier import Carrier, parse_answer
 from totalanvi.serving.client.chosen import asking_for, full_name
-from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.wire.protocol import difference
@@ -15,12 +15,12 @@ from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer
 __all__ = ["ask_features", "ask_info"]
 
 
-def ask_info(transport: Transport, reference: str | None = None) -> EndpointInfo:
+def ask_info(carrier: Carrier, reference: str | None = None) -> EndpointInfo:
     """Ask which reference is served now.
 
     Parameters
     ----------
-    transport
+    carrier
         To the endpoint.
     reference
         Which of its references is meant, None for the default one.
@@ -31,17 +31,17 @@ def ask_info(transport: Transport, reference: str | None = None) -> EndpointInfo
         When the endpoint cannot be reached, is none, or speaks another protocol version.
     """
     path = asking_for("/v1/info", reference)
-    answer = transport.get(path)
-    _require_protocol(transport.url, answer)
-    return transport.parse(path, answer, EndpointInfo)
+    answer = carrier.get(path)
+    _require_protocol(carrier.url, answer)
+    return parse_answer(carrier, path, answer, EndpointInfo)
 
 
-def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
+def ask_features(carrier: Carrier, info: EndpointInfo) -> ReferenceFeatures:
     """Ask for the features of a reference.
 
     Parameters
     ----------
-    transport
+    carrier
         To the endpoint.
     info
         What it has just said of its reference.
@@ -54,10 +54,10 @@ def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
         When the endpoint cannot be reached.
     """
     path = asking_for("/v1/features", full_name(info))
-    found = transport.parse(path, transport.get(path), FeaturesAnswer)
+    found = parse_answer(carrier, path, carrier.get(path), FeaturesAnswer)
     if found.digest != info.features_digest:
         raise StaleFeaturesError(
-            f"{transport.url}: the reference was replaced while the client asked about it; try again."
+            f"{carrier.url}: the reference was replaced while the client asked about it; try again."
         )
     return found.features
 

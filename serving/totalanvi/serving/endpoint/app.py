@@ -4,6 +4,8 @@
 
     POST /v1/map         a chunk of aligned cells, Arrow in, Arrow out (`totalanvi.serving.wire.chunks`)
     POST /v1/predict     a few cells as JSON
+    POST /v1/files       a file of cells, an annotated copy or a table back (`totalanvi.serving.endpoint.files`)
+    GET  /v1/files/{X-Request-ID}/progress   how far a file has come
     GET  /v1/references  what cells can be mapped to
     GET  /v1/info        a reference, and what the endpoint accepts
     GET  /v1/features    genes and proteins that chunks are aligned to, and their digest
@@ -30,14 +32,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from totalanvi.serving.endpoint.answers import JSON, answering, refuse
+from totalanvi.serving.endpoint.answering import answering, refuse
+from totalanvi.serving.endpoint.answers import JSON
 from totalanvi.serving.endpoint.bodies import is_compressed, read_body, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
+from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.inference_protocol.routes import inference_routes
 from totalanvi.serving.endpoint.jobs import chunk_job, json_job
 from totalanvi.serving.endpoint.openapi import openapi
-from totalanvi.serving.endpoint.request_log import RequestLog, note
-from totalanvi.serving.endpoint.routes import Endpoint, Understand
+from totalanvi.serving.endpoint.request_log import RequestLog
+from totalanvi.serving.endpoint.routes import Asked, Endpoint, Understand
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
 __all__ = ["create_app"]
@@ -54,21 +58,16 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         See `totalanvi.serving.endpoint.draining.drain_before_end`.
     """
     limits = endpoint.limits
+    files = Files(endpoint)
 
     async def compute(
         request: Request, route: str, understand: Understand, max_bytes: int, name: str | None
     ) -> Response:
-        """Take a slot, read the body, understand it beside the queue, and compute the answer in it."""
+        """Take a slot, read the body, and answer it."""
         compressed = is_compressed(request)
         with endpoint.queue.admit() as slot:
             body = await read_body(request, max_bytes)
-            job = await slot.read(lambda: endpoint.understand(understand, body, compressed, max_bytes, name))
-            note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
-            slot.charge(job.cost)
-            lease = await endpoint.references.lease(job.offer)
-            slot.at_end(lease.release)
-            answer = await slot.run(lambda: endpoint.compute(route, job, lease.reference, slot.abandoned))
-            endpoint.metrics.waited(route, slot.wait_seconds)
+            answer = await endpoint.answer_in(slot, Asked(route, understand, body, max_bytes, compressed, name))
             return Response(answer.content, headers=answer.headers, media_type=answer.media_type)
 
     async def map_chunk(request: Request) -> Response:
@@ -99,14 +98,18 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        files.start()
         endpoint.start()
         drain_before_end(endpoint.queue, drain_seconds)
         yield
         endpoint.close()
+        files.close()
 
     routes = [
         Route("/v1/map", answering(endpoint, "map", map_chunk), methods=["POST"]),
         Route("/v1/predict", answering(endpoint, "predict", predict), methods=["POST"]),
+        Route("/v1/files", answering(endpoint, "files", files.map, limits.file_seconds), methods=["POST"]),
+        Route("/v1/files/{request_id}/progress", answering(endpoint, "progress", files.progress), methods=["GET"]),
         Route("/v1/references", answering(endpoint, "references", references), methods=["GET"]),
         Route("/v1/info", answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", answering(endpoint, "features", features), methods=["GET"]),

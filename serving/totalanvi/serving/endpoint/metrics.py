@@ -81,7 +81,11 @@ class Metrics:
             lambda: references.ready and not queue.draining
         )
         self._offered = self._gauge(
-            "reference", "1 for each reference that can be asked for and is in memory, else 0.", *_REFERENCE, "digest"
+            "reference",
+            "For each reference that can be asked for, 1 while it is in memory.",
+            "name",
+            "version",
+            "digest",
         )
 
     def answered(self, route: str, status: int, seconds: float) -> None:

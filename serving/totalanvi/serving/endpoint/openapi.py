@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import models_json_schema
 
+from totalanvi.serving.endpoint.files.job import FileOptions
 from totalanvi.serving.endpoint.inference_protocol.schemas import (
     InferenceAnswer,
     InferenceFault,
@@ -35,6 +36,7 @@ BINARY = "application/octet-stream"
 _SCHEMAS = "#/components/schemas/{model}"
 
 _REFUSALS = {
+    401: "The endpoint asks for a key, and the request carries none of its keys.",
     404: "There is no such reference; the message lists what there is.",
     409: "The cells were aligned to the features of another reference.",
     413: "The body has more bytes, cells or counts than the endpoint takes.",
@@ -44,8 +46,8 @@ _REFUSALS = {
     503: "The endpoint is loading its reference, or shutting down.",
     504: "The answer took too long.",
 }
-_ASKING = (404, 503)
-_MAPPING = (404, 409, 413, 415, 422, 429, 503, 504)
+_ASKING = (401, 404, 503)
+_MAPPING = (401, 404, 409, 413, 415, 422, 429, 503, 504)
 
 
 class Fault(BaseModel):
@@ -59,6 +61,16 @@ class Fault(BaseModel):
     """What was expected, what was found, and what to do."""
 
 
+class FileProgress(BaseModel):
+    """How far a file has come."""
+
+    stage: str
+    cells: int
+    """Cells that were mapped."""
+    total: int | None
+    """Cells that the file has, once that is known."""
+
+
 class ErrorAnswer(BaseModel):
     """Answer of every request that was refused or failed."""
 
@@ -66,7 +78,16 @@ class ErrorAnswer(BaseModel):
 
 
 _MODELS: tuple[type[BaseModel], ...] = (
-    *(EndpointInfo, ErrorAnswer, FeaturesAnswer, LabelsAnswer, PredictAnswer, PredictRequest, ReferencesAnswer),
+    *(
+        EndpointInfo,
+        ErrorAnswer,
+        FileProgress,
+        FeaturesAnswer,
+        LabelsAnswer,
+        PredictAnswer,
+        PredictRequest,
+        ReferencesAnswer,
+    ),
     *(InferenceAnswer, InferenceFault, InferenceRequest, ModelMetadata, ServerMetadata),
 )
 
@@ -88,10 +109,21 @@ def openapi() -> dict[str, Any]:
             "version": software_version(),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        # Where the operator has given out keys; the empty one says that there may be none.
+        "security": [{"bearer": []}, {"header": []}, {}],
         "paths": _paths(),
         "components": {
             "schemas": schemas["$defs"],
-            "parameters": {"reference": _REFERENCE, "model": _MODEL, "version": _VERSION},
+            "parameters": {
+                "reference": _REFERENCE,
+                "model": _MODEL,
+                "version": _VERSION,
+                "request_id": _REQUEST,
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
             "headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
         },
     }
@@ -120,8 +152,29 @@ def _paths() -> dict[str, Any]:
                 [_REFERENCE_REF],
             )
         },
+        "/v1/files": {"post": _files()},
+        "/v1/files/{request_id}/progress": {
+            "get": _operation(
+                "How far a file at work has come.",
+                {"200": _answer("The answer.", {JSON: _of(FileProgress)})} | _refused(404),
+            )
+            | {"parameters": [_ref("parameters/request_id")]}
+        },
         **_inference_paths(),
     }
+
+
+def _files() -> dict[str, Any]:
+    """Describe the route for whole files; its options are those of `FileOptions`."""
+    options = FileOptions.model_json_schema()["properties"]
+    form = {"schema": {"type": "object", "properties": {"file": _BYTES["schema"]}, "required": ["file"]}}
+    found = _post(
+        "Map a file of cells (h5ad, h5mu, 10x h5).",
+        {BINARY: _BYTES, "multipart/form-data": form},
+        dict.fromkeys(("application/x-hdf5", "application/vnd.apache.parquet"), _BYTES),
+        [],
+    )
+    return found | {"parameters": [{"name": name, "in": "query", "schema": one} for name, one in options.items()]}
 
 
 def _inference_paths() -> dict[str, Any]:
@@ -168,6 +221,7 @@ _MODEL = {
     "description": "Name of a reference.",
     "schema": {"type": "string"},
 }
+_REQUEST = _MODEL | {"name": "request_id", "description": "The `X-Request-ID` that the file was sent with."}
 _VERSION = _MODEL | {"name": "version", "description": "Version of the reference."}
 
 

@@ -17,7 +17,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["REQUEST_ID", "JsonLines", "RequestLog", "note", "set_up_logging"]
+from totalanvi.serving.endpoint.access.account import account_name
+
+__all__ = ["REQUEST_ID", "JsonLines", "RequestLog", "note", "request_id", "set_up_logging"]
 
 REQUEST_ID = "X-Request-ID"
 """Header that names a request: taken over from the client where it is a plain name, made here otherwise."""
@@ -44,6 +46,12 @@ def note(**fields: object) -> None:
         noted.update(fields)
 
 
+def request_id() -> str | None:
+    """Return the id of the request that is answered now, None outside of one."""
+    noted = _noted.get()
+    return None if noted is None else str(noted["request_id"])
+
+
 class RequestLog:
     """ASGI middleware that gives each request an id, sends it back, and logs how the request went.
 
@@ -67,8 +75,8 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         named = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = named if _PLAIN_ID.fullmatch(named) else uuid.uuid4().hex
-        noted: dict[str, Any] = {"request_id": request_id}
+        name = named if _PLAIN_ID.fullmatch(named) else uuid.uuid4().hex
+        noted: dict[str, Any] = {"request_id": name}
         token = _noted.set(noted)
         started = time.perf_counter()
         status = _NO_ANSWER
@@ -77,12 +85,14 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID] = name
             await send(message)
 
         try:
             await self._app(scope, receive, send_named)
         finally:
+            if (key := account_name()) is not None:
+                noted["key"] = key
             if status >= _REFUSED or scope["path"] not in self._quiet:
                 noted |= {
                     "method": scope["method"],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from totalanvi.serving.endpoint.access.account import charge
 from totalanvi.serving.endpoint.catalogue import Offer
 from totalanvi.serving.endpoint.jobs import Answer, Find, Job
 from totalanvi.serving.endpoint.metrics import Metrics
 from totalanvi.serving.endpoint.references import References
-from totalanvi.serving.endpoint.work_queue import WorkQueue
+from totalanvi.serving.endpoint.request_log import note
+from totalanvi.serving.endpoint.work_queue import Slot, WorkQueue
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.version import software_version
@@ -19,10 +22,36 @@ from totalanvi.serving.wire.limits import Limits
 from totalanvi.serving.wire.protocol import PROTOCOL
 from totalanvi.serving.wire.schemas import EndpointInfo, LabelsAnswer, ReferenceListed, ReferencesAnswer
 
-__all__ = ["Endpoint", "Understand"]
+__all__ = ["Asked", "Endpoint", "Understand"]
 
 Understand = Callable[[bytes, Find, Limits], Job]
 """Turns a body into a job; see `totalanvi.serving.endpoint.jobs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request with cells, as it came.
+
+    Parameters
+    ----------
+    route
+        What it is counted as.
+    understand
+        Knows the body's format.
+    body, compressed
+        What came, and whether it is compressed.
+    max_bytes
+        How long it may be once it is not.
+    reference
+        The reference that was asked for beside the body, if one was.
+    """
+
+    route: str
+    understand: Understand
+    body: bytes
+    max_bytes: int
+    compressed: bool = False
+    reference: str | None = None
 
 
 class Endpoint:
@@ -38,7 +67,7 @@ class Endpoint:
     Attributes
     ----------
     queue : WorkQueue
-        Where `understand` and `compute` are to be run.
+        Where requests with cells take their places.
     metrics : Metrics
         What has been answered so far.
     """
@@ -110,48 +139,49 @@ class Endpoint:
         ]
         return ReferencesAnswer(references=listed, refused=catalogue.refused).model_dump_json().encode()
 
-    def understand(
-        self, understand: Understand, body: bytes, compressed: bool, max_bytes: int, name: str | None
-    ) -> Job:
-        """Turn a body into a job.
+    async def answer(self, route: str, understand: Understand, body: bytes) -> Answer:
+        """Answer a request whose body is here already; see `answer_in`."""
+        with self.queue.admit() as slot:
+            return await self.answer_in(slot, Asked(route, understand, body, self.limits.max_body_bytes))
+
+    async def answer_in(self, slot: Slot, asked: Asked) -> Answer:
+        """Understand a request beside the queue, and compute its answer in the queue.
 
         Parameters
         ----------
-        understand
-            Knows the body's format.
-        body, compressed
-            What came, and whether it is compressed.
-        max_bytes
-            How long it may be once it is not.
-        name
-            The reference that was asked for beside the body, if one was.
+        slot
+            The request's place.
+        asked
+            What came.
 
         Raises
         ------
-        QueryError
-            When the body is not as its format says, or names another reference.
+        ServingError
+            Whatever is wrong with the request, or a `BusyError` when it is too much for now.
         """
+        job = await slot.read(lambda: self._understand(asked))
+        note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
+        slot.charge(job.cost)
+        charge(len(job.cells))
+        lease = await self.references.lease(job.offer)
+        slot.at_end(lease.release)
+        answer = await slot.run(lambda: self._compute(asked.route, job, lease.reference, slot.abandoned))
+        self.metrics.waited(asked.route, slot.wait_seconds)
+        return answer
 
+    def _understand(self, asked: Asked) -> Job:
         def find(within: str | None) -> Offer:
-            if None not in (within, name) and within != name:
+            if None not in (within, asked.reference) and within != asked.reference:
                 raise QueryError(
-                    f"reference: expected the same one in the address and in the body, found {name!r} and {within!r}; "
-                    "name it once."
+                    "reference: expected the same one in the address and in the body, found "
+                    f"{asked.reference!r} and {within!r}; name it once."
                 )
-            return self.references.find(name if within is None else within)
+            return self.references.find(asked.reference if within is None else within)
 
-        return understand(decompress(body, max_bytes) if compressed else body, find, self.limits)
+        body = decompress(asked.body, asked.max_bytes) if asked.compressed else asked.body
+        return asked.understand(body, find, self.limits)
 
-    def compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> Answer:
-        """Map the cells of a job.
-
-        Raises
-        ------
-        QueryError
-            When the cells cannot be mapped.
-        AbandonedError
-            When nobody waits any more.
-        """
+    def _compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> Answer:
         started = time.perf_counter()
         mapped = reference.score(job.cells, job.options, abandoned)
         self.metrics.mapped(route, job, mapped, time.perf_counter() - started)

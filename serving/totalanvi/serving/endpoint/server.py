@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, NO_AUTH_VARIABLE, AccessSettings
 from totalanvi.serving.endpoint.catalogue import Catalogue
 from totalanvi.serving.endpoint.settings import Settings, joined
 from totalanvi.serving.errors import BundleError, EndpointError
@@ -28,6 +29,8 @@ def serve(
     references: str | os.PathLike[str] | None = None,
     default: str | None = None,
     config: str | os.PathLike[str] | None = None,
+    keys: str | os.PathLike[str] | None = None,
+    no_auth: bool = False,
 ) -> None:
     """Serve bundles until SIGINT or SIGTERM; requests at work are answered before this returns.
 
@@ -42,13 +45,18 @@ def serve(
     references, default, config
         See `totalanvi.serving.endpoint.settings`; left out, what ``TOTALANVI_REFERENCES``,
         ``TOTALANVI_DEFAULT_REFERENCE`` and ``TOTALANVI_CONFIG`` say.
+    keys
+        File of the keys that requests have to carry; see `totalanvi.serving.endpoint.access.keys`.
+    no_auth
+        Whether everybody is let in at an address that other machines can reach.
 
     Raises
     ------
     BundleError
         When a bundle cannot be served.
     SettingsError
-        When there is no bundle to serve, or a setting has an unusable value.
+        When there is no bundle to serve, a setting or the file of keys cannot be used, or strangers could ask although
+        neither keys nor `no_auth` are given.
     EndpointError
         When the address is not one of this machine's, or the port is in use.
 
@@ -62,6 +70,10 @@ def serve(
     for name, path in (("references", references), ("config", config)):
         if path is not None:
             given[variable(name)] = str(Path(path).resolve())
+    if keys is not None:
+        given[KEYS_FILE_VARIABLE] = str(Path(keys).absolute())
+    if no_auth:
+        given[NO_AUTH_VARIABLE] = "1"
     if default is not None:
         given[variable("default_reference")] = default
     if bundles:
@@ -79,7 +91,9 @@ def serve(
     catalogue.look()
     if settings.default_reference is not None and catalogue.offers:
         catalogue.find(None)
+    access = AccessSettings.from_environment(os.environ | given)
     address = _require_free(host, port)
+    access.require_for(address)
     os.environ.update(given)
 
     from totalanvi.serving.endpoint import service

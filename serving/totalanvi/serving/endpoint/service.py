@@ -4,15 +4,20 @@ What BentoML offers and what is used of it: the server process, ``/livez``, ``/r
 and the packing of a Bento. Its batching, its body parsing, its metrics and its access log are not used: bodies, limits
 and status codes are the mounted application's.
 
-The environment configures it, see `totalanvi.serving.endpoint.settings`.
+The environment configures it, see `totalanvi.serving.endpoint.settings` and
+`totalanvi.serving.endpoint.access.settings`.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import bentoml
 
+from totalanvi.serving.endpoint.access.headers import SafeHeaders
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.routes import Endpoint
@@ -35,7 +40,7 @@ endpoint = Endpoint(settings.limits, settings.make_references())
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": endpoint.limits.request_seconds + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(endpoint.limits.request_seconds, endpoint.limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
     # Ours has the id of each request, and what it was about.
     logging={"access": {"enabled": False}},
@@ -48,3 +53,10 @@ class TotalanviService:
 
     async def __is_ready__(self) -> bool:
         return endpoint.ready
+
+
+# BentoML's decorator turns the class into a service, which its types do not say.
+_service: Any = TotalanviService
+# Around all that the server answers, BentoML's own pages included; the first is the outermost.
+_service.add_asgi_middleware(SafeHeaders)
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))

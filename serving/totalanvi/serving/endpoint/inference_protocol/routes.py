@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from totalanvi.serving.bundles.info import ReferenceInfo
-from totalanvi.serving.endpoint.answers import JSON, answering
+from totalanvi.serving.endpoint.answering import answering
+from totalanvi.serving.endpoint.answers import JSON
 from totalanvi.serving.endpoint.bodies import require_plain
 from totalanvi.serving.endpoint.inference_protocol.jobs import HEADER_LENGTH, OUTPUTS, inference_job, output_shape
 from totalanvi.serving.endpoint.inference_protocol.schemas import ModelMetadata, ServerMetadata, TensorMetadata
