@@ -202,6 +202,6 @@ def test_the_surface_is_the_clients() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert public(Client) - public(AsyncClient) == {"forget_answers", "remember", "with_patience"}
+    assert public(Client) - public(AsyncClient) == {"forget_answers", "landmarks", "remember", "with_patience"}
     assert public(AsyncClient) <= public(Client)
     assert AsyncClient.map.__doc__ == Client.map.__doc__

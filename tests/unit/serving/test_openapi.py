@@ -57,8 +57,11 @@ def test_every_parameter_of_a_path_is_described(described: dict[str, Any]) -> No
     for path, methods in described["paths"].items():
         names = set(re.findall(r"{(\w+)}", path))
         for operation in methods.values():
-            places = [place["$ref"].rsplit("/", 1)[1] for place in operation.get("parameters", [])]
-            parameters = [described["components"]["parameters"][place] for place in places]
+            known = described["components"]["parameters"]
+            parameters = [
+                known[one["$ref"].rsplit("/", 1)[1]] if "$ref" in one else one
+                for one in operation.get("parameters", [])
+            ]
             assert {one["name"] for one in parameters if one["in"] == "path"} == names
 
 
