@@ -23,6 +23,9 @@ from tests.support.server import RunningServer, running_server
 from tests.support.toy_bundle import write_toy_bundle
 
 from totalanvi.serving.cli import build_app
+from totalanvi.serving.endpoint.access.keys import Key
+from totalanvi.serving.endpoint.access.settings import ACCESS_VARIABLES, AccessSettings
+from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
 from totalanvi.serving.endpoint.service import REFERENCE_VARIABLE
 from totalanvi.serving.wire.limits import Limits, variable
 
@@ -122,15 +125,45 @@ def test_names_that_manifests_refer_to_are_there(deployment: dict[str, Any]) -> 
 
 
 def test_settings_are_those_that_the_endpoint_reads() -> None:
-    known = {variable(name) for name in Limits.model_fields} | {REFERENCE_VARIABLE}
+    known = {variable(name) for name in Limits.model_fields} | {REFERENCE_VARIABLE} | ACCESS_VARIABLES
     for settings in (MANIFESTS["common:ConfigMap"]["data"], COMPOSE["services"]["endpoint"]["environment"]):
         assert settings.keys() <= known
         Limits.from_environment(settings)
 
 
 @DEPLOYMENTS
+def test_a_pod_finds_its_keys(deployment: dict[str, Any], tmp_path: Path) -> None:
+    settings = MANIFESTS["common:ConfigMap"]["data"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in container_of(deployment)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod_of(deployment)["volumes"]}
+    runbook = (DEPLOY / "RUNBOOK.md").read_text()
+    assert settings["TOTALANVI_KEYS_FILE"] == f"{mounted['keys']}/keys"
+    assert f"secret generic {volumes['keys']['secret']['secretName']} --from-file=keys\n" in runbook
+    file = tmp_path / "keys"
+    file.write_text(Key("lab", bytes(32)).line())
+    AccessSettings.from_environment(settings | {"TOTALANVI_KEYS_FILE": str(file)}).require_for("0.0.0.0")
+    AccessSettings.from_environment(COMPOSE["services"]["endpoint"]["environment"]).require_for("0.0.0.0")
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"]["endpoint"]["ports"])
+
+
+def test_uploaded_files_have_room() -> None:
+    (scratch,) = (volume["emptyDir"] for volume in pod_of(CPU)["volumes"] if volume["name"] == "scratch")
+    (tmpfs,) = COMPOSE["services"]["endpoint"]["tmpfs"]
+    rooms = (
+        (MANIFESTS["common:ConfigMap"]["data"], int(scratch["sizeLimit"].removesuffix("Gi")) << 30),
+        (COMPOSE["services"]["endpoint"]["environment"], int(re.search(r"size=(\d+)m", tmpfs)[1]) << 20),  # type: ignore[index]
+    )
+    for settings, room in rooms:
+        limits = Limits.from_environment(settings)
+        # Each with a copy that is half as large again.
+        assert limits.max_files * ARRIVING_PER_FILE * 2.5 * limits.max_file_bytes < room
+        assert limits.max_files * limits.file_memory_bytes < 2 << 30
+
+
+@DEPLOYMENTS
 def test_a_pod_goes_once_its_requests_are_answered(deployment: dict[str, Any]) -> None:
-    longest = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"]).request_seconds
+    limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
+    longest = max(limits.request_seconds, limits.file_seconds)
     first = container_of(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod_of(deployment)["terminationGracePeriodSeconds"] > first + longest
     assert int(COMPOSE["services"]["endpoint"]["stop_grace_period"].removesuffix("s")) > longest

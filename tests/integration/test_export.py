@@ -269,13 +269,14 @@ try:
     store_bundle(bundle, overwrite=True)
 except ExportError as error:
     print(error)
+print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
 """
     done = run(["-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
-    tag, refused, replaced, found, no_room = done.stdout.splitlines()
+    tag, refused, replaced, found, no_room, still_found = done.stdout.splitlines()
     assert tag == f"simulated:{Bundle.open(bundle).manifest.version}"
     assert refused.startswith(f"{tag}: expected a tag that the model store does not have")
-    assert (replaced, found) == ("True", "True")
+    assert (replaced, found, still_found) == ("True", "True", "True")
     assert no_room.startswith(f"{tag}: expected to copy the bundle into the model store, found that this fails")
 
 

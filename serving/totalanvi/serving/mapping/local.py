@@ -86,5 +86,6 @@ class LocalReference(MapsQueries):
     def _known_info(self) -> ReferenceInfo:
         return self.info()
 
-    def _be_current(self) -> None:
-        """Do nothing: an open bundle stays what it is."""
+    def _for_query(self) -> LocalReference:
+        """Return this: an open bundle stays what it is."""
+        return self

@@ -24,6 +24,7 @@ from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate, label_names
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
 from totalanvi.serving.outputs.map_summary import MapSummary
+from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import provenance, write_report
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
@@ -76,7 +77,8 @@ def map_object(
     Returns
     -------
     AnnData or MuData
-        As `data`, with the annotations that `totalanvi.serving.outputs.annotate` names.
+        As `data`, with the annotations that `totalanvi.serving.outputs.annotate` names; backed by the same file, which
+        stays as it is, when `data` is.
 
     Warns
     -----
@@ -99,7 +101,7 @@ def map_object(
                 advance(len(cell_ids))
         mapped = MappedCells.concatenate(blocks)
         uns = _provenance(reference, source, aligner, options)
-        annotated = query.to_memory() if query.isbacked else query.copy()
+        annotated = copy_object(query)
         targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
         for target in targets:
             names = pd.Index(target.obs_names)
