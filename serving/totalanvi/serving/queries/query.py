@@ -50,6 +50,8 @@ class Query:
 
     def rows(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Query:
         """Take a part of the cells: integer positions, or a mask (cells,)."""
+        if index.dtype == np.bool_ and index.all():
+            return self
         return Query(
             cell_ids=self.cell_ids[index],
             gene_names=self.gene_names,
