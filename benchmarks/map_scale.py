@@ -1,4 +1,4 @@
-"""Measure how fast `totalanvi map` takes a file of a million cells, beside the engine on cells in memory, and in what room.
+"""Measure how fast `totalanvi map` takes a file of a million cells, and in what room, beside the engine in memory.
 
 Run it with the product's own interpreter: `.venv/bin/python benchmarks/map_scale.py --help`. The command runs as users
 run it, in a process of its own, whose memory is watched together with that of its children; the engine is timed before
@@ -40,8 +40,8 @@ CACHE = HERE / ".cache" / "map"
 RESULT = results.RESULTS / "map_scale.json"
 COMMAND = Path(sys.executable).with_name("totalanvi")
 N_FEW, N_CHECKED, N_IMPUTED = 2_000, 2_000, 4_000
-"""Cells of the file that tells what starting costs; at each end of an output, that are held against the engine; and that
-the engine is timed on where it imputes."""
+"""Cells of the file that tells what starting costs; that are compared, at each end of an output; that the engine has to
+impute when it is timed."""
 AT_LEAST, AIM = 0.6, 0.9
 MOST_BYTES, AIM_BYTES = 1_500_000_000, 800_000_000
 
@@ -148,7 +148,8 @@ def _said(output: str) -> tuple[int, float]:
     """Return how many cells the command says it has mapped, and how many a second."""
     mapped = re.search(r"Cells: +([0-9,]+) mapped", output)
     rate = re.search(r"Time: .*, ([0-9,]+) cells/s", output)
-    assert mapped is not None and rate is not None, output
+    assert mapped is not None, output
+    assert rate is not None, output
     return int(mapped[1].replace(",", "")), float(rate[1].replace(",", ""))
 
 

@@ -1,4 +1,4 @@
-"""Files of any number of cells to be mapped, written part by part, so that making them takes no more memory than one."""
+"""Files of any number of cells to be mapped, written part by part, so that making them takes little memory."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Ended:
     processor_seconds
         Of it and of the children that it waited for, user and system.
     peak_bytes
-        Resident memory: the peaks of all processes that lived at a time, added up; never less than the true peak of all.
+        Resident memory: the peaks of all processes that lived at a time, added up; no less than the true peak of all.
     """
 
     output: str
@@ -60,7 +60,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str]) -> Ended:
         if process.returncode:
             raise SystemExit(f"Expected {command[0]} to end well, found exit code {process.returncode}; see above.")
         output.seek(0)
-        # What the kernel says at the end is the peak of the largest process: a short spell may have fallen between looks.
+        # The kernel knows the peak of the largest process: a short one may have fallen between looks.
         return Ended(output.read(), seconds, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss << 10))
 
 
