@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.formats.errors import FormatError
-
 if TYPE_CHECKING:
     import h5py
 
@@ -56,8 +54,8 @@ class InflatedVector:
 
         Raises
         ------
-        FormatError
-            When a piece is not as long as it should be.
+        ValueError
+            When a piece is not as long as it should be; one that cannot be inflated raises ``zlib.error``.
         """
         first, last, _ = values.indices(self.shape[0])
         size = int(self._stored.chunks[0])
@@ -87,10 +85,7 @@ class InflatedVector:
         # Not more than that, whatever a file from a stranger may hold.
         inflated = zlib.decompressobj().decompress(compressed, n_bytes)
         if len(inflated) != n_bytes:
-            raise FormatError(
-                f"Expected {n_bytes} bytes in a piece of {self._stored.name!r}; found {len(inflated)}: it is damaged. "
-                f"Copy the file again."
-            )
+            raise ValueError(f"{len(inflated)} bytes in a piece of {self._stored.name!r}, where {n_bytes} belong")
         if self._shuffled:
             by_byte = np.frombuffer(inflated, dtype=np.uint8).reshape(self.dtype.itemsize, size)
             return np.ascontiguousarray(by_byte.T).view(self.dtype).ravel()
