@@ -22,7 +22,7 @@ from totalanvi.serving.outputs.annotate import (
     obs_entries,
     obsm_entries,
 )
-from totalanvi.serving.outputs.copies import copy_query
+from totalanvi.serving.outputs.copies import copy_ahead, copy_query, is_copied_whole
 from totalanvi.serving.outputs.output import OutputPlan
 from totalanvi.serving.outputs.result_spool import ResultSpool
 from totalanvi.serving.queries.readers import reading_query
@@ -78,6 +78,8 @@ class AnnotatedCopy:
         self._format = plan.format
         self._query = query
         self._rna_modality = rna_modality
+        self._modality = rna_modality if plan.format == "h5ad" else None
+        self._is_copied_whole = is_copied_whole(query, self._modality)
         self._features = features
         self._uns = uns
         self._spool = spool
@@ -86,7 +88,9 @@ class AnnotatedCopy:
         self._sets: dict[str, int] = {}
 
     def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
-        """Take a block of cells (cells,)."""
+        """Take a block of cells (cells,), and copy some of the query meanwhile."""
+        if self._is_copied_whole:
+            copy_ahead(self._query, self._path)
         self._cell_ids.append(cell_ids)
         self._spool.append(mapped)
         codes, names = label_sets(mapped, self._features)
@@ -103,18 +107,16 @@ class AnnotatedCopy:
     def _copy_and_annotate(self) -> None:
         import h5py
 
-        modality = self._rna_modality if self._format == "h5ad" else None
-        copy_query(self._query, self._path, modality, room_for=3 * self._spool.n_bytes + _SLACK_BYTES)
+        copy_query(self._query, self._path, self._modality, room_for=3 * self._spool.n_bytes + _SLACK_BYTES)
         cell_ids = self._cell_ids[0].append(self._cell_ids[1:])
         with h5py.File(self._path, "r+") as file:
             groups = [file] if self._format == "h5ad" else [file, file["mod"][self._rna_modality]]
             for group in groups:
-                names = stored_names(group["obs"])
-                positions = None if names.equals(cell_ids) else cell_ids.get_indexer(names)
+                n_cells, positions = _places(stored_names(group["obs"]), cell_ids)
                 with warnings.catch_warnings():
                     # A label or protein may have a slash in its name, and it has to be the column's name.
                     warnings.filterwarnings("ignore", "Forward slashes", FutureWarning)
-                    self._annotate(group, len(names), positions)
+                    self._annotate(group, n_cells, positions)
 
     def _annotate(self, group: h5py.Group, n_cells: int, positions: Positions) -> None:
         """Add annotations to an AnnData or MuData in a file; those of an earlier run are replaced, or removed."""
@@ -145,8 +147,11 @@ class AnnotatedCopy:
     def _write_array(self, obsm: h5py.Group, key: str, array: str, positions: Positions) -> None:
         from anndata.io import write_elem
 
-        columns = [self._column(array, place, positions) for place in range(self._spool.n_columns(array))]
-        write_elem(obsm, key, np.stack(columns, axis=1))
+        first = self._column(array, 0, positions)
+        values = np.empty((len(first), self._spool.n_columns(array)), dtype=first.dtype)
+        for place in range(values.shape[1]):
+            values[:, place] = self._column(array, place, positions)
+        write_elem(obsm, key, values)
 
     def _write_frame(self, group: h5py.Group, key: str, array: str, names: list[str], positions: Positions) -> None:
         """Write what anndata reads as a DataFrame; the names of its rows are those of ``obs``, stored once."""
@@ -169,6 +174,11 @@ class AnnotatedCopy:
         rank_of = np.array([*(ranks[name] for name in self._sets), -1], dtype=np.int32)
         codes = _taken(np.concatenate(self._set_codes), positions)
         return pd.Categorical.from_codes(rank_of[codes], pd.Index(list(ranks), dtype=object))
+
+
+def _places(names: pd.Index, cell_ids: pd.Index) -> tuple[int, Positions]:
+    """Return how many cells a copy has (names of the cells,), and which of the mapped ones (mapped cells,) they are."""
+    return len(names), None if names.equals(cell_ids) else cell_ids.get_indexer(names)
 
 
 def _taken(values: npt.NDArray[Any], positions: Positions) -> npt.NDArray[Any]:
