@@ -7,15 +7,13 @@ and after it, with the same options on as many threads. What is compared is the 
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import anndata as ad
 import h5py
@@ -25,10 +23,10 @@ import pyarrow.parquet as pq
 import scipy.sparse as sp
 import typer
 
+import map_scale_record
 import process_tree
-import results
 import speed_inputs
-from map_scale_inputs import Store, drawn_cells, write_cells
+from map_scale_inputs import Kind, Store, drawn_cells, write_cells
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.cores import usable_cores
@@ -37,13 +35,10 @@ from totalanvi.serving.mapped import MapOptions, MappedCells
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE / ".cache" / "map"
-RESULT = results.RESULTS / "map_scale.json"
 COMMAND = Path(sys.executable).with_name("totalanvi")
 N_FEW, N_CHECKED, N_IMPUTED = 2_000, 2_000, 4_000
 """Cells of the file that tells what starting costs; that are compared, at each end of an output; that the engine has to
 impute when it is timed."""
-AT_LEAST, AIM = 0.6, 0.9
-MOST_BYTES, AIM_BYTES = 1_500_000_000, 800_000_000
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,11 @@ WORKS = {
 def main(
     cells: Annotated[int, typer.Option(help="Cells of the file.", min=2 * N_CHECKED)] = 1_000_000,
     work: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(WORKS)}; all unless given.")] = None,
-    store: Annotated[str, typer.Option(help=f"How the file is stored: {', '.join(get_args(Store))}.")] = "plain",
+    store: Annotated[Store, typer.Option(help="How the file is stored.")] = Store.plain,
     proteins: Annotated[bool, typer.Option(help="Whether the cells have proteins.")] = False,
+    more_genes: Annotated[
+        bool, typer.Option(help="Whether genes come in another order, among as many that the reference lacks.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="How often each is timed.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of simulation, training and the cells that are drawn.")] = 0,
     record: Annotated[bool, typer.Option(help="Whether the figures are kept.")] = True,
@@ -83,27 +81,14 @@ def main(
     speed_inputs.prepare(HERE / ".cache" / "speed", seed)
     CACHE.mkdir(parents=True, exist_ok=True)
     query = ad.read_h5ad(HERE / ".cache" / "speed" / "query.h5ad")
-    files = [write_cells(CACHE, query, n_cells, store, proteins, seed) for n_cells in (N_FEW, cells)]
+    kind = Kind(store, proteins, more_genes)
+    files = [write_cells(CACHE, query, n_cells, kind, seed) for n_cells in (N_FEW, cells)]
     found = {name: _measure(WORKS[name], files, query, proteins, rounds, seed) for name in work or WORKS}
-    case = f"{store}{', proteins' if proteins else ''}"
-    print(_table(case, cells, found))
-    known: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    print(map_scale_record.table(str(kind), found, {name: WORKS[name].title for name in found}))
     if check:
-        _require_no_slower(found, known.get(case, {}).get("works", {}))
+        map_scale_record.require_no_worse(str(kind), found)
     elif record:
-        known[case] = {
-            "cells": cells,
-            "genes": speed_inputs.N_GENES,
-            "non_zero": speed_inputs.NON_ZERO,
-            "file_bytes": _size(files[1]),
-            "seed": seed,
-            "rounds": rounds,
-            "threads": usable_cores(),
-            "machine": results.machine(),
-            "versions": {name: version(name) for name in ("totalanvi", "numpy", "scipy", "h5py", "anndata", "pyarrow")},
-            "works": known.get(case, {}).get("works", {}) | found,
-        }
-        RESULT.write_text(json.dumps(known, indent=2) + "\n")
+        map_scale_record.keep(str(kind), found, {"seed": seed, "rounds": rounds, "threads": usable_cores()})
 
 
 def _measure(
@@ -124,13 +109,16 @@ def _measure(
     of_engine = statistics.median(seconds for _, seconds in rates)
     rate = statistics.median(_said(each.output)[1] for each in ended)
     return {
+        "cells": n_cells,
         "cells_per_second": round(rate),
         "engine_cells_per_second": round(own),
         "share": round(rate / own, 3),
+        "processor_share": round(of_engine / statistics.median(processor), 3),
         "processor_microseconds": round(1e6 * statistics.median(processor), 2),
         "engine_processor_microseconds": round(1e6 * of_engine, 2),
         "seconds_in_all": round(statistics.median(each.seconds for each in ended), 1),
         "seconds_for_few": round(few.seconds, 1),
+        "file_bytes": _size(files[1]),
         "peak_bytes": max(each.peak_bytes for each in ended),
         "peak_bytes_for_few": few.peak_bytes,
     }
@@ -218,34 +206,6 @@ def _rows_of_copy(engine: Engine, rows: slice) -> dict[str, npt.NDArray[Any]]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(part.stat().st_size for part in path.rglob("*"))
-
-
-def _table(case: str, n_cells: int, found: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        f"| {n_cells:,} cells ({case}) | cells/s | engine, cells/s | share (at least {AT_LEAST:.0%}, aim {AIM:.0%}) "
-        f"| µs of a core per cell | engine's | peak memory (at most {MOST_BYTES / 1e6:,.0f} MB, aim "
-        f"{AIM_BYTES / 1e6:,.0f}) | of {N_FEW:,} cells |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in found.items():
-        lines.append(
-            f"| {WORKS[name].title} | {row['cells_per_second']:,} | {row['engine_cells_per_second']:,} "
-            f"| {row['share']:.0%} | {row['processor_microseconds']:.1f} | {row['engine_processor_microseconds']:.1f} "
-            f"| {row['peak_bytes'] / 1e6:,.0f} MB | {row['peak_bytes_for_few'] / 1e6:,.0f} MB |"
-        )
-    return "\n".join(lines)
-
-
-def _require_no_slower(found: dict[str, dict[str, Any]], known: dict[str, dict[str, Any]]) -> None:
-    worse = {
-        name: f"share {known[name]['share']:.2f} → {row['share']:.2f}, peak {known[name]['peak_bytes'] / 1e6:,.0f} → "
-        f"{row['peak_bytes'] / 1e6:,.0f} MB"
-        for name, row in found.items()
-        if name in known
-        and (row["share"] < 0.8 * known[name]["share"] or row["peak_bytes"] > 1.2 * known[name]["peak_bytes"])
-    }
-    if worse:
-        raise SystemExit(f"Expected shares and memory to be within a fifth of those on record, found {worse}.")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anndata as ad
 import h5py
@@ -17,12 +19,29 @@ from anndata.io import write_elem
 
 import speed_inputs
 
-__all__ = ["Store", "drawn_cells", "write_cells"]
-
-Store = Literal["plain", "gzip", "zarr"]
-"""Uncompressed HDF5, HDF5 compressed as ``write_h5ad(compression="gzip")`` does, or Zarr 3 with its own defaults."""
+__all__ = ["Kind", "Store", "drawn_cells", "write_cells"]
 
 _PART = 16_384
+
+
+class Store(StrEnum):
+    """Uncompressed HDF5, HDF5 compressed as ``write_h5ad(compression="gzip")`` does, or Zarr 3 with its defaults."""
+
+    plain = "plain"
+    gzip = "gzip"
+    zarr = "zarr"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a file is stored, whether its cells have proteins, and whether its genes are others than the reference's."""
+
+    store: Store = Store.plain
+    proteins: bool = False
+    more_genes: bool = False
+
+    def __str__(self) -> str:
+        return "-".join([self.store, *["proteins"] * self.proteins, *["more_genes"] * self.more_genes])
 
 
 def drawn_cells(n_cells: int, seed: int) -> npt.NDArray[np.intp]:
@@ -30,7 +49,7 @@ def drawn_cells(n_cells: int, seed: int) -> npt.NDArray[np.intp]:
     return np.random.default_rng(seed).integers(0, speed_inputs.N_QUERY, n_cells)
 
 
-def write_cells(folder: Path, query: ad.AnnData, n_cells: int, store: Store, with_proteins: bool, seed: int) -> Path:
+def write_cells(folder: Path, query: ad.AnnData, n_cells: int, kind: Kind, seed: int) -> Path:
     """Write a file or folder of cells drawn from a query; at once when it is there.
 
     Parameters
@@ -41,33 +60,36 @@ def write_cells(folder: Path, query: ad.AnnData, n_cells: int, store: Store, wit
         Cells to draw from, with counts in ``X``.
     n_cells
         Cells of the file.
-    store
-        How it is stored.
-    with_proteins
-        Whether the cells' proteins are written, too.
+    kind
+        Of the file.
     seed
         Of the draw.
     """
-    suffix = "zarr" if store == "zarr" else "h5ad"
-    name = f"{n_cells}{'-gzip' if store == 'gzip' else ''}{'-proteins' if with_proteins else ''}-seed{seed}.{suffix}"
+    name = f"{n_cells}-{kind}-seed{seed}.{'zarr' if kind.store == Store.zarr else 'h5ad'}"
     path, done = folder / name, folder / f"{name}.json"
     if done.exists():
         return path
     cells = drawn_cells(n_cells, seed)
-    opened: Any = zarr.open_group(path, mode="w", zarr_format=3) if store == "zarr" else h5py.File(path, "w")
+    in_zarr = kind.store == Store.zarr
+    opened: Any = zarr.open_group(path, mode="w", zarr_format=3) if in_zarr else h5py.File(path, "w")
     opened.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    _write_counts(opened, sp.csr_matrix(query.X), cells, store)
+    counts, genes = sp.csr_matrix(query.X), query.var_names
+    if kind.more_genes:
+        order = np.random.default_rng(seed).permutation(2 * len(genes))
+        counts = sp.hstack([counts, counts], format="csr")[:, order].sorted_indices()
+        genes = pd.Index([*genes, *(f"unheard-of-{name}" for name in genes)])[order]
+    _write_counts(opened, counts, cells, kind.store)
     names = pd.Index([f"cell-{place:08d}" for place in range(n_cells)])
     batches = query.obs["batch"].to_numpy()
     write_elem(opened, "obs", pd.DataFrame({"batch": pd.Categorical(batches[cells])}, index=names))
-    write_elem(opened, "var", pd.DataFrame(index=query.var_names))
+    write_elem(opened, "var", pd.DataFrame(index=genes))
     obsm = {}
-    if with_proteins:
+    if kind.proteins:
         obsm = {speed_inputs.PROTEINS: query.obsm[speed_inputs.PROTEINS].iloc[cells].set_axis(names)}
     write_elem(opened, "obsm", obsm)
     for empty in ("layers", "obsp", "uns", "varm", "varp"):
         write_elem(opened, empty, {})
-    if store != "zarr":
+    if not in_zarr:
         opened.close()
     done.write_text(json.dumps({"cells": n_cells}))
     return path
@@ -81,14 +103,14 @@ def _write_counts(target: Any, counts: sp.csr_matrix, cells: npt.NDArray[np.intp
     shape = [len(cells), counts.shape[1]]
     group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": shape})
     kind = np.int32 if pointers[-1] < np.iinfo(np.int32).max else np.int64
-    if store == "zarr":
+    if store == Store.zarr:
         group.create_array("indptr", data=pointers.astype(kind))
         parts = {
             name: group.create_array(name, shape=(int(pointers[-1]),), dtype=dtype)
             for name, dtype in (("data", "float32"), ("indices", "int32"))
         }
     else:
-        how = {"compression": "gzip"} if store == "gzip" else {}
+        how = {"compression": "gzip"} if store == Store.gzip else {}
         group.create_dataset("indptr", data=pointers.astype(kind), **how)
         parts = {
             name: group.create_dataset(name, shape=(int(pointers[-1]),), dtype=dtype, **how)
