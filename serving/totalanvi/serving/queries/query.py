@@ -26,7 +26,7 @@ class Query:
     gene_names
         Names of the query's genes (genes,).
     rna
-        Counts (cells, genes), float32 CSR; no entries where RNA was not measured.
+        Counts (cells, genes), float32 CSR in canonical form; no entries where RNA was not measured.
     rna_measured
         Whether the cell has RNA at all (cells,); always true in an AnnData query.
     protein_names
