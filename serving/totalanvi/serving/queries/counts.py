@@ -10,10 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from totalanvi.formats.counts_place import computable
 from totalanvi.serving.errors import CountsError
 from totalanvi.serving.queries.matrices import require_structure
 
 __all__ = ["protein_counts", "rna_counts"]
+
+_MOST = 2**53
+"""Beyond it, double precision no longer has every whole number, and single precision may have no such number at all."""
 
 _WINDOW = 1 << 15
 """Values that are looked at together: they stay in a core's cache from one look to the next."""
@@ -42,7 +46,7 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
     Raises
     ------
     CountsError
-        Naming the first value that is no number, infinite, negative or fractional, with its cell and gene.
+        Naming the first value that is no number, infinite, negative, fractional or beyond 2⁵³, with its cell and gene.
     QueryError
         When the sparse structure is damaged.
     """
@@ -50,8 +54,7 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
         raise CountsError(
             f"Expected raw counts (whole numbers, 0 or more) in {where}; found values of type {block.dtype}. {cure}"
         )
-    # Sparse matrices of half precision do not exist.
-    csr = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
+    csr = sparse.csr_matrix(computable(block))
     # Before any compiled routine follows these indices: a file from a stranger may hold anything.
     require_structure(csr, where)
     _require_counts(csr, cells, genes, where, cure)
@@ -134,11 +137,12 @@ def _require_counts(csr: sparse.csr_matrix, cells: pd.Index, features: Sequence[
 
 
 def _all_counts(values: npt.NDArray[np.generic]) -> bool:
-    """Tell whether values, of which there is one at least, are whole, 0 or more, and finite."""
-    if values.dtype.kind != "f":
-        return values.dtype.kind in "bu" or bool(values.min() >= 0)
-    # NaN fails the first comparison.
-    return bool(values.min() >= 0 and values.max() < np.inf and (np.rint(values) == values).all())
+    """Tell whether values, of which there is one at least, are whole, 0 or more, and can be counted."""
+    if values.dtype.kind == "b":
+        return True
+    # NaN fails the first comparison, infinity the second.
+    in_range = bool(values.min() >= 0 and values.max() <= _MOST)
+    return in_range and (values.dtype.kind != "f" or bool((np.rint(values) == values).all()))
 
 
 def _fault(value: Any) -> str:
@@ -146,4 +150,6 @@ def _fault(value: Any) -> str:
         return "not a number"
     if np.isinf(value):
         return "infinite"
+    if value > _MOST:
+        return "more than can be counted"
     return "negative" if value < 0 else "not whole"
