@@ -27,9 +27,9 @@ import typer
 import peer_runs
 import results
 import speed_inputs
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 
 CACHE = Path(__file__).resolve().parent / ".cache" / "speed"

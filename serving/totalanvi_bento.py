@@ -10,6 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from totalanvi.serving.service import TotalanviService
+from totalanvi.serving.endpoint.service import TotalanviService
 
 __all__ = ["TotalanviService"]

@@ -17,8 +17,15 @@ SOURCES = sorted(path for part in PARTS for path in (ROOT / part / "totalanvi").
 # What each module has to leave unloaded: a server without torch, a client without a server, help without anything.
 LIGHT = {
     "totalanvi.serving": ("torch", "onnxruntime", "bentoml"),
-    "totalanvi.serving.service": ("torch", "lightning", "totalanvi.training", "totalanvi.export"),
-    "totalanvi.serving.client": ("torch", "onnxruntime", "bentoml", "numba", "totalanvi.training", "totalanvi.export"),
+    "totalanvi.serving.endpoint.service": ("torch", "lightning", "totalanvi.training", "totalanvi.export"),
+    "totalanvi.serving.client": (
+        "torch",
+        "onnxruntime",
+        "bentoml",
+        "numba",
+        "totalanvi.training",
+        "totalanvi.export",
+    ),
     "totalanvi.serving.cli": ("torch", "onnxruntime", "bentoml", "numba", "anndata"),
     "totalanvi.training": ("torch", "lightning", "anndata"),
     "totalanvi.training.cli": ("torch", "lightning", "anndata"),

@@ -102,7 +102,7 @@ def test_the_bento_knows_its_version(endpoint: Client) -> None:
 
 def test_the_service_is_the_bentos_own_and_needs_no_torch(bento: Path, environment: dict[str, str]) -> None:
     code = (
-        "import sys, bentoml; bentoml.load('.'); import totalanvi.serving.service as service; "
+        "import sys, bentoml; bentoml.load('.'); import totalanvi.serving.endpoint.service as service; "
         "print(service.__file__); assert 'torch' not in sys.modules"
     )
 
@@ -116,7 +116,7 @@ def test_the_service_is_the_bentos_own_and_needs_no_torch(bento: Path, environme
         timeout=120,
     )
 
-    assert loaded.stdout.strip() == str(bento / "src/serving/totalanvi/serving/service.py")
+    assert loaded.stdout.strip() == str(bento / "src/serving/totalanvi/serving/endpoint/service.py")
 
 
 def test_the_bento_declares_pinned_versions_of_constraints() -> None:

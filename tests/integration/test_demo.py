@@ -8,7 +8,7 @@ import mudata as md
 import pytest
 
 from totalanvi.export.demo import PRODUCTS, DemoSize, run_demo
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
 
 SMALL = DemoSize(n_cells=600, n_query=200, n_genes=150, n_proteins=6, n_labels=4, max_epochs=25)
 

@@ -21,13 +21,13 @@ from tests.support.command_line import CONSOLE_SCRIPT
 from tests.support.server import RunningServer, running_server
 from tests.support.toy_bundle import TOY, toy_cells, toy_query, write_toy_bundle
 
-from totalanvi.serving.arrow_stream import compress
 from totalanvi.serving.client import Client
+from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.errors import AlignmentError, CountsError, EndpointError, QueryError, TooLargeError
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.transport import Transport
-from totalanvi.serving.wire import MEDIA_TYPE, PROTOCOL, ChunkRequest, decode_response, encode_request
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.arrow_stream import compress
+from totalanvi.serving.wire.chunks import MEDIA_TYPE, PROTOCOL, ChunkRequest, decode_response, encode_request
 
 MAX_CELLS = 64
 MAX_BODY_BYTES = 40_000

@@ -20,9 +20,9 @@ from tests.support.files import contents
 import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
-from totalanvi.serving.bundle import Bundle, bundle_files
+from totalanvi.serving.bundles.bundle import Bundle, bundle_files
+from totalanvi.serving.bundles.manifest import MANIFEST_FILE, SCHEMA_VERSION
 from totalanvi.serving.cli import main
-from totalanvi.serving.manifest import MANIFEST_FILE, SCHEMA_VERSION
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
 
@@ -67,7 +67,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Calibration: with part of the panel, temperature .*",
         r"Calibration: from RNA alone, temperature .*, label sets hold \d\d\.\d%",
         r"Imputation:  from RNA alone, mean correlation 0\.\d+.*",
-        r"Genes:       a query is warned of below \d+% .* refused below \d+%, as 1\d\d held-out cells .*",
+        r"Genes:       a query is warned of below \d+% .* refused below \d+%, where 1\d\d held-out cells .*",
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
@@ -249,7 +249,7 @@ def test_model_store(bundle: Path, tmp_path: Path) -> None:
     code = f"""
 from totalanvi.export import ExportError
 from totalanvi.export.store import store_bundle
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.reference import find_bundle
 bundle = Bundle.open({str(bundle)!r})
 tag = store_bundle(bundle)

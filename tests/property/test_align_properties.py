@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from totalanvi.serving.align import Aligner
+from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.query import Query
-from totalanvi.serving.thresholds import Thresholds
+from totalanvi.serving.queries.query import Query
 
 N_GENES = 12
 N_PROTEINS = 4

@@ -20,7 +20,7 @@ from tests.support.stored_queries import FORMATS, read_blocks, write_tenx_folder
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.readers import open_query, read_object
+from totalanvi.serving.queries.readers import open_query, read_object
 
 FEW = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

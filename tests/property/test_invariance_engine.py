@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import sparse
 from tests.support.toy_bundle import toy_cells, write_toy_bundle
 
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
 N_CELLS = 700

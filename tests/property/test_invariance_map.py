@@ -15,13 +15,13 @@ from scipy import sparse
 from tests.support.server import app_in_thread
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
-from totalanvi.serving.app import create_app
 from totalanvi.serving.client import Client
-from totalanvi.serving.endpoint import Endpoint
-from totalanvi.serving.limits import Limits
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.wire.limits import Limits
 
 N_CELLS = 30
 PROTEIN_KEY = "protein_expression"

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from totalanvi.serving.resolution.gene_names import GeneNames
-from totalanvi.serving.resolution.matching import Found, match
-from totalanvi.serving.resolution.protein_names import ProteinNames, spelling, undecorated
+from totalanvi.serving.alignment.gene_names import GeneNames
+from totalanvi.serving.alignment.matching import Found, match
+from totalanvi.serving.alignment.protein_names import ProteinNames, spelling, undecorated
 
 PROTEINS = (
     *("CD3", "CD4", "CD8a", "CD8b", "CD11a", "CD11b", "CD14", "CD16", "CD41", "CD45", "CD45RA", "CD45RO", "CD158e1"),

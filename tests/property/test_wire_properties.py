@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as arrays
 from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_cells
 
-from totalanvi.serving.arrow_stream import compress, decompress
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.wire import ChunkRequest, decode_request, encode_request
+from totalanvi.serving.wire.arrow_stream import compress, decompress
+from totalanvi.serving.wire.chunks import ChunkRequest, decode_request, encode_request
 
 DIGEST = "0" * 64
 COUNTS = st.integers(0, 2**31 - 129).map(np.float32)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.query import Query
-from totalanvi.serving.thresholds import Thresholds
+from totalanvi.serving.queries.query import Query
 
 __all__ = ["REFERENCE", "make_query"]
 

@@ -17,8 +17,8 @@ from anndata import AnnData
 from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.errors import ServingError
+from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 
 REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 """Real cells, where a checkout has them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from totalanvi.serving.readout_arrays import ReadoutArrays
+from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 
 __all__ = ["draw_readout_arrays"]
 

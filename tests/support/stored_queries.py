@@ -17,7 +17,7 @@ from scipy.io import mmwrite
 from tests.support.queries import make_mudata, protein_modality, refusal, rna_modality
 
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.readers import open_query, read_object
+from totalanvi.serving.queries.readers import open_query, read_object
 
 __all__ = [
     "FORMATS",

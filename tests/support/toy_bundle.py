@@ -24,14 +24,12 @@ from scipy import sparse
 from tests.support.toy import TOY
 from tests.support.toy_graphs import toy_first_layer, toy_graphs
 
-from totalanvi.serving.bundle import bundle_files
-from totalanvi.serving.bundle_files import hash_files
-from totalanvi.serving.calibration_arrays import CalibrationArrays
-from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
-from totalanvi.serving.first_layer import EncoderFirst
-from totalanvi.serving.intervals import COVERAGES
-from totalanvi.serving.manifest import (
+from totalanvi.serving.bundles.bundle import bundle_files
+from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
+from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.bundles.files import hash_files
+from totalanvi.serving.bundles.first_layer import EncoderFirst
+from totalanvi.serving.bundles.manifest import (
     ENCODER,
     MANIFEST_FILE,
     SCHEMA_VERSION,
@@ -41,10 +39,12 @@ from totalanvi.serving.manifest import (
     Parity,
     Provenance,
 )
-from totalanvi.serving.manifest_file import write_manifest
-from totalanvi.serving.modes import MODES, Mode
-from totalanvi.serving.reference_arrays import ReferenceArrays
-from totalanvi.serving.thresholds import Thresholds
+from totalanvi.serving.bundles.manifest_file import write_manifest
+from totalanvi.serving.bundles.modes import MODES, Mode
+from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.thresholds import Thresholds
+from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.intervals import COVERAGES
 
 __all__ = ["TOY", "sign", "toy_cells", "toy_query", "write_toy_bundle"]
 

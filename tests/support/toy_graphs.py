@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.toy import TOY
 
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS
+from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 

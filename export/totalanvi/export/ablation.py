@@ -15,10 +15,10 @@ from scipy import sparse
 from scipy.optimize import isotonic_regression
 
 from totalanvi.export.reference_cells import aligned
+from totalanvi.serving.bundles.thresholds import AblationPoint, GeneAblation, Thresholds
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.thresholds import AblationPoint, GeneAblation, Thresholds
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
 

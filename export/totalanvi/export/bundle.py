@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: the one function that writes what `totalanvi.serving.bundle` reads."""
+"""From a checkpoint to a bundle: the one function that writes what `totalanvi.serving.bundles.bundle` reads."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
 from totalanvi.export.target import checked_name, make_parents, require_writable
-from totalanvi.serving.bundle import Bundle, bundle_files
-from totalanvi.serving.bundle_files import hash_files
-from totalanvi.serving.calibration_arrays import CalibrationArrays
-from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
-from totalanvi.serving.engine import Engine
-from totalanvi.serving.manifest import (
+from totalanvi.serving.bundles.bundle import Bundle, bundle_files
+from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
+from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.bundles.files import hash_files
+from totalanvi.serving.bundles.manifest import (
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -41,12 +40,13 @@ from totalanvi.serving.manifest import (
     Manifest,
     Provenance,
 )
-from totalanvi.serving.manifest_file import write_manifest
+from totalanvi.serving.bundles.manifest_file import write_manifest
+from totalanvi.serving.bundles.modes import MODES
+from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.thresholds import Thresholds
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.modes import MODES
-from totalanvi.serving.output import OutputPlan, staged
-from totalanvi.serving.reference_arrays import ReferenceArrays
-from totalanvi.serving.thresholds import Thresholds
+from totalanvi.serving.outputs.output import OutputPlan, staged
 
 __all__ = ["export_bundle"]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from totalanvi.serving.manifest import Calibration
+from totalanvi.serving.bundles.manifest import Calibration
 
 __all__ = ["NETWORK_SPREAD", "READOUT_SPREAD", "calibrate", "calibration_error", "fit_temperature"]
 

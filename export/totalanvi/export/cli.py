@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from totalanvi.serving.bundle import Bundle
-    from totalanvi.serving.modes import Mode
-    from totalanvi.serving.thresholds import Thresholds
+    from totalanvi.serving.bundles.bundle import Bundle
+    from totalanvi.serving.bundles.modes import Mode
+    from totalanvi.serving.bundles.thresholds import Thresholds
 
 __all__ = ["demo", "export"]
 
@@ -46,7 +46,7 @@ def export(
     """Turn a checkpoint into a bundle that is served without torch."""
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.store import store_bundle
-    from totalanvi.serving.bundle import Bundle
+    from totalanvi.serving.bundles.bundle import Bundle
 
     def say(line: str) -> None:
         typer.echo(f"{line} …", err=True)
@@ -95,12 +95,12 @@ def _threshold_lines(thresholds: Thresholds) -> list[str]:
     cells = "held-out" if ablation.held_out else "training"
     return [
         f"Genes:       a query is warned of below {thresholds.gene_weight_warn:.0%} of the model's weight, and refused "
-        f"below {thresholds.gene_weight_refuse:.0%}, as {ablation.n_cells:,} {cells} cells lose 2 and 10 points there"
+        f"below {thresholds.gene_weight_refuse:.0%}, where {ablation.n_cells:,} {cells} cells lose too much accuracy"
     ]
 
 
 def _calibration_line(bundle: Bundle, mode: Mode) -> str:
-    from totalanvi.serving.modes import MODE_NAMES
+    from totalanvi.serving.bundles.modes import MODE_NAMES
 
     calibration, confidence = bundle.manifest.calibration[mode], bundle.manifest.confidence[mode]
     start = f"Calibration: {MODE_NAMES[mode]}, temperature {calibration.temperature:.2f}"

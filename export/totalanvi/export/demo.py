@@ -25,9 +25,9 @@ from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FALSE_POSITIVE_RATE, Scores, score_query
 from totalanvi.export.errors import TargetError
 from totalanvi.export.target import make_parents
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.client import Client
-from totalanvi.serving.output import OutputPlan, staged
+from totalanvi.serving.outputs.output import OutputPlan, staged
 from totalanvi.training.models.totalanvi import TOTALANVI
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 

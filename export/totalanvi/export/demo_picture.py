@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from totalanvi.serving.annotate import CONFIDENCE, LABEL, NOVELTY
+from totalanvi.serving.outputs.annotate import CONFIDENCE, LABEL, NOVELTY
 
 __all__ = ["draw_map"]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from totalanvi.serving.annotate import CONFIDENCE, GUESS, LABEL, NOVELTY
-from totalanvi.serving.manifest import UNKNOWN
+from totalanvi.serving.bundles.manifest import UNKNOWN
+from totalanvi.serving.outputs.annotate import CONFIDENCE, GUESS, LABEL, NOVELTY
 
 __all__ = ["FALSE_POSITIVE_RATE", "Scores", "score_query"]
 
@@ -47,7 +47,7 @@ def score_query(annotated: md.MuData, complete: md.MuData) -> Scores:
     Parameters
     ----------
     annotated
-        The query as `totalanvi.serving.client.Client.map` returned it, mapped with ``background="include"`` and
+        The query as `totalanvi.serving.client.client.Client.map` returned it, mapped with ``background="include"`` and
         `FALSE_POSITIVE_RATE`.
     complete
         The same query with the proteins of all its cells.

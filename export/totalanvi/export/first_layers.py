@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from totalanvi.serving.first_layer import EncoderFirst, FirstLayers, ReadoutFirst
+from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayers, ReadoutFirst
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.readout.network import ReadoutNetwork
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from totalanvi.serving.manifest import (
+from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
     ENCODER_REST,
@@ -73,7 +73,7 @@ class EncoderGraph(Graph):
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map dense inputs as in `totalanvi.serving.manifest.ENCODER` to z_mean, z_scale, latent, (cells, latent)."""
+        """Map `totalanvi.serving.bundles.manifest.ENCODER` inputs to z_mean, z_scale, latent (cells, latent)."""
         z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, self.usual_covariates(batch)))
         return z.mean, z.scale, self.transform(z.mean)
 
@@ -96,7 +96,7 @@ class EncoderRestGraph(EncoderGraph):
     def forward(
         self, from_rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.manifest.ENCODER_REST` to z_mean, z_scale, latent, (cells, latent)."""
+        """Map `totalanvi.serving.bundles.manifest.ENCODER_REST` inputs to z_mean, z_scale, latent (cells, latent)."""
         inputs = EncoderInputs(from_rna, library, protein, measured, self.usual_covariates(batch))
         z = self.encoder.after_rna(from_rna, inputs)
         return z.mean, z.scale, self.transform(z.mean)
@@ -151,7 +151,7 @@ class ProteinsGraph(Graph):
         self.transform = module.transform
 
     def forward(self, z_mean: Tensor, z_scale: Tensor, noise: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.manifest.PROTEINS` to its outputs, (cells, proteins)."""
+        """Map the inputs of `totalanvi.serving.bundles.manifest.PROTEINS` to its outputs, (cells, proteins)."""
         draws = z_mean + z_scale * noise.unsqueeze(1)
         n_samples, n_cells, _ = draws.shape
         # One flat row per draw and cell: the covariates beside them are a row each, too.
@@ -192,7 +192,7 @@ class ReadoutGraph(Graph):
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.manifest.READOUT` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present, fill)
         return answers
 
@@ -216,7 +216,7 @@ class ReadoutRestGraph(Graph):
         self.network = network
 
     def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.manifest.READOUT_REST` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_REST` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.read(projected, protein, measured)
         return answers
 

@@ -1,6 +1,6 @@
 """What the production engine makes of the reference's own cells: landmarks, calibration in each query mode, imputation.
 
-Everything is measured on the scores that the engine serves (`totalanvi.serving.scores`), whatever computes them.
+Everything is measured on the scores that the engine serves (`totalanvi.serving.engine.scores`), whatever computes them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from totalanvi.export.label_confidence import judge_confidence, own_label_scores
 from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.reliability import judge_reliability
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.calibration_arrays import CalibrationArrays
-from totalanvi.serving.confidence_figures import ModeConfidence, ProteinReliability
-from totalanvi.serving.engine import Engine
-from totalanvi.serving.manifest import Calibration
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
+from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
+from totalanvi.serving.bundles.manifest import Calibration
+from totalanvi.serving.bundles.modes import MODES, Mode
+from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.neighbours import N_NEIGHBOURS
+from totalanvi.serving.engine.scores import Imputed
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.modes import MODES, Mode
-from totalanvi.serving.neighbours import N_NEIGHBOURS
-from totalanvi.serving.scores import Imputed
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
 

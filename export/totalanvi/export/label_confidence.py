@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.confidence_figures import ModeConfidence
-from totalanvi.serving.conformal import label_scores, score_threshold
+from totalanvi.serving.bundles.confidence_figures import ModeConfidence
+from totalanvi.serving.engine.conformal import label_scores, score_threshold
+from totalanvi.serving.engine.neighbours import NoveltyScale
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.neighbours import NoveltyScale
 
 __all__ = ["judge_confidence", "own_label_scores"]
 
@@ -20,7 +20,7 @@ _FEWEST = 20
 
 
 def own_label_scores(logits: Floats, label: Codes) -> npt.NDArray[np.float32]:
-    """Return the ascending scores of labelled cells' own labels (see `totalanvi.serving.conformal`), (labelled,).
+    """Return labelled cells' scores of their own labels (`totalanvi.serving.engine.conformal`), ascending, (labelled,).
 
     Parameters
     ----------

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from totalanvi.export.errors import ParentsError
 from totalanvi.export.served_labels import served_labels
-from totalanvi.serving.hierarchy import hierarchy_problem
+from totalanvi.serving.bundles.hierarchy import hierarchy_problem
+from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.listing import quoted
-from totalanvi.serving.manifest import UNKNOWN
 
 __all__ = ["read_parents"]
 

@@ -18,12 +18,8 @@ from totalanvi.export.parity_figures import ParityFigures
 from totalanvi.export.probes import probe_cells
 from totalanvi.export.readout_parity import readout_counts, readout_feed, readout_outputs
 from totalanvi.export.reference_cells import aligned
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.cores import usable_cores
-from totalanvi.serving.engine import Engine
-from totalanvi.serving.feeds import Block, SparseFeeds
-from totalanvi.serving.imputation import batch_weights
-from totalanvi.serving.manifest import (
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
     ENCODER_REST,
@@ -33,10 +29,14 @@ from totalanvi.serving.manifest import (
     GraphSignature,
     Parity,
 )
+from totalanvi.serving.bundles.modes import MODES, modes_of
+from totalanvi.serving.engine.cores import usable_cores
+from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.feeds import Block, SparseFeeds
+from totalanvi.serving.engine.imputation import batch_weights
+from totalanvi.serving.engine.sessions import open_sessions
+from totalanvi.serving.engine.sparse_rows import SparseLayer
 from totalanvi.serving.mapped import Background, MapOptions
-from totalanvi.serving.modes import MODES, modes_of
-from totalanvi.serving.sessions import open_sessions
-from totalanvi.serving.sparse_rows import SparseLayer
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from totalanvi.export.errors import ParityError
-from totalanvi.serving.manifest import Parity
+from totalanvi.serving.bundles.manifest import Parity
 
 __all__ = ["TOLERANCE", "ParityFigures", "relative_error"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.export.reference_cells import aligned
+from totalanvi.serving.bundles.modes import MODES, Mode, modes_of
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.modes import MODES, Mode, modes_of
 from totalanvi.training.data import Cells
 
 __all__ = ["N_PARTS", "in_mode"]

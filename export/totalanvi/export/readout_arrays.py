@@ -8,12 +8,12 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
 from totalanvi.export.reference_cells import aligned
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.readout import N_MEASURES
+from totalanvi.serving.engine.scores import Imputed
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.readout import N_MEASURES
-from totalanvi.serving.readout_arrays import ReadoutArrays
-from totalanvi.serving.scores import Imputed
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.readout import Readout
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from totalanvi.serving.manifest import READOUT
-from totalanvi.serving.readout_arrays import ReadoutArrays
+from totalanvi.serving.bundles.manifest import READOUT
+from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.network import ReadoutNetwork
 from totalanvi.training.readout.readout import Readout
@@ -19,7 +19,7 @@ __all__ = ["readout_counts", "readout_feed", "readout_outputs"]
 
 
 def readout_feed(cells: Cells, network: ReadoutNetwork) -> dict[str, Tensor]:
-    """Return the inputs of `totalanvi.serving.manifest.READOUT` for cells with all genes."""
+    """Return the inputs of `totalanvi.serving.bundles.manifest.READOUT` for cells with all genes."""
     batch = cells.to_batch()
     # As serving adds up: in single precision, thousands of large counts would add up to something else.
     library = torch.from_numpy(np.asarray(cells.rna.sum(axis=1, dtype=np.float64), dtype=np.float32))

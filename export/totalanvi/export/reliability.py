@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from totalanvi.export.interval_fit import FEWEST_CELLS
-from totalanvi.serving.confidence_figures import ProteinReliability
-from totalanvi.serving.scores import Imputed
+from totalanvi.serving.bundles.confidence_figures import ProteinReliability
+from totalanvi.serving.engine.scores import Imputed
 
 __all__ = ["correlation", "judge_reliability"]
 

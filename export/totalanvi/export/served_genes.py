@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from totalanvi.serving.manifest import Genes
-from totalanvi.serving.resolution.species import is_ensembl_id
+from totalanvi.serving.alignment.species import is_ensembl_id
+from totalanvi.serving.bundles.manifest import Genes
 from totalanvi.training.registration.registry import Registry
 
 __all__ = ["served_genes"]

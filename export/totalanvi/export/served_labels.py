@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from totalanvi.serving.manifest import UNKNOWN
+from totalanvi.serving.bundles.manifest import UNKNOWN
 
 __all__ = ["served_labels"]
 

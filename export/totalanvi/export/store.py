@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.manifest import MANIFEST_FILE
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 
 __all__ = ["store_bundle"]
 

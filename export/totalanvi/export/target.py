@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundle import bundle_files
-from totalanvi.serving.manifest import MANIFEST_FILE
+from totalanvi.serving.bundles.bundle import bundle_files
+from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 
 __all__ = ["checked_name", "make_parents", "require_writable"]
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from totalanvi.serving.bundles.info import ReferenceInfo
     from totalanvi.serving.errors import (
         AlignmentError,
         BundleError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         StaleFeaturesError,
         TooLargeError,
     )
-    from totalanvi.serving.info import ReferenceInfo
     from totalanvi.serving.reference import load_reference
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
     "load_reference",
 ]
 
-_MODULES = {"load_reference": "reference", "ReferenceInfo": "info"}
+_MODULES = {"load_reference": "reference", "ReferenceInfo": "bundles.info"}
 """Where a name lives; the others are errors."""
 
 

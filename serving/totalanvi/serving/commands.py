@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from totalanvi.serving.info import ReferenceInfo
+    from totalanvi.serving.bundles.info import ReferenceInfo
 
 __all__ = ["info", "map_query", "serve"]
 
@@ -124,9 +124,9 @@ def map_query(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
     """Map a query's file to a reference: labels, novelty and proteins for each cell."""
-    from totalanvi.serving.map_summary import summary_lines
     from totalanvi.serving.mapped import MapOptions
-    from totalanvi.serving.mapping import map_file
+    from totalanvi.serving.mapping.mapping import map_file
+    from totalanvi.serving.outputs.map_summary import summary_lines
     from totalanvi.serving.reference import load_reference
 
     summary = map_file(
@@ -168,7 +168,7 @@ def serve(
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
 ) -> None:
     """Start an endpoint that maps queries to a reference."""
-    from totalanvi.serving.server import serve as serve_bundle
+    from totalanvi.serving.endpoint.server import serve as serve_bundle
 
     serve_bundle(bundle, host, port)
 
@@ -189,7 +189,7 @@ def info(
 
 
 def _info_lines(found: ReferenceInfo) -> list[str]:
-    from totalanvi.serving.modes import MODE_NAMES
+    from totalanvi.serving.bundles.modes import MODE_NAMES
 
     lines = [
         f"Reference:  {found.name} {found.version}, made {found.created}",

@@ -1,7 +1,7 @@
 """What a query is aligned to: the features of a reference, and the interface that every reference offers.
 
 A bundle opened in this process and an endpoint on another machine differ only in where `Reference.score` computes. All
-else, from the query's file to the annotated output, is the same code (`totalanvi.serving.scorer`).
+else, from the query's file to the annotated output, is the same code (`totalanvi.serving.mapping.scorer`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from totalanvi.serving.bundles.info import ReferenceInfo
+from totalanvi.serving.bundles.manifest import Manifest
+from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.info import ReferenceInfo
-from totalanvi.serving.manifest import Manifest
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.thresholds import Thresholds
 
 __all__ = ["Reference", "ReferenceFeatures"]
 

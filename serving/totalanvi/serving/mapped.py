@@ -136,8 +136,8 @@ class MappedCells:
     guess
         Index of the most probable label, (cells,), int32.
     certain
-        Index of the label or of the ancestor that is certain (see `totalanvi.serving.hierarchy`), one past the last
-        where none is or the cell is unknown, (cells,), int32.
+        Index of the label or of the ancestor that is certain (see `totalanvi.serving.bundles.hierarchy`), one past the
+        last where none is or the cell is unknown, (cells,), int32.
     confidence
         Calibrated probability of the most probable label, (cells,), float32.
     novelty

@@ -11,7 +11,7 @@ from totalanvi.serving.errors import BundleError
 
 if TYPE_CHECKING:
     from totalanvi.serving.client import Client
-    from totalanvi.serving.mapper import LocalReference
+    from totalanvi.serving.mapping.local import LocalReference
 
 __all__ = ["find_bundle", "is_url", "load_reference"]
 
@@ -49,7 +49,7 @@ def load_reference(name: str | os.PathLike[str]) -> LocalReference | Client:
 
         return Client(os.fspath(name))
     folder = find_bundle(name)
-    from totalanvi.serving.mapper import LocalReference
+    from totalanvi.serving.mapping.local import LocalReference
 
     return LocalReference(folder)
 

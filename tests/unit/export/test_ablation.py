@@ -12,10 +12,10 @@ from totalanvi.export.ablation import ablate_genes, thresholds_of
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.thresholds import AblationPoint, GeneAblation, Thresholds
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.thresholds import AblationPoint, GeneAblation, Thresholds
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 
 

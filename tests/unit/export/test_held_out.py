@@ -13,10 +13,10 @@ from totalanvi.export.held_out import evaluate, leave_one_out_distances
 from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned, gene_share, protein_share
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.modes import MODES
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.modes import MODES
 from totalanvi.training.data import Cells
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from totalanvi.export.label_confidence import judge_confidence, own_label_scores
 from totalanvi.export.served_labels import served_labels
-from totalanvi.serving.conformal import label_scores
+from totalanvi.serving.engine.conformal import label_scores
 from totalanvi.serving.mapped import MapOptions
 
 

@@ -17,8 +17,8 @@ from totalanvi.export.parity import check_parity
 from totalanvi.export.parity_figures import TOLERANCE, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, READOUT, READOUT_REST
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, READOUT, READOUT_REST
 
 
 @pytest.fixture(scope="module")

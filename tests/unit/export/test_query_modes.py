@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from totalanvi.export.query_modes import N_PARTS, in_mode
-from totalanvi.serving.modes import MODES, modes_of
+from totalanvi.serving.bundles.modes import MODES, modes_of
 from totalanvi.training.data import Cells
 
 N_PROTEINS = 8

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from totalanvi.export.reliability import judge_reliability
-from totalanvi.serving.scores import Imputed
+from totalanvi.serving.engine.scores import Imputed
 
 
 def test_figures_of_each_protein() -> None:

@@ -9,7 +9,7 @@ from tests.support.command_line import Run, runner
 from tests.support.queries import write_anndata
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
 
 
 @pytest.fixture

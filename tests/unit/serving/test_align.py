@@ -11,12 +11,12 @@ from tests.support.alignment import REFERENCE, make_query
 from tests.support.queries import refusal
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.align import Aligner
+from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.alignment.report import AlignmentReport
+from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.errors import AlignmentError
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.readers import open_query
-from totalanvi.serving.resolution.report import AlignmentReport
-from totalanvi.serving.thresholds import Thresholds
+from totalanvi.serving.queries.readers import open_query
 
 
 def test_columns_move_to_the_order_of_the_model() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.support.alignment import REFERENCE, make_query
 from tests.support.queries import refusal
 
-from totalanvi.serving.align import Aligner
+from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.errors import AlignmentError
 
 # Names

@@ -14,11 +14,11 @@ import pytest
 from tests.support.queries import as_json, assert_same_annotations, refusal, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, sign, toy_query, write_toy_bundle
 
-from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
+from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.manifest import MANIFEST_FILE
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
 
 
 def test_an_anndata_gets_all_annotations(reference: LocalReference) -> None:

@@ -15,14 +15,14 @@ import pytest
 from tests.support.server import app_in_thread
 from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
 
-from totalanvi.serving.app import create_app
-from totalanvi.serving.arrow_stream import compress
-from totalanvi.serving.endpoint import Endpoint
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.limits import Limits
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.wire import MEDIA_TYPE, ChunkRequest, decode_response, encode_request
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.arrow_stream import compress
+from totalanvi.serving.wire.chunks import MEDIA_TYPE, ChunkRequest, decode_response, encode_request
+from totalanvi.serving.wire.limits import Limits
 
 JSON = {"Content-Type": "application/json"}
 ARROW = {"Content-Type": MEDIA_TYPE}

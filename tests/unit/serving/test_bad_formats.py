@@ -22,7 +22,7 @@ from tests.support.stored_queries import (
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.readers import read_object
+from totalanvi.serving.queries.readers import read_object
 
 # 10x .h5
 

@@ -16,7 +16,7 @@ from tests.support.stored_queries import FORMATS, read_blocks, refused_whole_and
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.readers import read_object
+from totalanvi.serving.queries.readers import read_object
 
 
 @pytest.fixture(params=["zarr 2", "zarr 3"])

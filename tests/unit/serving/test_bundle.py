@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 from tests.support.toy_bundle import TOY, sign
 
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.errors import BundleError
-from totalanvi.serving.manifest import (
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import (
     CALIBRATION_FILE,
     ENCODER_FIRST_FILE,
     ENCODER_REST,
@@ -27,7 +26,8 @@ from totalanvi.serving.manifest import (
     SCHEMA_VERSION,
     Manifest,
 )
-from totalanvi.serving.manifest_file import write_manifest
+from totalanvi.serving.bundles.manifest_file import write_manifest
+from totalanvi.serving.errors import BundleError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.queries import assert_same_annotations, assert_three_parts, w
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.cli import COMMANDS, main
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
 
 # The real console script
 

@@ -16,8 +16,8 @@ from tests.support.command_line import CONSOLE_SCRIPT, Run
 from tests.support.queries import assert_same_annotations, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import toy_query
 
-from totalanvi.serving.info import ReferenceInfo
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.bundles.info import ReferenceInfo
+from totalanvi.serving.mapping.local import LocalReference
 
 
 def test_every_option_reaches_the_result(run: Run, toy_folder: Path, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support.server import app_in_thread
 from tests.support.toy_bundle import TOY, toy_cells, toy_query, write_toy_bundle
 
-from totalanvi.serving.app import create_app
 from totalanvi.serving.client import Client
-from totalanvi.serving.endpoint import Endpoint
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import StaleFeaturesError, TooLargeError
-from totalanvi.serving.limits import Limits
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.limits import Limits
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax
 
-from totalanvi.serving.conformal import label_scores, score_threshold
+from totalanvi.serving.engine.conformal import label_scores, score_threshold
 
 
 @settings(max_examples=100, deadline=None)

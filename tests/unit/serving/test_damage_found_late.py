@@ -14,9 +14,9 @@ from tests.support.stored_queries import FORMATS, read_blocks, replace_dataset, 
 from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
-from totalanvi.serving.readers import open_query, read_object
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.queries.readers import open_query, read_object
 
 UNREADABLE: dict[str, Callable[[h5py.File], object]] = {
     "a column that is not there": lambda file: file["obs"].pop("truth"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.readout import draw_readout_arrays
 
-from totalanvi.serving.density import LabelDensities
+from totalanvi.serving.engine.density import LabelDensities
 
 N_LABELS, N_COMPONENTS, N_PROTEINS = 3, 4, 5
 

@@ -17,12 +17,12 @@ from onnx import numpy_helper
 from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_cells
 
-from totalanvi.serving import engine as engine_module
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import BLOCK_SIZES, Engine
+from totalanvi.serving.engine import engine as engine_module
+from totalanvi.serving.engine.engine import BLOCK_SIZES, Engine
+from totalanvi.serving.engine.feeds import Block, blocks_of
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.feeds import Block, blocks_of
 from totalanvi.serving.mapped import MapOptions
 
 PLUG_IN = MapOptions(samples=1)

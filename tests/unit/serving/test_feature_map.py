@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.support.queries import refusal
 
+from totalanvi.serving.alignment.feature_map import read_feature_map
 from totalanvi.serving.errors import AlignmentError
-from totalanvi.serving.resolution.feature_map import read_feature_map
 
 MEANINGS = {"PD-1": "CD279", "HLA-A,B,C": "HLA-ABC", "junk": ""}
 

@@ -18,9 +18,9 @@ from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_
 from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, OutputError
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
-from totalanvi.serving.readers import is_mudata, open_query, read_object
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.queries.readers import is_mudata, open_query, read_object
 
 
 def annotated_part(mapped: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from totalanvi.serving.hierarchy import Hierarchy, hierarchy_problem
+from totalanvi.serving.bundles.hierarchy import Hierarchy, hierarchy_problem
 
 LABELS = ["CD4 naive", "CD4 memory", "CD8", "B", "T"]
 PARENTS = {"CD4 naive": "CD4", "CD4 memory": "CD4", "CD4": "T", "CD8": "T", "T": "lymphocyte", "B": "lymphocyte"}

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
+from totalanvi.serving.endpoint.work_queue import WorkQueue
 from totalanvi.serving.errors import BusyError, SettingsError
-from totalanvi.serving.limits import Limits, WorkQueue
+from totalanvi.serving.wire.limits import Limits
 
 
 def test_defaults_hold_where_nothing_is_set() -> None:

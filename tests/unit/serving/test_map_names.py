@@ -20,10 +20,10 @@ from tests.support.mapping import map_to
 from tests.support.queries import as_json, assert_same_annotations, make_mudata, refusal, toy_mudata, write_anndata
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.annotate import UNS_KEY
 from totalanvi.serving.errors import AlignmentError, OutputError
-from totalanvi.serving.map_summary import MapSummary
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.outputs.annotate import UNS_KEY
+from totalanvi.serving.outputs.map_summary import MapSummary
 
 IDS = [known or "" for known in TOY.ensembl_ids]
 

@@ -12,14 +12,14 @@ import pytest
 from tests.support.server import app_in_thread
 
 from totalanvi.serving import load_reference
-from totalanvi.serving.app import create_app
 from totalanvi.serving.client import Client
 from totalanvi.serving.commands import map_query
-from totalanvi.serving.endpoint import Endpoint
-from totalanvi.serving.limits import Limits
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.schemas import PredictOptions
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.limits import Limits
+from totalanvi.serving.wire.schemas import PredictOptions
 
 OPTIONS = {field.name: field.default for field in fields(MapOptions)}
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tests.support.readout import draw_readout_arrays
 
-from totalanvi.serving.first_layer import ReadoutFirst
-from totalanvi.serving.missing_genes import MissingGenes
-from totalanvi.serving.readout_arrays import ReadoutArrays
+from totalanvi.serving.bundles.first_layer import ReadoutFirst
+from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.missing_genes import MissingGenes
 
 N_GENES, N_COMPONENTS, N_PROTEINS, N_LABELS = 200, 4, 3, 2
 NOISE = 0.05

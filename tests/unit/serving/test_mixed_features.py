@@ -14,9 +14,9 @@ from tests.support.queries import assert_same_annotations, mixed
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
-from totalanvi.serving.readers import is_mudata, open_query
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.queries.readers import is_mudata, open_query
 
 
 def test_genes_and_proteins_are_told_apart(reference: LocalReference) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from totalanvi.serving.modes import MODES, modes_of
+from totalanvi.serving.bundles.modes import MODES, modes_of
 
 
 def names(measured: list[list[int]], panels: list[list[int]]) -> list[str]:

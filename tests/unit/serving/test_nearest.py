@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from totalanvi.serving.nearest import NearestSearch
+from totalanvi.serving.engine.nearest import NearestSearch
 
 
 def all_distances(points: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from totalanvi.serving.neighbours import N_NEIGHBOURS, Landmarks, NoveltyScale
+from totalanvi.serving.engine.neighbours import N_NEIGHBOURS, Landmarks, NoveltyScale
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from tests.support.mapping import PLUG_IN, map_to
 from tests.support.queries import one_count, refusal, write_anndata
 from tests.support.toy_bundle import toy_query
 
-from totalanvi.serving import writers
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
-from totalanvi.serving.output import plan_output, staged
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.outputs import writers
+from totalanvi.serving.outputs.output import plan_output, staged
 
 # What is refused, before any work
 

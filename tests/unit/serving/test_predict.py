@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.support.toy_bundle import TOY, toy_query
 
+from totalanvi.serving.endpoint.predict import predict
 from totalanvi.serving.errors import AlignmentError, QueryError
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.predict import predict
-from totalanvi.serving.schemas import PredictAnswer, PredictRequest
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.schemas import PredictAnswer, PredictRequest
 
 
 def ask(reference: LocalReference, *cells: dict[str, Any], **fields: Any) -> PredictAnswer:

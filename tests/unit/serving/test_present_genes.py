@@ -12,16 +12,16 @@ from scipy import sparse
 
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import read_source
-from totalanvi.serving.align import Aligner
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.missing_genes import MissingGenes
-from totalanvi.serving.wire import ChunkRequest, decode_request, encode_request
-from totalanvi.serving.wire_present import decode_present, encode_present
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.chunks import ChunkRequest, decode_request, encode_request
+from totalanvi.serving.wire.present import decode_present, encode_present
 
 
 @pytest.fixture(scope="module")

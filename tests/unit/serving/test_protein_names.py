@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from totalanvi.serving.resolution.controls import control
-from totalanvi.serving.resolution.protein_names import ProteinNames, spelling, undecorated, without_suffix
+from totalanvi.serving.alignment.controls import control
+from totalanvi.serving.alignment.protein_names import ProteinNames, spelling, undecorated, without_suffix
 
 TOTALSEQ = ("CD3", "CD4", "CD8a", "CD14", "CD41", "CD45RA", "CD45RO", "CD56", "PD-1", "TIGIT", "HLA-DR", "Siglec-10")
 PANEL = ProteinNames([f"{name}_TotalSeqB" for name in TOTALSEQ])

@@ -15,8 +15,8 @@ from tests.support.queries import make_mudata, one_count, protein_modality, refu
 from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.query import Query
-from totalanvi.serving.readers import QueryData, open_query
+from totalanvi.serving.queries.query import Query
+from totalanvi.serving.queries.readers import QueryData, open_query
 
 
 def read(data: QueryData, proteins: str | None = None, layer: str | None = None) -> Query:

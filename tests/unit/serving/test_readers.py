@@ -18,8 +18,8 @@ from tests.support.queries import REAL_DATA, make_mudata, one_count, refusal, to
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import CountsError, QueryError
-from totalanvi.serving.query import Query
-from totalanvi.serving.readers import QueryData, open_query, read_object
+from totalanvi.serving.queries.query import Query
+from totalanvi.serving.queries.readers import QueryData, open_query, read_object
 
 
 def read(data: QueryData, proteins: str | None = None, layer: str | None = None, size: int = 1000) -> list[Query]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tests.support.readout import draw_readout_arrays
 
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.readout import Readings, Readout
-from totalanvi.serving.scores import Imputed
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.engine.readout import Readings, Readout
+from totalanvi.serving.engine.scores import Imputed
 
 N_LABELS, N_COMPONENTS, N_PROTEINS, N_CELLS = 3, 4, 5, 6
 

@@ -13,7 +13,7 @@ from tests.support.toy_bundle import TOY, toy_query
 
 import totalanvi.serving
 from totalanvi.serving import BundleError, QueryError, errors, load_reference
-from totalanvi.serving.mapper import LocalReference
+from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.reference import find_bundle, is_url
 
 
@@ -130,7 +130,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_array_modules_do_without_the_engine() -> None:
     code = """
 import sys
-import totalanvi.serving.cells, totalanvi.serving.mapped, totalanvi.serving.features, totalanvi.serving.engine
+import totalanvi.serving.cells, totalanvi.serving.mapped, totalanvi.serving.features, totalanvi.serving.engine.engine
 print([m for m in ('onnxruntime', 'safetensors', 'bentoml', 'torch') if m in sys.modules])
 """
     assert run_python(code).strip() == "[]"

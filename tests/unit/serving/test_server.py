@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from totalanvi.export.demo_endpoint import free_port
+from totalanvi.serving.endpoint.server import _asked, _require_free, _url, serve
 from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError
-from totalanvi.serving.server import _asked, _require_free, _url, serve
 from totalanvi.serving.version import software_version
 
 
@@ -67,7 +67,7 @@ def test_a_wildcard_is_asked_at_loopback() -> None:
 
 def test_importing_the_service_leaves_torch_and_the_engine_out() -> None:
     code = (
-        "import sys, totalanvi.serving.service as s; "
+        "import sys, totalanvi.serving.endpoint.service as s; "
         "print([m for m in ('torch', 'lightning', 'onnxruntime', 'anndata', 'mudata') if m in sys.modules])"
     )
 
@@ -89,7 +89,7 @@ def test_importing_the_client_leaves_everything_heavy_out() -> None:
         "numpy",
         "scipy",
     )
-    code = f"import sys, totalanvi.serving.client; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, totalanvi.serving.client.client; print([m for m in {heavy} if m in sys.modules])"
 
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120)
 
@@ -97,7 +97,7 @@ def test_importing_the_client_leaves_everything_heavy_out() -> None:
 
 
 def test_the_service_wants_a_reference_and_reports_nothing_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    from totalanvi.serving import service
+    from totalanvi.serving.endpoint import service
 
     monkeypatch.delenv(service.REFERENCE_VARIABLE, raising=False)
     with pytest.raises(SettingsError, match="TOTALANVI_REFERENCE"):
@@ -108,7 +108,7 @@ def test_the_service_wants_a_reference_and_reports_nothing_home(monkeypatch: pyt
 def test_the_service_opens_the_reference_that_the_environment_names(
     toy_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from totalanvi.serving import service
+    from totalanvi.serving.endpoint import service
 
     monkeypatch.setenv(service.REFERENCE_VARIABLE, str(toy_folder))
 

@@ -14,9 +14,9 @@ import pytest
 from onnx import numpy_helper
 from tests.support.toy_bundle import sign, toy_cells
 
-from totalanvi.serving import sessions
-from totalanvi.serving.bundle import Bundle
-from totalanvi.serving.engine import Engine
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.engine import sessions
+from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.errors import BundleError, QueryError, ServingError
 from totalanvi.serving.mapped import MapOptions
 

@@ -12,13 +12,13 @@ from tests.support.toy_bundle import toy_cells, write_toy_bundle
 
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import read_source
-from totalanvi.serving.bundle import Bundle
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine import Engine
-from totalanvi.serving.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
-from totalanvi.serving.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
+from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
+from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.sparse_rows import Rows, SparseLayer
 
 N_CELLS, N_GENES = 40, 90
 

@@ -16,9 +16,9 @@ from tests.support.queries import toy_mudata
 from tests.support.stored_queries import FORMATS, write_tenx_h5
 from tests.support.toy_bundle import toy_query
 
-from totalanvi.serving import stored_copies
-from totalanvi.serving.copies import copy_query
-from totalanvi.serving.readers import read_object
+from totalanvi.serving.outputs import stored_copies
+from totalanvi.serving.outputs.copies import copy_query
+from totalanvi.serving.queries.readers import read_object
 
 
 def rich_query() -> AnnData:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from totalanvi.export.demo_endpoint import free_port
-from totalanvi.serving import transport
-from totalanvi.serving.client import Client
+from totalanvi.serving.client import Client, transport
+from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.errors import (
     BundleError,
     BusyError,
@@ -23,8 +23,7 @@ from totalanvi.serving.errors import (
     NotReadyError,
     StaleFeaturesError,
 )
-from totalanvi.serving.transport import Transport
-from totalanvi.serving.wire import PROTOCOL
+from totalanvi.serving.wire.chunks import PROTOCOL
 
 Answer = tuple[int, bytes, dict[str, str]] | None
 """Status, body and headers; None closes the connection without an answer."""

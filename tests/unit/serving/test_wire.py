@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from tests.support.toy_bundle import TOY, toy_cells
 
-from totalanvi.serving.arrow_stream import compress, decompress, write_stream
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import (
     CountsError,
@@ -19,7 +18,8 @@ from totalanvi.serving.errors import (
     TooLargeError,
 )
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
-from totalanvi.serving.wire import (
+from totalanvi.serving.wire.arrow_stream import compress, decompress, write_stream
+from totalanvi.serving.wire.chunks import (
     PROTOCOL,
     ChunkRequest,
     ChunkResponse,

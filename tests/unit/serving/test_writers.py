@@ -18,10 +18,10 @@ from tests.support.mapping import PLUG_IN, map_to
 from tests.support.queries import as_json, assert_same_annotations, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapper import LocalReference
-from totalanvi.serving.mapping import map_file
+from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.mapping.mapping import map_file
+from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 
 
 @pytest.fixture

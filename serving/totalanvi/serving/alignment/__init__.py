@@ -1,0 +1,1 @@
+"""Which name of a query is which feature of the reference, and what came of it."""

@@ -1,0 +1,112 @@
+"""Start an endpoint in the foreground, once everything that can be checked beforehand is in order."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import threading
+from typing import Any
+
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.errors import BundleError, EndpointError
+from totalanvi.serving.reference import find_bundle, is_url
+from totalanvi.serving.wire.limits import Limits
+
+__all__ = ["serve"]
+
+_POLL_SECONDS = 0.2
+_LAST_PORT = 65535
+
+
+def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3000) -> None:
+    """Serve a bundle until SIGINT or SIGTERM; requests at work are answered before this returns.
+
+    Parameters
+    ----------
+    bundle
+        Folder of a bundle, or tag in the model store.
+    host
+        Name or address to listen on; ``0.0.0.0`` for every interface.
+    port
+        Port to listen on.
+
+    Raises
+    ------
+    BundleError
+        When the bundle cannot be served.
+    SettingsError
+        When a ``TOTALANVI_…`` variable has an unusable value.
+    EndpointError
+        When the address is not one of this machine's, or the port is in use.
+
+    Examples
+    --------
+    >>> serve("bundle/", port=8080)  # doctest: +SKIP
+    Serving pbmc 1 at http://127.0.0.1:8080 (press Ctrl+C to stop)
+    """
+    if is_url(bundle):
+        raise BundleError(
+            f"{bundle}: expected a bundle to serve, found the URL of an endpoint; name a folder or a tag."
+        )
+    folder = find_bundle(bundle).resolve()
+    manifest = Bundle.open(folder).manifest
+    Limits.from_environment(os.environ)
+    address = _require_free(host, port)
+    os.environ["TOTALANVI_REFERENCE"] = str(folder)
+
+    from totalanvi.serving.endpoint import service
+
+    # BentoML's decorator turns the class into a service, which its types do not say.
+    bento: Any = service.TotalanviService
+    stopped = threading.Event()
+    message = f"Serving {manifest.name} {manifest.version} at {_url(host, port)} (press Ctrl+C to stop)"
+    threading.Thread(target=_announce, args=(_url(_asked(address), port), message, stopped), daemon=True).start()
+    try:
+        bento.serve_http(host=address, port=port)
+    finally:
+        stopped.set()
+
+
+def _require_free(host: str, port: int) -> str:
+    """Return the numeric address of a host name, after listening there for a moment."""
+    if not 1 <= port <= _LAST_PORT:
+        raise EndpointError(f"Expected a port from 1 to {_LAST_PORT}, found {port}; choose another with --port.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        raise EndpointError(
+            f"Expected to listen on {host}, port {port}; found that impossible ({error.strerror}). "
+            "Stop what uses the port, choose another with --port, or an address of this machine with --host."
+        ) from error
+    return str(address[0])
+
+
+def _announce(url: str, message: str, stopped: threading.Event) -> None:
+    """Print the message once the endpoint is ready."""
+    import httpx
+
+    while not stopped.wait(_POLL_SECONDS):
+        try:
+            ready = httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+        except httpx.TransportError:
+            continue
+        if ready:
+            print(message, flush=True)
+            return
+
+
+def _asked(address: str) -> str:
+    """Return where to ask a server that listens at an address: a wildcard is no place to connect to."""
+    found = ipaddress.ip_address(address)
+    if not found.is_unspecified:
+        return address
+    return "127.0.0.1" if found.version == 4 else "::1"
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

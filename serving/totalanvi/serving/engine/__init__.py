@@ -1,0 +1,1 @@
+"""Aligned cells in, arrays out: ONNX sessions, sparse first layers, searches, and calibrated certainty."""

@@ -1,0 +1,141 @@
+"""What a readout's graph says, in the terms of `totalanvi.serving.engine.scores`: logits, novelty, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.density import LabelDensities
+from totalanvi.serving.engine.scores import Imputed
+
+__all__ = ["N_MEASURES", "Readings", "Readout"]
+
+N_MEASURES = 3
+_WEIGHTS = np.array([1.0, 1.0, 0.3])
+"""Of surprise, distance and missing evidence: what finds types left out, within a run and across batches, with proteins
+and from RNA alone (`BENCHMARKS.md`)."""
+
+_LEAST_DISTANCE = 1e-6
+"""So that a cell upon a landmark has a logarithm."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """The graph's outputs, one row per cell: see `totalanvi.serving.bundles.manifest.READOUT`.
+
+    Proteins, ``standardised``, are None where they were not asked for.
+    """
+
+    log_probabilities: Floats
+    standardised: Floats | None
+    components: Floats
+    evidence: Floats
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return what there is, by the names of the graph's outputs and in their order."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+    def put(self, rows: slice, outputs: Sequence[Floats]) -> None:
+        """Fill rows with what the graph gave for a block, which may have been padded."""
+        for array, output in zip(self.arrays().values(), outputs, strict=True):
+            array[rows] = output[: rows.stop - rows.start]
+
+    def rows(self, rows: slice) -> Readings:
+        """Take a part of the cells."""
+        standardised = None if self.standardised is None else self.standardised[rows]
+        return Readings(self.log_probabilities[rows], standardised, self.components[rows], self.evidence[rows])
+
+
+class Readout:
+    """Understands readings.
+
+    Parameters
+    ----------
+    arrays
+        Of the bundle.
+    """
+
+    def __init__(self, arrays: ReadoutArrays) -> None:
+        self._arrays = arrays
+        self._densities = LabelDensities(arrays)
+
+    def room(self, n_cells: int, proteins: bool = True) -> Readings:
+        """Make room for the readings of cells that are read block by block, with their proteins or without."""
+        arrays = self._arrays
+        widths = (len(arrays.density_mean), len(arrays.protein_centre), arrays.n_components, 1)
+        labels, standardised, components, evidence = (np.empty((n_cells, width), dtype=np.float32) for width in widths)
+        return Readings(labels, standardised if proteins else None, components, evidence)
+
+    def strangeness(
+        self,
+        readings: Readings,
+        protein: Floats,
+        measured: npt.NDArray[np.bool_],
+        distance: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
+
+        Counts tell an unknown type from its neighbours best, and take another run's cells for strange; z does not,
+        and lets unknown types fall among others. Surprise is a square: its root does not drown the distance where all
+        cells are shifted.
+
+        Parameters
+        ----------
+        readings
+            Of the cells.
+        protein, measured
+            Counts of the same cells, and which were measured, (cells, proteins).
+        distance
+            From the nearest landmarks in z, (cells,).
+        """
+        arrays = self._arrays
+        standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+        guess = readings.log_probabilities.argmax(axis=1)
+        surprise = self._densities.surprise(readings.components, standardised, measured, guess)
+        root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
+        log_distance = np.log(np.maximum(distance, _LEAST_DISTANCE))
+        return np.stack([root, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
+
+    def novelty(self, strangeness: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Add up measures, (cells, 3), each in spreads of the reference's own cells, (cells,)."""
+        mean, spread = self._arrays.novelty_scale.T.astype(np.float64)
+        return np.asarray(((strangeness - mean) / spread * _WEIGHTS).sum(axis=1))
+
+    def impute(
+        self, decoded: Imputed, readings: Readings, measured: npt.NDArray[np.bool_], weights: npt.NDArray[np.float64]
+    ) -> Imputed:
+        """Put the readout's counts in the place of the decoder's, where a protein was not measured.
+
+        Parameters
+        ----------
+        decoded
+            What the decoder makes of the cells.
+        readings
+            Of the same cells.
+        measured
+            Which proteins were measured, (cells, proteins): what those are, their own counts tell the decoder.
+        weights
+            Of each batch in each protein, (batches, proteins), summing to 1 for a protein.
+        """
+        arrays, standardised = self._arrays, readings.standardised
+        if standardised is None:
+            return decoded
+        expected = np.zeros(decoded.expected.shape)
+        for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
+            if weight.any():
+                counts = np.exp(centre + spread * standardised) * arrays.protein_smear - 1
+                expected += weight * np.maximum(counts, 0)
+        logs = np.log1p(expected.T)
+        curves = zip(logs, arrays.share_knots, arrays.share, strict=True)
+        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves]).T
+        return Imputed(
+            denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
+            expected=np.where(measured, decoded.expected, expected).astype(np.float32),
+            foreground=decoded.foreground,
+        )

@@ -1,0 +1,225 @@
+"""ONNX Runtime sessions that are what they are said to be: the right graph, on the device that was asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT,
+    READOUT_REST,
+    GraphSignature,
+)
+from totalanvi.serving.errors import BundleError, ServingError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["Device", "Provider", "open_sessions", "run_session"]
+
+Provider = Literal["auto", "cpu", "cuda"]
+Device = Literal["cpu", "cuda"]
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+
+_log = logging.getLogger(__name__)
+
+
+def open_sessions(
+    bundle: Bundle, provider: Provider, threads: int, *, after_first_layers: bool = False
+) -> tuple[dict[str, onnxruntime.InferenceSession], Device]:
+    """Open the graphs of a bundle.
+
+    Parameters
+    ----------
+    bundle
+        The verified bundle.
+    provider
+        ``"cuda"`` or ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
+    threads
+        Threads that one graph computes with on the CPU.
+    after_first_layers
+        Whether, on the CPU, encoder and readout are the graphs of what comes after their first layers. Each graph then
+        computes with one thread: whoever runs it has others compute other cells.
+
+    Returns
+    -------
+    Sessions by the graph's file, and the device that all of them are served by.
+
+    Raises
+    ------
+    ServingError
+        When `provider` is unknown, or CUDA was asked for and does not serve.
+    BundleError
+        When a graph cannot be loaded, or its inputs and outputs are not those of its signature.
+    """
+    if provider not in get_args(Provider):
+        raise ServingError(f"provider: expected one of {', '.join(get_args(Provider))}, found {provider!r}.")
+    if provider != "cpu":
+        sessions, reason = _open_on_cuda(bundle, threads)
+        if reason is None:
+            return sessions, "cuda"
+        if provider == "cuda":
+            raise ServingError(
+                f"provider 'cuda': expected a CUDA device to serve {bundle.manifest.name!r}, found that {reason}; "
+                "install what is missing, or choose 'auto' or 'cpu'."
+            )
+        # A device that lies idle is worth a warning; a machine without one is as it should be.
+        level = logging.WARNING if _count_cuda_devices() else logging.INFO
+        _log.log(level, "Computing on the CPU with %d threads, because %s.", threads, reason)
+    if after_first_layers:
+        rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
+        return _open_on_cpu(bundle, [rest.get(graph, graph) for graph in _graphs(bundle)], threads=1), "cpu"
+    return _open_on_cpu(bundle, _graphs(bundle), threads), "cpu"
+
+
+def _open_on_cpu(
+    bundle: Bundle, graphs: Iterable[GraphSignature], threads: int
+) -> dict[str, onnxruntime.InferenceSession]:
+    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in graphs}
+
+
+def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
+    """Open all graphs on CUDA, or say why that is not possible."""
+    import onnxruntime
+
+    if _CUDA not in onnxruntime.get_available_providers():
+        return {}, "this build of ONNX Runtime has no CUDA provider (onnxruntime-gpu has it)"
+    # Asked first, since a session on a machine without a device writes errors of its own and serves from the CPU.
+    if (n_devices := _count_cuda_devices()) == 0:
+        return {}, "the driver shows no CUDA device"
+    complaints = _preload_cuda()
+    # TF32 keeps 10 bits of a product's mantissa: too few for parity with training.
+    providers = [(_CUDA, {"use_tf32": "0"}), _CPU]
+    sessions = {}
+    for graph in _graphs(bundle):
+        try:
+            session = _open(bundle, graph, providers, threads)
+        except BundleError as error:
+            return {}, f"a session on {n_devices} CUDA device(s) failed ({error.__cause__})"
+        # ONNX Runtime falls back to the CPU in silence, for want of a library for instance.
+        if session.get_providers()[0] != _CUDA:
+            return {}, f"ONNX Runtime fell back to the CPU ({complaints or 'a CUDA or cuDNN library does not fit'})"
+        sessions[graph.file] = session
+    return sessions, None
+
+
+def _preload_cuda() -> str:
+    """Load the CUDA libraries that were installed as packages, and return what ONNX Runtime prints about them.
+
+    Its words belong into the reason for a fall-back, not on standard output among results.
+    """
+    import onnxruntime
+
+    with redirect_stdout(StringIO()) as printed:
+        onnxruntime.preload_dlls()
+    return " ".join(printed.getvalue().split())
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[np.float32]]
+) -> list[npt.NDArray[np.float32]]:
+    """Compute some outputs of a graph, and nothing that none of them needs."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    found: list[npt.NDArray[np.float32]] = session.run(list(outputs), dict(feed), options)
+    return found
+
+
+def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any], threads: int) -> onnxruntime.InferenceSession:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Waiting threads would otherwise spin, and three graphs taking turns have three pools that wait for each other's
+    # cores: without, a block took 60 % of the time on two busy cores, and half of the processor time.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    content = bundle.read(graph.file)
+    try:
+        # From bytes rather than a path: they are the ones verified, and cannot draw in other files as external data.
+        session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ONNX Runtime's own exceptions have no common base but this one
+        raise BundleError(
+            f"{bundle.path}: {graph.file} cannot be loaded by ONNX Runtime {onnxruntime.__version__} ({error}); "
+            "export again."
+        ) from error
+    _verify_interface(bundle, graph, session)
+    return session
+
+
+def _verify_interface(bundle: Bundle, graph: GraphSignature, session: onnxruntime.InferenceSession) -> None:
+    widths = _widths(bundle)
+    for kind, nodes, names in (
+        ("inputs", session.get_inputs(), graph.inputs),
+        ("outputs", session.get_outputs(), graph.outputs),
+    ):
+        found = tuple(node.name for node in nodes)
+        if found != names:
+            raise BundleError(
+                f"{bundle.path}: {graph.file}: expected the {kind} {list(names)}, found {list(found)}; export again."
+            )
+        for node in nodes:
+            # A dimension without a fixed size is a name or None; ONNX Runtime checks it when it computes.
+            width = node.shape[-1] if node.shape else None
+            if node.type != "tensor(float)" or (isinstance(width, int) and width != widths[node.name]):
+                raise BundleError(
+                    f"{bundle.path}: {graph.file}: expected {node.name!r} to be float32 with {widths[node.name]} "
+                    f"columns, found {node.type} of shape {node.shape}; export again."
+                )
+
+
+def _graphs(bundle: Bundle) -> tuple[GraphSignature, ...]:
+    graphs = (ENCODER, CLASSIFIER, PROTEINS)
+    return graphs if bundle.readout is None else (*graphs, READOUT)
+
+
+def _widths(bundle: Bundle) -> Mapping[str, int]:
+    """Return the last dimension of everything that the graphs take and give."""
+    manifest = bundle.manifest
+    n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
+    n_components = 0 if bundle.readout is None else bundle.readout.n_components
+    first = bundle.first_layers
+    return {
+        **dict.fromkeys(("rna", "present"), len(manifest.genes.names)),
+        "library": 1,
+        "batch": len(manifest.batches),
+        "components": n_components,
+        "fill": 0 if bundle.readout is None else bundle.readout.n_columns,
+        "evidence": 1,
+        "from_rna": first.encoder.weight.shape[1],
+        "projected": 0 if first.readout is None else first.readout.weight.shape[1],
+        **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
+        **dict.fromkeys(("protein", "measured", "denoised", "expected", "foreground", "standardised"), n_proteins),
+        **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),
+    }
+
+
+def _count_cuda_devices() -> int:
+    """Ask the driver itself; 0 where there is none."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+            return 0
+        return count.value
+    except (OSError, AttributeError):
+        return 0

@@ -1,0 +1,228 @@
+"""Map a query to a reference: an object in memory into an annotated copy, a file into another file."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
+from totalanvi.serving.errors import QueryError
+from totalanvi.serving.features import Reference
+from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapping.progress import progress_bar
+from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
+from totalanvi.serving.outputs.annotate import Annotations, annotate, label_names
+from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.map_summary import MapSummary
+from totalanvi.serving.outputs.output import plan_output, plan_report, staged
+from totalanvi.serving.outputs.provenance import provenance, write_report
+from totalanvi.serving.outputs.writers import open_writer
+from totalanvi.serving.queries.readers import QueryData, is_mudata, open_query, read_object
+from totalanvi.serving.queries.source import QuerySource
+
+if TYPE_CHECKING:
+    import anndata
+    import mudata
+
+__all__ = ["map_file", "map_object"]
+
+
+def map_object(
+    reference: Reference,
+    data: QueryData,
+    proteins: str | None = None,
+    layer: str | None = None,
+    options: MapOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: bool = False,
+    *,
+    gene_column: str | None = None,
+    feature_map: FeatureMap | None = None,
+) -> anndata.AnnData | mudata.MuData:
+    """Map a query and return an annotated copy of it.
+
+    Parameters
+    ----------
+    reference
+        What to map to.
+    data
+        AnnData, MuData, or the path of a file or folder, which is read whole.
+    proteins, layer
+        See `totalanvi.serving.queries.readers.open_query`.
+    gene_column
+        See `totalanvi.serving.alignment.align.Aligner`.
+    feature_map
+        See `totalanvi.serving.alignment.feature_map.read_feature_map`.
+    options
+        How to map; None for the defaults.
+    batch_size
+        Cells in a block.
+    progress
+        Whether to show a progress bar, on a terminal.
+
+    Returns
+    -------
+    AnnData or MuData
+        As `data`, with the annotations that `totalanvi.serving.outputs.annotate` names.
+
+    Warns
+    -----
+    UserWarning
+        When the query's genes cover little of the reference, its proteins are all unknown, or cells have no RNA.
+    """
+    _require_batch_size(batch_size)
+    options = options or MapOptions()
+    query: Any = read_object(data) if isinstance(data, (str, os.PathLike)) else data
+    _require_copyable(query)
+    meanings = {} if feature_map is None else read_feature_map(feature_map)
+    with open_query(query, proteins, layer) as source:
+        aligner = _aligner(reference, source, gene_column, meanings)
+        for message in _messages(reference, source, aligner, options):
+            warnings.warn(message, UserWarning, stacklevel=3)
+        blocks = []
+        with progress_bar(len(source), progress) as advance:
+            for cell_ids, block in score_blocks(reference, source, aligner, options, batch_size):
+                blocks.append(block)
+                advance(len(cell_ids))
+        mapped = MappedCells.concatenate(blocks)
+        uns = _provenance(reference, source, aligner, options)
+        annotated = query.to_memory() if query.isbacked else query.copy()
+        targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
+        for target in targets:
+            names = pd.Index(target.obs_names)
+            annotate(target, Annotations.of(mapped, source.cell_ids, names, reference.features, uns))
+    return annotated
+
+
+def map_file(
+    open_reference: Callable[[], Reference],
+    query: Path,
+    output: str,
+    proteins: str | None = None,
+    layer: str | None = None,
+    options: MapOptions | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    overwrite: bool = False,
+    progress: bool = False,
+    *,
+    gene_column: str | None = None,
+    feature_map: FeatureMap | None = None,
+    report: Path | None = None,
+) -> MapSummary:
+    """Map a query's file into another file or a folder.
+
+    Output and query are judged before the reference is opened, so that a slip costs no time.
+
+    Parameters
+    ----------
+    open_reference
+        Opens what to map to.
+    query
+        Its file or folder, see `totalanvi.serving.queries.readers.open_query`, read in blocks.
+    output, overwrite
+        See `totalanvi.serving.outputs.output.plan_output`.
+    proteins, layer
+        See `totalanvi.serving.queries.readers.open_query`.
+    gene_column
+        See `totalanvi.serving.alignment.align.Aligner`.
+    feature_map
+        See `totalanvi.serving.alignment.feature_map.read_feature_map`.
+    options
+        How to map; None for the defaults.
+    batch_size
+        Cells in a block, and in each part of a folder.
+    progress
+        Whether to show a progress bar, on a terminal.
+    report
+        Where to write how the query's features were matched, as JSON; like `output`, it replaces nothing unless
+        `overwrite`.
+
+    Raises
+    ------
+    ServingError
+        When anything is wrong with output, query or reference; nothing is written then.
+    """
+    _require_batch_size(batch_size)
+    options = options or MapOptions()
+    plan = plan_output(output, query, overwrite)
+    report_plan = None if report is None else plan_report(report, (query, plan.path), overwrite)
+    meanings = {} if feature_map is None else read_feature_map(feature_map)
+    with open_query(query, proteins, layer) as source:
+        plan.require_kind(source.kind)
+        reference = open_reference()
+        start = time.perf_counter()
+        aligner = _aligner(reference, source, gene_column, meanings)
+        uns = _provenance(reference, source, aligner, options)
+        counts: Counter[int] = Counter()
+        n_unknown = 0
+        with (
+            nullcontext() if report_plan is None else staged(report_plan) as report_file,
+            open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
+            progress_bar(len(source), progress) as advance,
+        ):
+            for cell_ids, mapped in score_blocks(reference, source, aligner, options, batch_size):
+                writer.write(cell_ids, mapped)
+                counts.update(mapped.label[mapped.label >= 0].tolist())
+                n_unknown += int((mapped.novelty > options.novelty_threshold).sum())
+                advance(len(cell_ids))
+            if report_file is not None:
+                write_report(report_file, uns, aligner.report, len(source), source.n_without_rna)
+    return MapSummary(
+        output=plan.path,
+        n_cells=len(source),
+        n_without_rna=source.n_without_rna,
+        n_unknown=n_unknown,
+        options=options,
+        labels={label_names(reference.features)[label]: n_cells for label, n_cells in counts.most_common()},
+        alignment=aligner.report,
+        messages=tuple(_messages(reference, source, aligner, options)),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _require_copyable(query: Any) -> None:
+    if is_mudata(query) and query.isbacked:
+        raise QueryError(
+            "Expected a MuData in memory; found one that is backed by a file. Read it whole (mudata.read_h5mu(path))."
+        )
+
+
+def _require_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
+
+
+def _aligner(
+    reference: Reference, source: QuerySource, gene_column: str | None, meanings: Mapping[str, str]
+) -> Aligner:
+    return Aligner(
+        reference.features,
+        source.gene_names,
+        source.protein_names,
+        gene_columns=source.gene_columns,
+        gene_column=gene_column,
+        feature_map=meanings,
+    )
+
+
+def _messages(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> list[str]:
+    messages = list(aligner.warnings)
+    if source.n_without_rna:
+        messages.append(
+            f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "
+            f"they keep missing values in the output."
+        )
+    return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
+
+
+def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:
+    return provenance(reference.info(), options, aligner.report, source.rna_place, source.protein_place)

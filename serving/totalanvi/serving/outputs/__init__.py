@@ -1,0 +1,1 @@
+"""What mapping writes: annotated objects, copies of files, tables, and where all of it came from."""

@@ -1,0 +1,140 @@
+"""Raw counts are a contract: whole numbers, 0 or more, finite. Anything else is refused, never guessed at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from totalanvi.serving.errors import CountsError
+from totalanvi.serving.queries.matrices import require_structure
+
+__all__ = ["protein_counts", "rna_counts"]
+
+
+def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cure: str) -> sparse.csr_matrix:
+    """Check a block of RNA counts and bring it into canonical form.
+
+    Parameters
+    ----------
+    block
+        Counts (cells, genes), dense or CSR, of any numeric type; left as it is.
+    cells, genes
+        Names of the block's rows and columns.
+    where
+        Names the matrix in messages, such as ``"layer 'counts'"``.
+    cure
+        What the reader of a message can do about it.
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix
+        A copy (cells, genes), float32; indices sorted, no duplicate entries, no stored zeros.
+
+    Raises
+    ------
+    CountsError
+        Naming the first value that is no number, infinite, negative or fractional, with its cell and gene.
+    QueryError
+        When the sparse structure is damaged.
+    """
+    if block.dtype.kind not in "buif":
+        raise CountsError(
+            f"Expected raw counts (whole numbers, 0 or more) in {where}; found values of type {block.dtype}. {cure}"
+        )
+    # Sparse matrices of half precision do not exist.
+    csr = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
+    # Before any compiled routine follows these indices: a file from a stranger may hold anything.
+    require_structure(csr, where)
+    _require_counts(csr, cells, genes, where, cure)
+    canonical = csr.astype(np.float32)
+    canonical.sum_duplicates()
+    canonical.eliminate_zeros()
+    return canonical
+
+
+def protein_counts(
+    block: Any, cells: pd.Index, proteins: Sequence[str], where: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Check a block of protein counts and tell which cells were measured.
+
+    A cell whose proteins are all 0 or all NaN was not measured. This is decided cell by cell, never for the whole
+    query: what becomes of a cell must not depend on the others.
+
+    Parameters
+    ----------
+    block
+        Counts (cells, proteins), dense or sparse, of any numeric type; NaN in a whole row means not measured.
+    cells, proteins
+        Names of the block's rows and columns.
+    where
+        Names the block in messages, such as ``"obsm 'protein_expression'"``.
+
+    Returns
+    -------
+    counts, measured
+        Float32 (cells, proteins), 0 in cells that were not measured; bool (cells,).
+
+    Raises
+    ------
+    CountsError
+        Naming the first value that is no raw count, or a cell of which only some proteins are NaN.
+    QueryError
+        When the sparse structure is damaged.
+    """
+    cure = "Give raw protein counts, or map without proteins (proteins='none', --proteins none)."
+    if sparse.issparse(block):
+        require_structure(block, where)
+    if block.dtype.kind == "c":
+        raise CountsError(f"Expected raw counts (whole numbers, 0 or more) in {where}; found complex numbers. {cure}")
+    try:
+        dense = np.array(block.toarray() if sparse.issparse(block) else block, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CountsError(
+            f"Expected raw counts (whole numbers, 0 or more) in {where}; found values that are no numbers ({error}). "
+            f"{cure}"
+        ) from error
+    missing = np.isnan(dense)
+    absent = missing.all(axis=1)
+    if (partly := missing.any(axis=1) & ~absent).any():
+        cell = int(np.flatnonzero(partly)[0])
+        names = [str(proteins[column]) for column in np.flatnonzero(missing[cell])[:5]]
+        raise CountsError(
+            f"Expected each cell's proteins in {where} to be all measured or all missing; found NaN in cell "
+            f"{str(cells[cell])!r} for {names} only. Drop those proteins, or set all of the cell's proteins to NaN."
+        )
+    dense[absent] = 0
+    _require_counts(sparse.csr_matrix(dense), cells, proteins, where, cure)
+    return dense.astype(np.float32), np.asarray((dense != 0).any(axis=1))
+
+
+def _require_counts(csr: sparse.csr_matrix, cells: pd.Index, features: Sequence[str], where: str, cure: str) -> None:
+    values = csr.data
+    if values.dtype.kind in "bu":
+        return
+    bad = values < 0
+    if values.dtype.kind == "f":
+        # The difference is NaN, and so not 0, where the value is NaN or infinite.
+        with np.errstate(invalid="ignore"):
+            bad |= (values - np.rint(values)) != 0
+    if not bad.any():
+        return
+    entry = int(np.flatnonzero(bad)[0])
+    row = int(np.searchsorted(csr.indptr, entry, side="right")) - 1
+    value = values[entry]
+    raise CountsError(
+        f"Expected raw counts (whole numbers, 0 or more) in {where}; found {value:.6g}, which is {_fault(value)}, "
+        f"in cell {str(cells[row])!r}, feature {str(features[int(csr.indices[entry])])!r}. {cure}"
+    )
+
+
+def _fault(value: Any) -> str:
+    if np.isnan(value):
+        return "not a number"
+    if np.isinf(value):
+        return "infinite"
+    return "negative" if value < 0 else "not whole"

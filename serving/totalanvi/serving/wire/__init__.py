@@ -1,0 +1,1 @@
+"""What client and endpoint agree on: chunks of cells in Arrow, JSON schemas, and limits."""
