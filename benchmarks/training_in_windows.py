@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("way", choices=("memory", "windows"))
     parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--steps", type=int, default=-1, help="mini-batches; an epoch by default")
+    parser.add_argument("--steps", type=int, default=0, help="mini-batches; an epoch by default")
     parser.add_argument("--readout", action="store_true", help="fit one, which takes many minutes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -66,7 +66,8 @@ def main() -> None:
     model: Any = TOTALANVI(adata)
     register_seconds, clock = time.perf_counter() - began, Clock()
     peaks["registering"] = peak_gigabytes()
-    model.train(max_epochs=1, accelerator="cpu", progress=False, callbacks=[clock], max_steps=options.steps)
+    limits = {"limit_train_batches": options.steps, "limit_val_batches": options.steps} if options.steps else {}
+    model.train(max_epochs=1, accelerator="cpu", progress=False, callbacks=[clock], **limits)
     peaks["training"] = peak_gigabytes()
     if options.readout:
         model.fit_readout()

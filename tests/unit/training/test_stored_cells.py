@@ -211,7 +211,7 @@ def test_a_file_closed_under_training_is_an_error(tmp_path: Path) -> None:
     adata = in_hdf5(draw_adata(N_CELLS), tmp_path)
     stored = set_up(adata)[1]
     adata.file.close()
-    with pytest.raises(RegistrationError, match="cannot be read .*; keep the file whole, open and in place"):
+    with pytest.raises(RegistrationError, match=r"cannot be read .*; keep the file whole, open and in place"):
         stored[:5]
 
 

@@ -33,7 +33,7 @@ class StoredRows(Protocol):
         """Return where a slab that begins with this row ends, so that it fits into memory."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StoredCounts:
     """Raw counts in a file, (cells, genes), of which rows become canonical float32 CSR in memory.
 
@@ -73,6 +73,10 @@ class StoredCounts:
             n_rows if self.rows is None else len(self.rows),
             n_columns if self.columns is None else len(self.columns),
         )
+
+    def __repr__(self) -> str:
+        """Say how large it is and where."""
+        return f"{type(self).__name__}({self.shape[0]} cells × {self.shape[1]} genes in {self.where})"
 
     @property
     def nnz(self) -> int:

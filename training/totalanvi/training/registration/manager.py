@@ -106,9 +106,10 @@ class DataManager:
 
         Returns
         -------
-        scipy.sparse.csr_matrix or numpy.ndarray
-            RNA counts, (cells, genes), sparse; protein counts, (cells, proteins), 0 where not measured; codes, (cells,
-            1) or (cells, covariates); of cells without a label, the code after the last label.
+        scipy.sparse.csr_matrix, StoredCounts or numpy.ndarray
+            RNA counts, (cells, genes), sparse, or what reads them from their file when it is indexed; protein counts,
+            (cells, proteins), 0 where not measured; codes, (cells, 1) or (cells, covariates); of cells without a label,
+            the code after the last label.
 
         Raises
         ------
