@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.formats.errors import FormatError, reading
@@ -125,7 +126,7 @@ def _of_obsm(stored: Any) -> Any:
 
 
 def _table(stored: Group) -> pd.DataFrame:
-    """Read a DataFrame; one of numbers alone into a single array, column by column: a million cells fill it well."""
+    """Read a DataFrame; one of numbers into a single array, of two bytes each where they are counts that fit."""
     from anndata.io import read_elem
 
     names = np.asarray(stored.attrs["column-order"]).tolist()
@@ -134,11 +135,19 @@ def _table(stored: Group) -> pd.DataFrame:
         table: pd.DataFrame = read_elem(stored)
         return table
     index = pd.Index(read_elem(stored[stored.attrs["_index"]]))
-    values = np.empty((len(index), len(columns)), np.result_type(*(column.dtype for column in columns)))
+    values = np.zeros((len(index), len(columns)), np.uint16)
     for place, column in enumerate(columns):
-        values[:, place] = column[:]
+        found = column[:]
+        if values.dtype == np.uint16 and not _are_small_counts(found):
+            values = values.astype(np.result_type(*(each.dtype for each in columns)))
+        values[:, place] = found
     return pd.DataFrame(values, index=index, columns=names, copy=False)
 
 
 def _is_numeric(column: Any) -> bool:
     return not hasattr(column, "keys") and column.attrs.get("encoding-type") == "array" and column.dtype.kind in "uif"
+
+
+def _are_small_counts(values: npt.NDArray[Any]) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool(np.array_equal(values.astype(np.uint16), values))

@@ -46,12 +46,14 @@ def test_every_part_of_an_object_is_there(tmp_path: Path) -> None:
     adata.X = adata.X.toarray() / 2
     adata.obs["depth"] = np.arange(20)
     adata.obsm["pca"] = np.ones((20, 2))
+    umap = pd.DataFrame({"x": np.arange(20), "y": np.linspace(-1, 70_000, 20)}, index=adata.obs_names)
+    adata.obsm["umap"] = umap
     adata.write_h5ad(tmp_path / "reference.h5ad")
     opened = open_object(tmp_path / "reference.h5ad")
     assert all(is_stored(part) for part in (opened.X, opened.layers["counts"], opened.raw.X, opened.obsm["pca"]))
-    pd.testing.assert_frame_equal(
-        opened.obsm["protein_expression"], adata.obsm["protein_expression"], check_names=False
-    )
+    for name, values in (("protein_expression", adata.obsm["protein_expression"]), ("umap", umap)):
+        pd.testing.assert_frame_equal(opened.obsm[name], values, check_names=False, check_dtype=False)
+    assert opened.obsm["protein_expression"].dtypes.unique().tolist() == [np.uint16]
     assert opened.obs["depth"].dtype == adata.obs["depth"].dtype
     assert bytes_of_counts(tmp_path / "reference.h5ad") == 20 * 6 * 4 + 2 * 8 * adata.raw.X.nnz
 

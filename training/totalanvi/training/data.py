@@ -201,6 +201,13 @@ class StoredCells(Cells):
 
     rna: StoredCounts
     """Counts, (cells, genes)."""
+    protein: npt.NDArray[Any]
+    """Counts, (cells, proteins), of a small type where that holds them; 0 where not measured."""
+
+    def __getitem__(self, index: npt.NDArray[np.intp] | slice) -> Cells:
+        """Take cells into memory."""
+        taken = super().__getitem__(index)
+        return replace(taken, protein=taken.protein.astype(np.float32, copy=False))
 
     def chosen(self, positions: npt.NDArray[np.intp]) -> StoredCells:
         """Take cells, however many: what lies in a file stays there."""
@@ -227,4 +234,9 @@ def registered_cells(rna: Counts, **others: npt.NDArray[Any]) -> Cells:
     **others
         The other fields of `Cells`.
     """
-    return StoredCells(rna, **others) if isinstance(rna, StoredCounts) else Cells(rna, **others)
+    if not isinstance(rna, StoredCounts):
+        return Cells(rna, **others)
+    protein = others.pop("protein")
+    if protein.max(initial=0) <= np.iinfo(np.uint16).max:
+        protein = protein.astype(np.uint16)
+    return StoredCells(rna, protein, **others)

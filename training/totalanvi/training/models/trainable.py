@@ -24,6 +24,8 @@ from totalanvi.training.stored_counts import slabs
 
 __all__ = ["TrainableModel", "data_digest"]
 
+_CELLS_AT_ONCE = 16_384
+
 
 class TrainableModel(BaseModel):
     """A model that can be trained, and remembers how it was."""
@@ -224,6 +226,8 @@ def data_digest(registry: Registry, cells: Cells) -> str:
     for part in ("indices", "data"):
         for rows in slabs(cells.rna):
             digest.update(np.ascontiguousarray(getattr(rows, part)).data)
-    for array in (cells.protein, cells.batch, cells.label):
-        digest.update(np.ascontiguousarray(array).data)
+    for start in range(0, len(cells), _CELLS_AT_ONCE):
+        digest.update(np.ascontiguousarray(cells.protein[start : start + _CELLS_AT_ONCE], np.float32).data)
+    for codes in (cells.batch, cells.label):
+        digest.update(np.ascontiguousarray(codes).data)
     return digest.hexdigest()

@@ -21,7 +21,7 @@ __all__ = ["DataManager"]
 
 _PARTS: dict[str, Callable[[Cells], Any]] = {
     "X": lambda cells: cells.rna,
-    "proteins": lambda cells: cells.protein,
+    "proteins": lambda cells: cells.protein.astype(np.float32, copy=False),
     "batch": lambda cells: cells.batch[:, None],
     "panel": lambda cells: cells.panel[:, None],
     "size_factor": lambda cells: cells.size_factor,

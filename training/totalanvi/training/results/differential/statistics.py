@@ -77,12 +77,11 @@ class RawCounts:
 
     def proteins(self, group: npt.NDArray[np.bool_]) -> RawStatistics:
         """Statistics of the proteins, over the cells that have each measured; NaN where none has."""
-        weight = group.astype(np.float64)
-        n_measured = weight @ self.cells.measured
+        n_measured = self.cells.measured[group].sum(axis=0, dtype=np.float64)
         n_measured[n_measured == 0] = np.nan
-        counts = self.cells.protein  # 0 where not measured
+        counts = self.cells.protein[group]  # 0 where not measured
         return RawStatistics(
-            raw_mean=weight @ counts / n_measured,
-            non_zeros_proportion=weight @ (counts > 0) / n_measured,
+            raw_mean=counts.sum(axis=0, dtype=np.float64) / n_measured,
+            non_zeros_proportion=(counts > 0).sum(axis=0) / n_measured,
             raw_normalized_mean=np.full(counts.shape[1], np.nan),
         )
