@@ -8,6 +8,7 @@
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
+#   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
 #   make clean        remove what the targets made
@@ -26,7 +27,7 @@ CODE := training export serving tests benchmarks
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint bench bench-full bench-speed bench-training bento constraints clean
+.PHONY: setup demo test lint bench bench-full bench-speed bench-training bench-backed bento constraints clean
 
 setup: $(STAMP)
 
@@ -61,6 +62,9 @@ bench-speed: setup
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py
+
+bench-backed: setup
+	$(BIN)/python benchmarks/training_memory.py
 
 bento: setup
 	$(BIN)/bentoml build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.formats.errors import FormatError, reading
-from totalanvi.formats.stores import Group, content_of, layout_of, open_zarr, opened_hdf5
+from totalanvi.formats.stores import Group, content_of, layout_of, open_hdf5, open_zarr, opened_hdf5
 
 if TYPE_CHECKING:
     import anndata
@@ -35,8 +36,9 @@ def open_object(path: Path) -> anndata.AnnData | mudata.MuData:
     >>> open_object(Path("reference.h5ad")).X  # doctest: +SKIP
     CSRDataset: backend hdf5, shape (1000000, 4000), data_dtype float32
     """
-    group = _opened(path)
-    content = None if group is None else content_of(path, group)
+    layout = layout_of(path)
+    group = None if layout == "10x folder" else open_zarr(path) if layout == "zarr" else opened_hdf5(path)
+    content = "10x" if group is None else content_of(path, group)
     if group is None or content == "10x":
         raise FormatError(
             f"Expected cells that can be read by rows, in an AnnData or a MuData (.h5ad, .h5mu, Zarr); found the 10x "
@@ -63,24 +65,16 @@ def bytes_of_counts(path: Path) -> int | None:
     FormatError
         As `open_object`.
     """
-    group = _opened(path)
-    content = None if group is None else content_of(path, group)
-    if group is None or content == "10x":
-        return None
-    with reading(path):
-        tables = [group["mod"][name] for name in group["mod"]] if content == "mudata" else [group]
-        matrices = [matrix for table in tables for matrix in _matrices(table)]
-        if any(matrix.attrs.get("encoding-type") == "csc_matrix" for matrix in matrices):
-            return None
-        return sum(_bytes_of(matrix) for matrix in matrices)
-
-
-def _opened(path: Path) -> Group | None:
-    """Open what holds cells; None for the folder of a 10x matrix, which is text."""
     layout = layout_of(path)
     if layout == "10x folder":
         return None
-    return open_zarr(path) if layout == "zarr" else opened_hdf5(path)
+    with nullcontext(open_zarr(path)) if layout == "zarr" else open_hdf5(path) as group, reading(path):
+        content = content_of(path, group)
+        tables = [group["mod"][name] for name in group["mod"]] if content == "mudata" else [group]
+        matrices = [] if content == "10x" else [matrix for table in tables for matrix in _matrices(table)]
+        if content == "10x" or any(matrix.attrs.get("encoding-type") == "csc_matrix" for matrix in matrices):
+            return None
+        return sum(_bytes_of(matrix) for matrix in matrices)
 
 
 def _anndata(group: Group) -> anndata.AnnData:

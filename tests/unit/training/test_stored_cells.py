@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,20 @@ def test_a_folder_deleted_under_training_is_an_error(tmp_path: Path, narrow_wind
     shutil.rmtree(tmp_path / "cells.zarr")
     with pytest.raises(RegistrationError, match="changed, moved or deleted meanwhile; leave it in place"):
         list(batches)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere, a file that is open cannot be deleted")
+def test_a_file_deleted_under_training_is_read_to_its_end(tmp_path: Path, in_memory: Cells) -> None:
+    stored = set_up(in_hdf5(draw_adata(N_CELLS), tmp_path))[1]
+    (tmp_path / "cells.h5ad").unlink()
+    assert_same(stored.to_batch(), in_memory.to_batch())
+
+
+def test_a_file_changed_under_training_is_an_error(tmp_path: Path) -> None:
+    stored = set_up(in_zarr(draw_adata(N_CELLS), tmp_path))[1]
+    zarr.open_group(tmp_path / "cells.zarr", mode="r+")["X/data"][40:60] = 0
+    with pytest.raises(RegistrationError, match="found others in its row"):
+        stored[:]
 
 
 def test_a_file_closed_under_training_is_an_error(tmp_path: Path) -> None:
