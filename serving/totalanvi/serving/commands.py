@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
+    from totalanvi.serving.client import Client
 
 __all__ = ["info", "map_query", "serve"]
 
@@ -118,7 +119,17 @@ def map_query(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Write how each gene and protein name was resolved.", show_default=False
+            metavar="FILE.html|FILE.json",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep an endpoint's answers here until the output is written, and go on from those of an earlier run.",
+            show_default=False,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -129,8 +140,9 @@ def map_query(
     from totalanvi.serving.outputs.map_summary import summary_lines
     from totalanvi.serving.reference import load_reference
 
+    client = None if resume is None else _resuming_client(reference, resume)
     summary = map_file(
-        lambda: load_reference(reference),
+        lambda: load_reference(reference) if client is None else client,
         query,
         output,
         proteins=proteins,
@@ -152,6 +164,8 @@ def map_query(
         feature_map=feature_map,
         report=report,
     )
+    if client is not None:
+        client.forget_answers()
     for message in summary.messages:
         typer.echo(f"Warning: {message}", err=True)
     for note in summary.alignment.notes:
@@ -160,17 +174,34 @@ def map_query(
         typer.echo(line)
 
 
+def _resuming_client(reference: str, folder: Path) -> Client:
+    from totalanvi.serving.client import Client
+
+    return Client(reference, resume=folder)
+
+
 def serve(
     bundle: Annotated[
         str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or a model-store tag.", show_default=False)
     ],
     host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keys that requests have to carry, as `totalanvi new-key` writes them; read again when it changes.",
+            show_default=False,
+        ),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let everybody in at an address that other machines can reach.")
+    ] = False,
 ) -> None:
     """Start an endpoint that maps queries to a reference."""
     from totalanvi.serving.endpoint.server import serve as serve_bundle
 
-    serve_bundle(bundle, host, port)
+    serve_bundle(bundle, host, port, keys, no_auth)
 
 
 def info(

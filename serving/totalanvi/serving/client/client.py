@@ -9,18 +9,12 @@ Nothing heavy is imported until it is needed, and never torch, ONNX Runtime or B
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+import os
 
-from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
-from totalanvi.serving.mapping.maps_queries import MapsQueries
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from totalanvi.serving.cells import AlignedCells
-    from totalanvi.serving.features import ReferenceFeatures
-    from totalanvi.serving.mapped import MapOptions, MappedCells
-    from totalanvi.serving.wire.schemas import EndpointInfo
+from totalanvi.serving.client.answer_cache import AnswerCache
+from totalanvi.serving.client.patience import Patience
+from totalanvi.serving.client.remote import RemoteReference
 
 __all__ = ["Client"]
 
@@ -28,8 +22,11 @@ CHUNK_CELLS = 1024
 """Cells in a chunk unless asked otherwise: enough to fill the server's blocks, few enough for several in flight."""
 
 
-class Client(MapsQueries):
+class Client(RemoteReference):
     """A reference at an endpoint.
+
+    Several chunks are in flight at a time and no more are in memory; their results are in the order of the cells. A
+    query is mapped as a whole, or an error is raised.
 
     Parameters
     ----------
@@ -42,19 +39,33 @@ class Client(MapsQueries):
     chunk_cells
         Cells in a chunk; results do not depend on it.
     retries
-        How often a chunk is sent again after a busy answer or a lost connection.
+        How often a chunk is sent again after a busy answer or a lost connection, after waits that double and are
+        scattered, and are as long as the endpoint asks for. What it is mapped to is the same each time.
+    deadline
+        Seconds for a query as a whole, from the call of `map` on; None for any time.
+    resume
+        A folder in which answers are kept, and found by a later run of the same query; None keeps none.
+    api_key
+        The endpoint's key, which is sent to this URL and nowhere else; None takes ``TOTALANVI_API_KEY`` of the
+        environment, where it is set.
+    allow_plain_http
+        Whether the key may travel to another machine by plain HTTP, where all between can read it; None takes
+        ``TOTALANVI_ALLOW_PLAIN_HTTP``.
 
     Raises
     ------
     EndpointError
-        When the URL is none, or, from the first use on, when the endpoint cannot be reached, refuses, or speaks another
-        protocol version.
+        When the URL is none, the key would travel by plain HTTP and may not, or, from the first use on, when the
+        endpoint cannot be reached, refuses, or speaks another protocol version.
 
     Examples
     --------
     >>> with Client("http://localhost:3000") as reference:  # doctest: +SKIP
     ...     annotated = reference.map(adata, proteins="protein_expression")
     """
+
+    _patience: Patience | None = None
+    """Of the one query that this copy is for."""
 
     def __init__(
         self,
@@ -63,129 +74,39 @@ class Client(MapsQueries):
         concurrency: int = 4,
         chunk_cells: int = CHUNK_CELLS,
         retries: int = 8,
+        deadline: float | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        allow_plain_http: bool | None = None,
     ) -> None:
         from totalanvi.serving.client.transport import Transport
 
-        if concurrency < 1 or chunk_cells < 1:
-            raise EndpointError(
-                f"Expected at least one chunk in flight and one cell in each, found concurrency={concurrency} and "
-                f"chunk_cells={chunk_cells}."
-            )
-        self._transport = Transport(url, timeout, retries)
-        self._concurrency = concurrency
-        self._chunk_cells = chunk_cells
-        self._info: EndpointInfo | None = None
-        self._features: ReferenceFeatures | None = None
+        if api_key is None:
+            api_key = os.environ.get("TOTALANVI_API_KEY") or None
+        if allow_plain_http is None:
+            allow_plain_http = os.environ.get("TOTALANVI_ALLOW_PLAIN_HTTP", "").lower() in ("1", "true", "yes")
+        self.deadline = deadline
+        self._transport = Transport(url, timeout, retries, api_key, allow_plain_http)
+        super().__init__(self._transport, concurrency, chunk_cells, None if resume is None else AnswerCache(resume))
 
-    @property
-    def url(self) -> str:
-        """The endpoint's address."""
-        return self._transport.url
+    def with_patience(self, patience: Patience) -> Client:
+        """Return this client, as it is for one query that is given so much time."""
+        other = copy.copy(self)
+        other._carrier = self._transport.with_patience(patience)
+        other._patience = patience
+        return other
 
-    @property
-    def in_flight(self) -> int:
-        """How many chunks are sent at a time."""
-        return self._concurrency
+    def remember(self, other: Client) -> None:
+        """Take over what a copy of this client has learnt of the reference."""
+        self._info, self._features = other._info, other._features
 
-    @property
-    def chunk_cells(self) -> int:
-        """Cells in a chunk unless `map` is told otherwise."""
-        return self._chunk_cells
+    def forget_answers(self) -> None:
+        """Remove the answers that were kept for a later run, once the query is done and its results are elsewhere."""
+        if self._answers is not None:
+            self._answers.clear()
 
-    @property
-    def features(self) -> ReferenceFeatures:
-        """The features that queries are aligned to."""
-        if self._features is None:
-            self._refresh()
-        assert self._features is not None
-        return self._features
-
-    def info(self) -> EndpointInfo:
-        """Say which reference is served, and what the endpoint accepts."""
-        if self._info is None:
-            self._refresh()
-        assert self._info is not None
-        return self._info
-
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
-        """Map aligned cells, in as many requests as the endpoint's limits ask for.
-
-        Raises
-        ------
-        StaleFeaturesError
-            When the endpoint's reference has been replaced since the cells were aligned.
-        EndpointError
-            When the endpoint cannot be reached, or answers with anything but the whole result.
-        """
-        from totalanvi.serving.mapped import MappedCells
-        from totalanvi.serving.wire.chunks import ChunkRequest, encode_request
-
-        info = self.info()
-        if len(cells) <= info.limits.max_cells:
-            body = encode_request(ChunkRequest(info.features_digest, options, cells))
-            if len(body) <= info.limits.max_body_bytes:
-                return self._send(info, body, len(cells), options)
-        if len(cells) == 1:
-            raise TooLargeError(
-                f"Expected cells of at most {info.limits.max_body_bytes} bytes, found a larger one; "
-                "ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES."
-            )
-        middle = len(cells) // 2
-        halves = (cells.rows(slice(0, middle)), cells.rows(slice(middle, len(cells))))
-        return MappedCells.concatenate([self.score(half, options) for half in halves])
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
-        from totalanvi.serving.bundles.hierarchy import Hierarchy
-        from totalanvi.serving.wire.arrow_stream import compress
-        from totalanvi.serving.wire.chunks import MEDIA_TYPE, decode_response
-
-        headers = {"Content-Type": MEDIA_TYPE}
-        if not self._transport.is_loopback:
-            # Within one machine, compressing takes longer than sending.
-            headers["Content-Encoding"] = "zstd"
-            body = compress(body)
-        answer = decode_response(
-            self._transport.post("/v1/map", body, headers),
-            n_cells=n_cells,
-            n_labels=len(info.labels),
-            n_names=len(Hierarchy(info.labels, info.parents).names),
-            n_latent=info.n_latent,
-            n_proteins=len(info.proteins) if options.impute and info.proteins else None,
-        )
-        if answer.reference.digest != info.digest:
-            raise StaleFeaturesError(
-                f"Expected an answer of {info.name} {info.version}, found one of {answer.reference.name} "
-                f"{answer.reference.version}: the endpoint's reference has been replaced. Map the query again."
-            )
-        return answer.mapped
-
-    @property
-    def _where(self) -> str:
-        return self.url
-
-    def _known_info(self) -> EndpointInfo | None:
-        return self._info
-
-    def _be_current(self) -> None:
-        self._refresh()
-
-    def _refresh(self) -> None:
-        """Ask which reference is served now, and for its features when it is not the one that is known."""
-        from totalanvi.serving.client.handshake import ask_features, ask_info
-
-        info = ask_info(self._transport)
-        if self._info is None or self._info.digest != info.digest:
-            self._features = ask_features(self._transport, info)
-        self._info = info
+    def _for_query(self) -> Client:
+        client = self if self._patience is not None else self.with_patience(Patience(self.deadline))
+        client._refresh()
+        self.remember(client)
+        return client

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import random
-import time
+import copy
 from collections.abc import Mapping
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from totalanvi.serving import errors
+from totalanvi.serving.addresses import is_loopback
+from totalanvi.serving.client.carrier import named_error
+from totalanvi.serving.client.patience import Patience
 from totalanvi.serving.errors import BusyError, EndpointError, NotReadyError, ServingError
 
 __all__ = ["Transport"]
 
-_FIRST_WAIT = 0.25
-_LONGEST_WAIT = 10.0
 _CONNECT_SECONDS = 10
 _RETRIES_BEFORE_CONTACT = 2
 _GATEWAY_STATUSES = (502, 503, 504)
@@ -25,8 +22,6 @@ _GATEWAY_STATUSES = (502, 503, 504)
 
 _LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ProxyError)
 """Connections that were not made or broke off. An answer that takes too long is none of these: it would again."""
-
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class Transport:
@@ -41,24 +36,49 @@ class Transport:
     retries
         How often a request is sent again. Before the endpoint has answered for the first time it is fewer: a wrong
         address should be told soon.
+    api_key
+        What the endpoint is to let one in for; None where it asks for none.
+    allow_plain_http
+        Whether a key may travel to another machine for all between to read.
 
     Raises
     ------
     EndpointError
-        When the URL is none.
+        When the URL is none, or the key would travel so and may not.
     """
 
-    def __init__(self, url: str, timeout: float, retries: int) -> None:
+    def __init__(
+        self, url: str, timeout: float, retries: int, api_key: str | None = None, allow_plain_http: bool = False
+    ) -> None:
         self.url = _valid(url)
+        self._timeout = timeout
         self._retries = retries
         self._met = False
-        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)))
+        self._patience = Patience()
+        if api_key is not None and self.url.startswith("http://") and not (self.is_loopback or allow_plain_http):
+            raise EndpointError(
+                f"{self.url}: expected https:// for an endpoint on another machine that is sent a key, found http://, "
+                "which all between can read; use https://, or allow it (allow_plain_http=True, "
+                "TOTALANVI_ALLOW_PLAIN_HTTP=1)."
+            )
+        self._http = httpx.Client(
+            headers=_key_headers(api_key),
+            # A key is for this URL and no other: whoever answers here must not be able to send it elsewhere.
+            follow_redirects=False,
+            # Given one, HTTPX asks no proxy of the environment's: there is none on the way to this machine.
+            transport=httpx.HTTPTransport() if self.is_loopback else None,
+        )
 
     @property
     def is_loopback(self) -> bool:
         """Whether the endpoint is on this machine, by its address."""
-        host = urlsplit(self.url).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        return is_loopback(urlsplit(self.url).hostname or "")
+
+    def with_patience(self, patience: Patience) -> Transport:
+        """Return the same connections, used with another patience."""
+        other = copy.copy(self)
+        other._patience = patience
+        return other
 
     def get(self, path: str) -> bytes:
         """Return the answer to a GET; raises as `post`."""
@@ -76,24 +96,6 @@ class Transport:
         """
         return self._ask("POST", path, body, headers)
 
-    def parse(self, path: str, answer: bytes, schema: type[Body]) -> Body:
-        """Return a JSON answer.
-
-        Raises
-        ------
-        EndpointError
-            When it does not follow the schema.
-        """
-        try:
-            return schema.model_validate_json(answer)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"])
-            raise EndpointError(
-                f"{self.url}{path}: the answer cannot be understood at {where!r}: {first['msg']}; "
-                "upgrade the older of client and endpoint."
-            ) from error
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -102,24 +104,28 @@ class Transport:
         attempt = 0
         while True:
             attempt += 1
+            seconds = self._patience.remaining(self._timeout)
+            limits = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
             try:
-                response = self._http.request(method, self.url + path, content=body, headers=headers)
+                response = self._http.request(method, self.url + path, content=body, headers=headers, timeout=limits)
             except httpx.RequestError as error:
                 failure: ServingError = self._unreachable(path, error, attempt)
                 if not isinstance(error, _LOST):
+                    # The time of the whole query may be what was too short.
+                    self._patience.remaining(0)
                     raise failure from error
-                wait = 0.0
+                announced = 0.0
             else:
                 self._met = True
                 if response.is_success:
                     return response.content
                 failure = self._refusal(path, response)
-                if not _passes(failure, response):
+                announced = _retry_after(response)
+                if not (_passes(failure, response) and self._patience.can_wait(announced)):
                     raise failure
-                wait = _retry_after(response)
             if attempt > (self._retries if self._met else min(self._retries, _RETRIES_BEFORE_CONTACT)):
                 raise failure
-            time.sleep(max(wait, _back_off(attempt)))
+            self._patience.wait(attempt, announced)
 
     def _unreachable(self, path: str, error: httpx.RequestError, attempts: int) -> EndpointError:
         reason = str(error) or type(error).__name__
@@ -140,20 +146,34 @@ class Transport:
                 f"{self.url}{path}: expected an answer of a totalanvi endpoint, found status {response.status_code} "
                 f"({response.reason_phrase}); check the URL, and what stands between."
             )
-        found = getattr(errors, name, None) if name in errors.__all__ else None
-        kind: type[ServingError] = EndpointError if found is None else found
-        return kind(message)
+        return named_error(name, message)
 
 
 def _valid(url: str) -> str:
     try:
         parsed = urlsplit(url)
         usable = parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+        secret = parsed.username is not None or parsed.password is not None
     except ValueError:
-        usable = False
+        usable = secret = False
+    if secret:
+        raise EndpointError(
+            "Expected an endpoint's URL without a password, found one in it; give a key apart from it (api_key=, "
+            "TOTALANVI_API_KEY)."
+        )
     if not usable:
         raise EndpointError(f"{url!r}: expected an endpoint's URL such as http://localhost:3000, found another form.")
     return url.rstrip("/")
+
+
+def _key_headers(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
+        raise EndpointError(
+            "Expected a key of printable ASCII characters, found others or none; copy it again, without the line's end."
+        )
+    return {"Authorization": f"Bearer {api_key}"}
 
 
 def _passes(failure: ServingError, response: httpx.Response) -> bool:
@@ -164,10 +184,6 @@ def _passes(failure: ServingError, response: httpx.Response) -> bool:
 
 
 def _retry_after(response: httpx.Response) -> float:
+    """Return the seconds that an answer asks to wait; a date, which proxies may send, is taken for none."""
     announced = response.headers.get("retry-after", "")
-    return min(float(announced), _LONGEST_WAIT) if announced.isdecimal() else 0.0
-
-
-def _back_off(attempt: int) -> float:
-    """Return seconds to wait: doubling, and scattered so that clients do not come back all at once."""
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+    return float(announced) if announced.isdecimal() else 0.0
