@@ -100,10 +100,14 @@ def test_keys_come_and_go_while_the_endpoint_runs(web: httpx.Client, guarded: Gu
 
 def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded) -> None:
     web.get("/v1/labels", headers=guarded.headers)
+    web.get("/v1/a%0Aforged%1b[2J", headers=guarded.headers)
 
     log = guarded.server.log.read_text()
     assert "GET '/v1/labels' of key 'lab': 200" in log
     assert guarded.secret not in log
+    assert "path=/v1/a" in log
+    assert "\nforged" not in log
+    assert "\x1b" not in log
 
 
 def test_a_client_with_the_key_maps(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import bentoml
 
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
+from totalanvi.serving.endpoint.access.log_lines import OneLine
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
@@ -63,6 +64,7 @@ class TotalanviService:
     def __init__(self) -> None:
         # BentoML shows warnings of other packages only.
         logging.getLogger("totalanvi").setLevel(logging.INFO)
+        logging.getLogger("bentoml.access").addFilter(OneLine())
 
     async def __is_ready__(self) -> bool:
         return endpoint.ready

@@ -130,10 +130,12 @@ class Files:
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[str, _Progress]]:
         """Take a place among the files at work, under the client's name for the request, or one of ours."""
-        most = self._limits.max_files * ARRIVING_PER_FILE
-        if len(self._running) >= most:
+        most, owner = self._limits.max_files * ARRIVING_PER_FILE, account_name()
+        own = sum(progress.owner == owner for progress in self._running.values())
+        if len(self._running) >= most or (owner is not None and own >= most // 2):
             raise BusyError(
-                f"Expected at most {most} files at a time, found as many; ask again in {_BUSY_SECONDS} s.",
+                f"Expected at most {most} files at a time, and {most // 2} of one key, found as many; ask again in "
+                f"{_BUSY_SECONDS} s.",
                 retry_after=_BUSY_SECONDS,
             )
         request_id = request.headers.get(_REQUEST_ID_HEADER) or secrets.token_urlsafe(16)
@@ -142,7 +144,7 @@ class Files:
                 f"{_REQUEST_ID_HEADER}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
                 "found something else; choose another, or leave it out."
             )
-        self._running[request_id] = _Progress(account_name())
+        self._running[request_id] = _Progress(owner)
         try:
             yield request_id, self._running[request_id]
         finally:
