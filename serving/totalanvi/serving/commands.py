@@ -119,7 +119,9 @@ def map_query(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Write how each gene and protein name was resolved.", show_default=False
+            metavar="FILE.html|FILE.json",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            show_default=False,
         ),
     ] = None,
     resume: Annotated[

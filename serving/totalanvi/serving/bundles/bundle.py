@@ -17,6 +17,7 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
                               these graphs once more, cut behind their first layer,
                               for speed on sparse rows                     (see `totalanvi.serving.bundles.first_layer`)
+      README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
       manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """
 
@@ -50,7 +51,7 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.manifest_file import parse_manifest, read_manifest, verify_manifest
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
-from totalanvi.serving.bundles.signature import require_signature
+from totalanvi.serving.bundles.signature import SIGNATURE_FILE, require_signature
 from totalanvi.serving.errors import BundleError
 
 __all__ = ["Bundle", "bundle_files"]
@@ -138,6 +139,12 @@ class Bundle:
         verify_manifest(folder, content)
         digest = hashlib.sha256(content).hexdigest()
         return cls(folder, manifest, reference, calibration, readout, first_layers, digest)
+
+    @property
+    def file_names(self) -> list[str]:
+        """What a copy needs: what the manifest lists, the manifest, and a signature where there is one."""
+        signature = [SIGNATURE_FILE] if (self.path / SIGNATURE_FILE).exists() else []
+        return sorted((*self.manifest.files, MANIFEST_FILE, *signature))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

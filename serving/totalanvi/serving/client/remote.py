@@ -91,6 +91,9 @@ class RemoteReference(MapsQueries):
         assert self._info is not None
         return self._info
 
+    def landmarks(self) -> None:
+        """Return nothing: an endpoint keeps the reference's own cells to itself."""
+
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells, in as many requests as the endpoint's limits ask for.
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.cells import AlignedCells
@@ -67,6 +70,10 @@ class LocalReference(MapsQueries):
     def info(self) -> ReferenceInfo:
         """Say which reference this is."""
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
+
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""
+        return self.bundle.reference.coordinates
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
