@@ -24,6 +24,7 @@ def write_command_help(folder: Path) -> None:
         group = typer.main.get_command(build_app(name))
         with group.make_context("totalanvi", [name]) as root:
             command = group.commands[name]  # type: ignore[attr-defined]
-            text = get_docs_for_click(obj=command, ctx=root, name=name, call_prefix="totalanvi")
+            # typer carries a click of its own, whose context is not the one that it announces here.
+            text = get_docs_for_click(obj=command, ctx=root, name=name, call_prefix="totalanvi")  # type: ignore[arg-type]
         # The pages that include this have headings of their own.
         (folder / f"{name}.md").write_text(text.partition("\n")[2].strip() + "\n", encoding="utf-8")
