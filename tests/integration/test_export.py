@@ -247,6 +247,7 @@ def test_a_newer_schema_is_refused(copied: Path) -> None:
 
 def test_model_store(bundle: Path, tmp_path: Path) -> None:
     code = f"""
+import resource
 from totalanvi.export import ExportError
 from totalanvi.export.store import store_bundle
 from totalanvi.serving.bundles.bundle import Bundle
@@ -260,13 +261,19 @@ except ExportError as error:
     print(error)
 print(store_bundle(bundle, overwrite=True) == tag)
 print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    store_bundle(bundle, overwrite=True)
+except ExportError as error:
+    print(error)
 """
     done = run(["-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
-    tag, refused, replaced, found = done.stdout.splitlines()
+    tag, refused, replaced, found, no_room = done.stdout.splitlines()
     assert tag == f"simulated:{Bundle.open(bundle).manifest.version}"
     assert refused.startswith(f"{tag}: expected a tag that the model store does not have")
     assert (replaced, found) == ("True", "True")
+    assert no_room.startswith(f"{tag}: expected to copy the bundle into the model store, found that this fails")
 
 
 def test_public_names_are_exact() -> None:

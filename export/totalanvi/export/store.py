@@ -29,7 +29,7 @@ def store_bundle(bundle: Bundle, overwrite: bool = False) -> str:
     Raises
     ------
     TargetError
-        When the store has this tag already.
+        When the store has this tag already, or cannot take the bundle.
     """
     import bentoml
     from bentoml.exceptions import NotFound
@@ -48,7 +48,15 @@ def store_bundle(bundle: Bundle, overwrite: bool = False) -> str:
             )
         bentoml.models.delete(tag)
     labels = {"totalanvi-schema": str(manifest.schema_version)}
-    with bentoml.models.create(tag, module="totalanvi.serving", labels=labels) as model:
-        for name in (*manifest.files, MANIFEST_FILE):
-            shutil.copyfile(bundle.path / name, Path(model.path_of(name)))
+    try:
+        with bentoml.models.create(tag, module="totalanvi.serving", labels=labels) as model:
+            for name in (*manifest.files, MANIFEST_FILE):
+                shutil.copyfile(bundle.path / name, Path(model.path_of(name)))
+    except OSError as error:
+        # Of a whole folder that could not be copied, Python lists what became of each file.
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        raise TargetError(
+            f"{tag}: expected to copy the bundle into the model store, found that this fails ({reason}); the bundle is "
+            f"at {bundle.path}: make room, and export again."
+        ) from error
     return tag

@@ -166,11 +166,22 @@ def serve(
     ],
     host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keys that requests have to carry, as `totalanvi new-key` writes them; read again when it changes.",
+            show_default=False,
+        ),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let everybody in at an address that other machines can reach.")
+    ] = False,
 ) -> None:
     """Start an endpoint that maps queries to a reference."""
     from totalanvi.serving.endpoint.server import serve as serve_bundle
 
-    serve_bundle(bundle, host, port)
+    serve_bundle(bundle, host, port, keys, no_auth)
 
 
 def info(

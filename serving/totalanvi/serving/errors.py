@@ -16,7 +16,9 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     ├── SettingsError      an environment variable that configures the endpoint has an unusable value
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
         ├── MediaTypeError a request body is in a format that the endpoint does not read
+        ├── AccessError    a request carries no key, or none of the endpoint's
         ├── BusyError      an endpoint has as much work as it accepts
+        │   └── QuotaError a key has used up what it may for now
         ├── NotReadyError  an endpoint is still loading its reference
         └── DeadlineError  an endpoint could not answer within its time limit
 """
@@ -24,6 +26,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "AlignmentError",
     "BundleError",
     "BusyError",
@@ -34,6 +37,7 @@ __all__ = [
     "NotReadyError",
     "OutputError",
     "QueryError",
+    "QuotaError",
     "ServingError",
     "SettingsError",
     "StaleFeaturesError",
@@ -102,6 +106,12 @@ class MediaTypeError(EndpointError):
     http_status = 415
 
 
+class AccessError(EndpointError):
+    """A request carries no key, or none of the endpoint's."""
+
+    http_status = 401
+
+
 class BusyError(EndpointError):
     """An endpoint has as much work as it accepts; `retry_after` (seconds) says when to ask again."""
 
@@ -110,6 +120,10 @@ class BusyError(EndpointError):
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaError(BusyError):
+    """A key has used up what it may for now; `retry_after` (seconds) says when it may again."""
 
 
 class NotReadyError(EndpointError):

@@ -5,16 +5,20 @@ logs, and the packing of a Bento. Its batching, its body parsing and its metrics
 codes are the mounted application's.
 
 The environment configures it: ``TOTALANVI_REFERENCE`` is a bundle's folder or a model-store tag; for the rest see
-`totalanvi.serving.wire.limits.Limits`.
+`totalanvi.serving.wire.limits.Limits` and `totalanvi.serving.endpoint.access.settings.AccessSettings`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 import bentoml
 
+from totalanvi.serving.endpoint.access.headers import SafeHeaders
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import SettingsError
@@ -50,7 +54,7 @@ endpoint = Endpoint(Limits.from_environment(os.environ), _open_reference)
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": endpoint.limits.request_seconds + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(endpoint.limits.request_seconds, endpoint.limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
 )
 class TotalanviService:
@@ -62,3 +66,10 @@ class TotalanviService:
 
     async def __is_ready__(self) -> bool:
         return endpoint.ready
+
+
+# BentoML's decorator turns the class into a service, which its types do not say.
+_service: Any = TotalanviService
+# Around all that the server answers, BentoML's own pages included; the first is the outermost.
+_service.add_asgi_middleware(SafeHeaders)
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))

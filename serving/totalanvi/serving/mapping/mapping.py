@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,8 +198,10 @@ def _require_copyable(query: Any) -> None:
 
 
 def _require_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise QueryError(
+            f"Expected a batch size that is a whole number of at least 1; found {batch_size!r}. Choose some thousands."
+        )
 
 
 def _aligner(
