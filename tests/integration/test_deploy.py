@@ -22,7 +22,8 @@ from tests.support.command_line import parse
 from tests.support.server import RunningServer, running_server
 from tests.support.toy_bundle import write_toy_bundle
 
-from totalanvi.serving.endpoint.service import REFERENCE_VARIABLE
+from totalanvi.serving.endpoint.access.keys import Key
+from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, AccessSettings
 from totalanvi.serving.wire.limits import Limits, variable
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,10 @@ ALERTS = {
     for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())["groups"]
     for rule in group["rules"]
 }
+SETTINGS = {
+    "manifests": MANIFESTS["common:ConfigMap"]["data"],
+    "compose": COMPOSE["services"]["endpoint"]["environment"],
+}
 OF_PROMETHEUS = {"job", "instance", "namespace", "pod", "le"}
 """Labels that Prometheus adds, or that its histograms have."""
 
@@ -52,6 +57,11 @@ def pod_of(deployment: dict[str, Any]) -> dict[str, Any]:
 def container_of(deployment: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod_of(deployment)["containers"]
     return dict(container)
+
+
+def gibibytes(text: str) -> int:
+    """Bytes of a quantity as Kubernetes (6Gi) or compose (6g) writes it."""
+    return int(text.lower().removesuffix("i").removesuffix("g")) * 2**30
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -121,15 +131,41 @@ def test_names_that_manifests_refer_to_are_there(deployment: dict[str, Any]) -> 
 
 
 def test_settings_are_those_that_the_endpoint_reads() -> None:
-    known = {variable(name) for name in Limits.model_fields} | {REFERENCE_VARIABLE}
-    for settings in (MANIFESTS["common:ConfigMap"]["data"], COMPOSE["services"]["endpoint"]["environment"]):
+    known = {variable(name) for name in Limits.model_fields} | {KEYS_FILE_VARIABLE, "TOTALANVI_OPEN_METRICS"}
+    for settings in SETTINGS.values():
         assert settings.keys() <= known
         Limits.from_environment(settings)
 
 
+def test_an_endpoint_that_others_reach_asks_for_keys_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_text(Key("me", bytes(32)).line() + "\n")
+    for settings in SETTINGS.values():
+        folder, name = settings[KEYS_FILE_VARIABLE].rsplit("/", 1)
+        assert (folder, name) == ("/keys", "keys.txt")
+        access = AccessSettings.from_environment({**settings, KEYS_FILE_VARIABLE: str(tmp_path / name)})
+        access.require_for("0.0.0.0")
+        assert access.open_metrics
+    for deployment in (CPU, GPU):
+        (mount,) = (each for each in container_of(deployment)["volumeMounts"] if each["mountPath"] == "/keys")
+        (volume,) = (each for each in pod_of(deployment)["volumes"] if each["name"] == mount["name"])
+        assert "secret" in volume
+        assert mount["readOnly"]
+    assert "/keys/keys.txt" in [volume["target"] for volume in COMPOSE["services"]["endpoint"]["volumes"]]
+
+
+def test_uploaded_files_fit_where_they_are_kept() -> None:
+    (scratch,) = (volume["emptyDir"] for volume in pod_of(CPU)["volumes"] if volume["name"] == "scratch")
+    (memory,) = re.findall(r"size=(\w+)", COMPOSE["services"]["endpoint"]["tmpfs"][0])
+    for settings, room in ((SETTINGS["manifests"], scratch["sizeLimit"]), (SETTINGS["compose"], memory)):
+        limits = Limits.from_environment(settings)
+        arriving = 4 * limits.max_files * limits.max_file_bytes
+        assert arriving < gibibytes(room)
+
+
 @DEPLOYMENTS
 def test_a_pod_goes_once_its_requests_are_answered(deployment: dict[str, Any]) -> None:
-    longest = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"]).request_seconds
+    limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
+    longest = max(limits.request_seconds, limits.file_seconds)
     first = container_of(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod_of(deployment)["terminationGracePeriodSeconds"] > first + longest
     assert int(COMPOSE["services"]["endpoint"]["stop_grace_period"].removesuffix("s")) > longest
@@ -224,11 +260,12 @@ def test_the_runbook_explains_every_alert() -> None:
 
 
 def test_alerts_go_by_the_limits_of_the_manifests() -> None:
-    (above,) = re.findall(r"> ([\d.e]+)", ALERTS["TotalanviMemory"]["expr"])
-    limit = container_of(CPU)["resources"]["limits"]["memory"]
-    assert 0.8 < float(above) / (int(limit.removesuffix("Gi")) * 2**30) < 1
-    (queued,) = re.findall(r"> (\d+)", ALERTS["TotalanviQueueLong"]["expr"])
     limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
+    (above,) = re.findall(r"> ([\d.e]+)", ALERTS["TotalanviMemory"]["expr"])
+    # The process that reads an uploaded file is another one.
+    room = gibibytes(container_of(CPU)["resources"]["limits"]["memory"]) - limits.max_files * limits.file_memory_bytes
+    assert 0.8 < float(above) / room < 1
+    (queued,) = re.findall(r"> (\d+)", ALERTS["TotalanviQueueLong"]["expr"])
     assert int(queued) < limits.max_concurrency + limits.max_queue
 
 
