@@ -4,6 +4,7 @@
 #   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
 #   make test         the whole test suite, with coverage
 #   make lint         style, types, and who may import whom
+#   make audit        ask for known vulnerabilities of what constraints.txt pins; skipped where no database is reachable
 #   make docs         build the documentation in docs/_build/html; its notebooks are run
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
@@ -27,7 +28,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint docs bench bench-full bench-speed bench-training bento constraints clean
+.PHONY: setup demo test lint audit docs bench bench-full bench-speed bench-training bento constraints clean
 
 setup: $(STAMP)
 
@@ -50,6 +51,9 @@ lint: setup
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: setup
+	$(BIN)/python .ci/audit.py
 
 docs: setup
 	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html

@@ -23,7 +23,9 @@ from tests.support.server import RunningServer, running_server
 from tests.support.toy_bundle import write_toy_bundle
 
 from totalanvi.serving.endpoint.access.keys import Key
-from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, AccessSettings
+from totalanvi.serving.endpoint.access.settings import ACCESS_VARIABLES, AccessSettings
+from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
+from totalanvi.serving.endpoint.service import REFERENCE_VARIABLE
 from totalanvi.serving.wire.limits import Limits, variable
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +43,6 @@ ALERTS = {
     for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())["groups"]
     for rule in group["rules"]
 }
-SETTINGS = {
-    "manifests": MANIFESTS["common:ConfigMap"]["data"],
-    "compose": COMPOSE["services"]["endpoint"]["environment"],
-}
 OF_PROMETHEUS = {"job", "instance", "namespace", "pod", "le"}
 """Labels that Prometheus adds, or that its histograms have."""
 
@@ -57,11 +55,6 @@ def pod_of(deployment: dict[str, Any]) -> dict[str, Any]:
 def container_of(deployment: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod_of(deployment)["containers"]
     return dict(container)
-
-
-def gibibytes(text: str) -> int:
-    """Bytes of a quantity as Kubernetes (6Gi) or compose (6g) writes it."""
-    return int(text.lower().removesuffix("i").removesuffix("g")) * 2**30
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
@@ -131,35 +124,39 @@ def test_names_that_manifests_refer_to_are_there(deployment: dict[str, Any]) -> 
 
 
 def test_settings_are_those_that_the_endpoint_reads() -> None:
-    known = {variable(name) for name in Limits.model_fields} | {KEYS_FILE_VARIABLE, "TOTALANVI_OPEN_METRICS"}
-    for settings in SETTINGS.values():
+    known = {variable(name) for name in Limits.model_fields} | {REFERENCE_VARIABLE} | ACCESS_VARIABLES
+    for settings in (MANIFESTS["common:ConfigMap"]["data"], COMPOSE["services"]["endpoint"]["environment"]):
         assert settings.keys() <= known
         Limits.from_environment(settings)
 
 
-def test_an_endpoint_that_others_reach_asks_for_keys_that_are_there(tmp_path: Path) -> None:
-    (tmp_path / "keys.txt").write_text(Key("me", bytes(32)).line() + "\n")
-    for settings in SETTINGS.values():
-        folder, name = settings[KEYS_FILE_VARIABLE].rsplit("/", 1)
-        assert (folder, name) == ("/keys", "keys.txt")
-        access = AccessSettings.from_environment({**settings, KEYS_FILE_VARIABLE: str(tmp_path / name)})
-        access.require_for("0.0.0.0")
-        assert access.open_metrics
-    for deployment in (CPU, GPU):
-        (mount,) = (each for each in container_of(deployment)["volumeMounts"] if each["mountPath"] == "/keys")
-        (volume,) = (each for each in pod_of(deployment)["volumes"] if each["name"] == mount["name"])
-        assert "secret" in volume
-        assert mount["readOnly"]
-    assert "/keys/keys.txt" in [volume["target"] for volume in COMPOSE["services"]["endpoint"]["volumes"]]
+@DEPLOYMENTS
+def test_a_pod_finds_its_keys(deployment: dict[str, Any], tmp_path: Path) -> None:
+    settings = MANIFESTS["common:ConfigMap"]["data"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in container_of(deployment)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod_of(deployment)["volumes"]}
+    runbook = (DEPLOY / "RUNBOOK.md").read_text()
+    assert settings["TOTALANVI_KEYS_FILE"] == f"{mounted['keys']}/keys"
+    assert f"secret generic {volumes['keys']['secret']['secretName']} --from-file=keys\n" in runbook
+    file = tmp_path / "keys"
+    file.write_text(Key("lab", bytes(32)).line())
+    AccessSettings.from_environment(settings | {"TOTALANVI_KEYS_FILE": str(file)}).require_for("0.0.0.0")
+    AccessSettings.from_environment(COMPOSE["services"]["endpoint"]["environment"]).require_for("0.0.0.0")
+    assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"]["endpoint"]["ports"])
 
 
-def test_uploaded_files_fit_where_they_are_kept() -> None:
+def test_uploaded_files_have_room() -> None:
     (scratch,) = (volume["emptyDir"] for volume in pod_of(CPU)["volumes"] if volume["name"] == "scratch")
-    (memory,) = re.findall(r"size=(\w+)", COMPOSE["services"]["endpoint"]["tmpfs"][0])
-    for settings, room in ((SETTINGS["manifests"], scratch["sizeLimit"]), (SETTINGS["compose"], memory)):
+    (tmpfs,) = COMPOSE["services"]["endpoint"]["tmpfs"]
+    rooms = (
+        (MANIFESTS["common:ConfigMap"]["data"], int(scratch["sizeLimit"].removesuffix("Gi")) << 30),
+        (COMPOSE["services"]["endpoint"]["environment"], int(re.search(r"size=(\d+)m", tmpfs)[1]) << 20),  # type: ignore[index]
+    )
+    for settings, room in rooms:
         limits = Limits.from_environment(settings)
-        arriving = 4 * limits.max_files * limits.max_file_bytes
-        assert arriving < gibibytes(room)
+        # Each with a copy that is half as large again.
+        assert limits.max_files * ARRIVING_PER_FILE * 2.5 * limits.max_file_bytes < room
+        assert limits.max_files * limits.file_memory_bytes < 2 << 30
 
 
 @DEPLOYMENTS
@@ -262,9 +259,10 @@ def test_the_runbook_explains_every_alert() -> None:
 def test_alerts_go_by_the_limits_of_the_manifests() -> None:
     limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
     (above,) = re.findall(r"> ([\d.e]+)", ALERTS["TotalanviMemory"]["expr"])
+    limit = container_of(CPU)["resources"]["limits"]["memory"]
     # The process that reads an uploaded file is another one.
-    room = gibibytes(container_of(CPU)["resources"]["limits"]["memory"]) - limits.max_files * limits.file_memory_bytes
-    assert 0.8 < float(above) / room < 1
+    room = (int(limit.removesuffix("Gi")) << 30) - limits.max_files * limits.file_memory_bytes
+    assert 0.7 < float(above) / room < 1
     (queued,) = re.findall(r"> (\d+)", ALERTS["TotalanviQueueLong"]["expr"])
     assert int(queued) < limits.max_concurrency + limits.max_queue
 

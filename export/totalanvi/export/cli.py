@@ -39,9 +39,21 @@ def export(
             show_default=False,
         ),
     ] = None,
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--license", metavar="NAME", help="Licence of the reference, for its model card, such as cc-by-4.0."
+        ),
+    ] = "unknown",
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem", help="Vouch for it with this private key (Ed25519, from openssl).", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is served without torch."""
     from totalanvi.export.bundle import export_bundle
@@ -52,7 +64,10 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say))
+    made = export_bundle(
+        checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say, sign=sign
+    )
+    bundle = Bundle.open(made)
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)
     if store:

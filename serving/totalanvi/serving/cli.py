@@ -24,6 +24,9 @@ COMMANDS = {
     "import-scvi": "Take over a reference that scvi-tools trained and saved.",
     "export": "Export a trained reference as a bundle to be served.",
     "map": "Map a query's file to a reference.",
+    "report": "Write a page about a mapped query.",
+    "push": "Push a bundle to the Hugging Face hub.",
+    "pull": "Pull a bundle from the Hugging Face hub.",
     "serve": "Start an endpoint that maps queries to a reference.",
     "new-key": "Make a key for an endpoint.",
     "info": "Say what a reference is, what it knows and how well it did.",
@@ -34,6 +37,7 @@ COMMANDS = {
 OPTIONAL_PACKAGES = {
     *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
     *("onnxruntime", "numba", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
+    *("httpx2", "huggingface_hub"),
 }
 """What a command may miss because no extra brought it."""
 
@@ -43,6 +47,9 @@ EXTRAS = {
     "import-scvi": "train",
     "export": "export",
     "map": "serve",
+    "report": "serve",
+    "push": "hub",
+    "pull": "hub",
     "serve": "serve",
     "new-key": "serve",
     "info": "serve",

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
+    from totalanvi.serving.client import Client
 
 __all__ = ["info", "map_query", "serve"]
 
@@ -118,7 +119,17 @@ def map_query(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Write how each gene and protein name was resolved.", show_default=False
+            metavar="FILE.html|FILE.json",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep an endpoint's answers here until the output is written, and go on from those of an earlier run.",
+            show_default=False,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -129,8 +140,9 @@ def map_query(
     from totalanvi.serving.outputs.map_summary import summary_lines
     from totalanvi.serving.reference import load_reference
 
+    client = None if resume is None else _resuming_client(reference, resume)
     summary = map_file(
-        lambda: load_reference(reference),
+        lambda: load_reference(reference) if client is None else client,
         query,
         output,
         proteins=proteins,
@@ -152,12 +164,20 @@ def map_query(
         feature_map=feature_map,
         report=report,
     )
+    if client is not None:
+        client.forget_answers()
     for message in summary.messages:
         typer.echo(f"Warning: {message}", err=True)
     for note in summary.alignment.notes:
         typer.echo(f"Note: {note}", err=True)
     for line in summary_lines(summary):
         typer.echo(line)
+
+
+def _resuming_client(reference: str, folder: Path) -> Client:
+    from totalanvi.serving.client import Client
+
+    return Client(reference, resume=folder)
 
 
 def serve(

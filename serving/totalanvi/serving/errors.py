@@ -13,6 +13,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     │   ├── StaleFeaturesError  a request was aligned to other features than the endpoint's reference has
     │   └── TooLargeError  a request is larger than the endpoint accepts
     ├── OutputError        an output exists already, or its suffix is unknown
+    ├── HubError           a hub is unreachable, refuses, or has no such bundle
     ├── SettingsError      an environment variable that configures the endpoint has an unusable value
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
         ├── MediaTypeError a request body is in a format that the endpoint does not read
@@ -33,6 +34,7 @@ __all__ = [
     "CountsError",
     "DeadlineError",
     "EndpointError",
+    "HubError",
     "MediaTypeError",
     "NotReadyError",
     "OutputError",
@@ -86,6 +88,12 @@ class TooLargeError(QueryError):
 
 class OutputError(ServingError):
     """An output exists already, cannot be written, or has an unknown suffix."""
+
+
+class HubError(ServingError):
+    """A hub is unreachable, refuses, or has no such bundle."""
+
+    http_status = 502
 
 
 class SettingsError(ServingError):

@@ -135,7 +135,10 @@ def test_help_lists_the_commands_in_their_order(run: Run) -> None:
     assert code == 0
     places = [printed.index(f"\n  {name} ") for name in COMMANDS]
     assert places == sorted(places)
-    assert list(COMMANDS) == ["simulate", "train", "import-scvi", "export", "map", "serve", "new-key", "info", "demo"]
+    assert list(COMMANDS) == [
+        *("simulate", "train", "import-scvi", "export", "map", "report", "push", "pull", "serve", "new-key", "info"),
+        "demo",
+    ]
 
 
 def test_version(run: Run) -> None:

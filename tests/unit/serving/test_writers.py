@@ -130,7 +130,7 @@ def test_tables_have_one_row_per_cell(
     kinds = ("protein", "protein_low", "protein_high", "protein_foreground") if impute else ()
     columns = ["cell_id", *OBS_COLUMNS]
     columns += [f"{kind}:{label}" for kind in ("probability", "set") for label in TOY.labels]
-    columns += [f"{kind}:{protein}" for kind in kinds for protein in TOY.proteins]
+    columns += ["map:x", "map:y", *(f"{kind}:{protein}" for kind in kinds for protein in TOY.proteins)]
     assert table.column_names == columns
     frame = table.to_pandas()
     assert frame["cell_id"].tolist() == list(expected.obs_names)
@@ -141,6 +141,7 @@ def test_tables_have_one_row_per_cell(
     for label in TOY.labels:
         np.testing.assert_array_equal(frame[f"probability:{label}"], expected.obsm["totalanvi_probabilities"][label])
         np.testing.assert_array_equal(frame[f"set:{label}"], expected.obsm["totalanvi_set"][label])
+    np.testing.assert_array_equal(frame[["map:x", "map:y"]], expected.obsm["X_totalanvi_map"])
     for kind in kinds:
         for protein in TOY.proteins:
             np.testing.assert_array_equal(frame[f"{kind}:{protein}"], expected.obsm[f"totalanvi_{kind}"][protein])

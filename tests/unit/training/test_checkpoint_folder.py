@@ -16,7 +16,7 @@ from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, CheckpointErro
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.checkpoints.folder import prepared_folder, require_writable
 
-FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
+FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json", "report.html"]
 
 
 # New folders

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.cells import AlignedCells
@@ -68,6 +71,10 @@ class LocalReference(MapsQueries):
         """Say which reference this is."""
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
 
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""
+        return self.bundle.reference.coordinates
+
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
         return self.engine.run(cells, options)
@@ -79,5 +86,6 @@ class LocalReference(MapsQueries):
     def _known_info(self) -> ReferenceInfo:
         return self.info()
 
-    def _be_current(self) -> None:
-        """Do nothing: an open bundle stays what it is."""
+    def _for_query(self) -> LocalReference:
+        """Return this: an open bundle stays what it is."""
+        return self

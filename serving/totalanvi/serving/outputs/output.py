@@ -17,9 +17,10 @@ from totalanvi.serving.queries.query import Kind
 
 __all__ = ["OutputPlan", "plan_output", "plan_report", "staged"]
 
-Format = Literal["h5ad", "h5mu", "parquet", "parts", "json"]
+Format = Literal["h5ad", "h5mu", "parquet", "parts", "json", "html"]
 
 _SUFFIXES: dict[str, Format] = {".h5ad": "h5ad", ".h5mu": "h5mu", ".parquet": "parquet"}
+_REPORT_SUFFIXES: dict[str, Format] = {".json": "json", ".html": "html"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class OutputPlan:
         A file, or for ``"parts"`` a folder.
     format
         An annotated copy of the query (``"h5ad"``, ``"h5mu"``), one table (``"parquet"``), or a folder with a table for
-        each chunk of cells (``"parts"``). A report is ``"json"``.
+        each chunk of cells (``"parts"``). A report is ``"json"``, or a page, ``"html"``.
     """
 
     path: Path
@@ -101,7 +102,7 @@ def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) ->
     Parameters
     ----------
     report
-        A file ending in ``.json``.
+        A file ending in ``.json`` or ``.html``, which decides what it will be.
     taken
         The query and the output, neither of which it may be or stand in.
     overwrite
@@ -112,8 +113,8 @@ def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) ->
     OutputError
         When the suffix is another, the file exists or is one of `taken` or a part of it, or has no folder to stand in.
     """
-    if report.suffix != ".json":
-        raise OutputError(f"Expected a report that ends in .json; found {str(report)!r}. Name it so.")
+    if report.suffix not in _REPORT_SUFFIXES:
+        raise OutputError(f"Expected a report that ends in .html or .json; found {str(report)!r}. Name it so.")
     if not report.absolute().parent.is_dir():
         raise OutputError(f"Expected a folder for the report; found none at {str(report.parent)!r}. Create it.")
     if any(_is_part(report, path) for path in taken):
@@ -126,7 +127,7 @@ def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) ->
             f"Expected a report that does not exist yet; found {str(report)!r}. Choose another, or allow to replace a "
             f"file (--overwrite)."
         )
-    return OutputPlan(report, "json")
+    return OutputPlan(report, _REPORT_SUFFIXES[report.suffix])
 
 
 def _is_part(path: Path, whole: Path) -> bool:

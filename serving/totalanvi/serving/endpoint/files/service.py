@@ -30,12 +30,13 @@ from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BusyError, EndpointError, QueryError
 
-__all__ = ["Files"]
+__all__ = ["ARRIVING_PER_FILE", "Files"]
 
 _HDF5, _PARQUET = "application/x-hdf5", "application/vnd.apache.parquet"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _REQUEST_ID_HEADER = "X-Request-ID"
-_ARRIVING_PER_FILE = 4
+ARRIVING_PER_FILE = 4
+"""Files that arrive, wait, are mapped and sent at a time, for each that is mapped."""
 _CHUNK_CELLS = 4096
 _BUSY_SECONDS = 5
 _WAIT_SECONDS = 0.2
@@ -129,7 +130,7 @@ class Files:
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[str, _Progress]]:
         """Take a place among the files at work, under the client's name for the request, or one of ours."""
-        most = self._limits.max_files * _ARRIVING_PER_FILE
+        most = self._limits.max_files * ARRIVING_PER_FILE
         if len(self._running) >= most:
             raise BusyError(
                 f"Expected at most {most} files at a time, found as many; ask again in {_BUSY_SECONDS} s.",
