@@ -100,12 +100,12 @@ def test_keys_come_and_go_while_the_endpoint_runs(web: httpx.Client, guarded: Gu
 
 def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded) -> None:
     web.get("/v1/labels", headers=guarded.headers)
-    web.get("/v1/a%0Aforged%1b[2J", headers=guarded.headers)
+    web.get("/v1/files/a%0Aforged%1b[2J/progress", headers=guarded.headers)
 
     log = guarded.server.log.read_text()
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     asked = {(line["path"], line["status"], line["key"]) for line in lines if "key" in line}
-    assert {("/v1/labels", 200, "lab"), ("/v1/a\nforged\x1b[2J", 404, "lab")} <= asked
+    assert {("/v1/labels", 200, "lab"), ("/v1/files/a\nforged\x1b[2J/progress", 404, "lab")} <= asked
     assert guarded.secret not in log
     assert "\nforged" not in log
     assert "\x1b" not in log
