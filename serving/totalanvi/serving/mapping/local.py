@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -75,9 +76,9 @@ class LocalReference(MapsQueries):
         """Places of the reference's own cells on its map, (landmarks, 2)."""
         return self.bundle.reference.coordinates
 
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+    def score(self, cells: AlignedCells, options: MapOptions, abandoned: threading.Event | None = None) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
-        return self.engine.run(cells, options)
+        return self.engine.run(cells, options, abandoned)
 
     @property
     def _where(self) -> str:
