@@ -51,6 +51,7 @@ PUBLIC = {
         "SettingsError",
         "StaleFeaturesError",
         "TooLargeError",
+        "UnknownReferenceError",
         "load_reference",
     },
 }

@@ -26,8 +26,8 @@ from totalanvi.serving.cli import build_app
 from totalanvi.serving.endpoint.access.keys import Key
 from totalanvi.serving.endpoint.access.settings import ACCESS_VARIABLES, AccessSettings
 from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
-from totalanvi.serving.endpoint.service import REFERENCE_VARIABLE
-from totalanvi.serving.wire.limits import Limits, variable
+from totalanvi.serving.endpoint.settings import Settings, setting_names
+from totalanvi.serving.wire.limits import variable
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -125,10 +125,10 @@ def test_names_that_manifests_refer_to_are_there(deployment: dict[str, Any]) -> 
 
 
 def test_settings_are_those_that_the_endpoint_reads() -> None:
-    known = {variable(name) for name in Limits.model_fields} | {REFERENCE_VARIABLE} | ACCESS_VARIABLES
+    known = {variable(name) for name in setting_names()} | ACCESS_VARIABLES
     for settings in (MANIFESTS["common:ConfigMap"]["data"], COMPOSE["services"]["endpoint"]["environment"]):
         assert settings.keys() <= known
-        Limits.from_environment(settings)
+        Settings.read(settings)
 
 
 @DEPLOYMENTS
@@ -154,7 +154,7 @@ def test_uploaded_files_have_room() -> None:
         (COMPOSE["services"]["endpoint"]["environment"], int(re.search(r"size=(\d+)m", tmpfs)[1]) << 20),  # type: ignore[index]
     )
     for settings, room in rooms:
-        limits = Limits.from_environment(settings)
+        limits = Settings.read(settings).limits
         # Each with a copy that is half as large again.
         assert limits.max_files * ARRIVING_PER_FILE * 2.5 * limits.max_file_bytes < room
         assert limits.max_files * limits.file_memory_bytes < 2 << 30
@@ -162,7 +162,7 @@ def test_uploaded_files_have_room() -> None:
 
 @DEPLOYMENTS
 def test_a_pod_goes_once_its_requests_are_answered(deployment: dict[str, Any]) -> None:
-    limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
+    limits = Settings.read(MANIFESTS["common:ConfigMap"]["data"]).limits
     longest = max(limits.request_seconds, limits.file_seconds)
     first = container_of(deployment)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod_of(deployment)["terminationGracePeriodSeconds"] > first + longest
@@ -264,7 +264,7 @@ def test_alerts_go_by_the_limits_of_the_manifests() -> None:
     limit = container_of(CPU)["resources"]["limits"]["memory"]
     assert 0.8 < float(above) / (int(limit.removesuffix("Gi")) * 2**30) < 1
     (queued,) = re.findall(r"> (\d+)", ALERTS["TotalanviQueueLong"]["expr"])
-    limits = Limits.from_environment(MANIFESTS["common:ConfigMap"]["data"])
+    limits = Settings.read(MANIFESTS["common:ConfigMap"]["data"]).limits
     assert int(queued) < limits.max_concurrency + limits.max_queue
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         SettingsError,
         StaleFeaturesError,
         TooLargeError,
+        UnknownReferenceError,
     )
     from totalanvi.serving.reference import load_reference
 
@@ -52,6 +53,7 @@ __all__ = [
     "SettingsError",
     "StaleFeaturesError",
     "TooLargeError",
+    "UnknownReferenceError",
     "load_reference",
 ]
 

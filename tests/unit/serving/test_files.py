@@ -20,13 +20,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.limits import Limits
@@ -49,8 +48,12 @@ def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def serve(**limits: float) -> httpx.Client:
-            endpoint = Endpoint(Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits), lambda: reference)
-            endpoint._load()
+            endpoint = endpoint_of(
+                reference.bundle.path,
+                Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits),
+                lambda _: reference,
+            )
+            endpoint.references.look()
             return stack.enter_context(app_in_thread(create_app(endpoint)))
 
         yield serve

@@ -1,13 +1,12 @@
-"""Lets in what carries a key, charges it to the key, and tells the log whose request it was."""
+"""Lets in what carries a key, and charges it to the key; the log tells whose request it was."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.account import Accounts, acting_for
@@ -73,7 +72,7 @@ class Access:
             await error_answer(error)(scope, receive, send)
             return
         with acting_for(account):
-            await self._logged(key, scope, receive, send)
+            await self._app(scope, receive, send)
 
     def _admitted(self, scope: Scope) -> Key | None:
         """Return the key of a request; None where none is asked for."""
@@ -99,21 +98,6 @@ class Access:
                 "Expected a key of this endpoint, found another; ask its operator for one, or whether it was replaced."
             )
         return key
-
-    async def _logged(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        status = 0
-
-        async def send_noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noting)
-        finally:
-            _log.info("%s of key %r: %d after %.3f s", _what(scope), key.name, status, time.perf_counter() - started)
 
 
 def _secret(headers: Mapping[str, str]) -> bytes | None:
