@@ -20,7 +20,7 @@ from tests.support.toy_bundle import TOY, toy_cells
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine import engine as engine_module
-from totalanvi.serving.engine.engine import BLOCK_SIZES, Engine
+from totalanvi.serving.engine.engine import BLOCK_SIZES, AbandonedError, Engine
 from totalanvi.serving.engine.feeds import Block, blocks_of
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import MapOptions
@@ -292,3 +292,37 @@ def test_warm_computes_every_block_size(
     assert sizes == set(BLOCK_SIZES)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Warm on cpu after")
+
+
+class SetAfter(threading.Event):
+    """An event that counts how often it is looked at, and is set from some time on."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = 0
+        self._until = looks
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks > self._until
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_further_block_is_computed_once_nobody_waits(toy_folder: Path, threads: int) -> None:
+    engine = Engine(Bundle.open(toy_folder), provider="cpu", threads=threads)
+    cells = toy_cells(8 * BLOCK_SIZES[-1])[0]
+    abandoned = SetAfter(2)
+
+    with pytest.raises(AbandonedError):
+        engine.run(cells, PLUG_IN, abandoned)
+
+    # Each thread looks once more, and perhaps at a block that it had taken already.
+    assert abandoned.looks <= 2 + 2 * threads
+
+
+def test_who_waits_to_the_end_gets_everything(engine: Engine) -> None:
+    cells = toy_cells(100)[0]
+
+    found = engine.run(cells, PLUG_IN, threading.Event())
+
+    assert (found.latent == engine.run(cells, PLUG_IN).latent).all()
