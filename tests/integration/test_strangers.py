@@ -102,7 +102,7 @@ def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded)
     web.get("/v1/labels", headers=guarded.headers)
 
     log = guarded.server.log.read_text()
-    assert "GET '/v1/labels' of key 'lab': 200" in log
+    assert '"key": "lab", "method": "GET", "path": "/v1/labels", "status": 200' in log
     assert guarded.secret not in log
 
 
