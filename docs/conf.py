@@ -81,7 +81,7 @@ def setup(app: Sphinx) -> None:
 def write_generated(folder: Path) -> None:
     """Write what pages include of the code: help, and metrics."""
     folder.mkdir(exist_ok=True)
-    write_command_help(folder)
+    write_command_help(folder / "commands.md")
     write_settings_table(folder / "limits.md")
     write_metrics_table(folder / "metrics.md")
 

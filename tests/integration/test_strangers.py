@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,10 +99,14 @@ def test_keys_come_and_go_while_the_endpoint_runs(web: httpx.Client, guarded: Gu
 
 def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded) -> None:
     web.get("/v1/labels", headers=guarded.headers)
+    web.get("/v1/a%0Aforged%1b[2J", headers=guarded.headers)
 
     log = guarded.server.log.read_text()
     assert '"key": "lab", "method": "GET", "path": "/v1/labels", "status": 200' in log
     assert guarded.secret not in log
+    assert "path=/v1/a" in log
+    assert "\nforged" not in log
+    assert "\x1b" not in log
 
 
 def test_a_client_with_the_key_maps(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +146,5 @@ def test_no_endpoint_is_opened_to_others_without_keys(bundle: Path) -> None:
 
 def test_it_is_opened_where_that_is_wanted(bundle: Path, tmp_path: Path) -> None:
     with running_server(bundle, tmp_path, "--host", "0.0.0.0", "--no-auth") as server:
-        own = f"http://{socket.gethostbyname(socket.gethostname())}:{server.port}"
-        assert httpx.get(f"{own}/v1/info", timeout=60, trust_env=False).status_code == 200
+        named = {"Host": "endpoint.lab.org"}
+        assert httpx.get(f"{server.url}/v1/info", headers=named, timeout=60, trust_env=False).status_code == 200

@@ -126,8 +126,8 @@ def test_the_log_names_the_key_and_never_holds_it(web: httpx.Client, lines: io.S
     assert "Refused GET '/v1/a%0Aforged" in text
 
 
-def answer_at(app: Any, server: tuple[str, int] | None) -> int:
-    """Ask for /v1/info as if at an address."""
+def answer_at(app: Any, server: tuple[str, int] | None, host: str = "localhost:3000") -> int:
+    """Ask for /v1/info as if at an address, under a name."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -136,7 +136,14 @@ def answer_at(app: Any, server: tuple[str, int] | None) -> int:
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = {"type": "http", "method": "GET", "path": "/v1/info", "headers": [], "query_string": b"", "server": server}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/info",
+        "headers": [(b"host", host.encode())],
+        "query_string": b"",
+        "server": server,
+    }
     asyncio.run(app(scope, receive, send))
     return int(sent[0]["status"])
 
@@ -150,6 +157,11 @@ def test_without_keys_only_this_machine_is_answered(endpoint: Endpoint) -> None:
     for elsewhere in (("10.0.0.1", 3000), None):
         assert answer_at(closed, elsewhere) == 403
         assert answer_at(opened, elsewhere) == 200
+    for name in ("127.0.0.1:3000", "[::1]:3000", "LOCALHOST"):
+        assert answer_at(closed, ("127.0.0.1", 3000), name) == 200
+    for name in ("rebound.org:3000", "127.0.0.1.rebound.org", "", "[", "0.0.0.0:3000"):
+        assert answer_at(closed, ("127.0.0.1", 3000), name) == 403
+        assert answer_at(opened, ("127.0.0.1", 3000), name) == 200
 
 
 def test_answers_are_of_no_use_to_other_sites(web: httpx.Client) -> None:

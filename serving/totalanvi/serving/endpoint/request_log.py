@@ -126,7 +126,7 @@ class JsonLines(logging.Formatter):
         line |= noted if record.name == __name__ else {name: noted[name] for name in ("request_id",) if name in noted}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=str)
 
 
 def set_up_logging() -> None:

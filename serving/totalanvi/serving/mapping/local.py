@@ -60,8 +60,8 @@ class LocalReference(MapsQueries):
 
     @property
     def in_flight(self) -> int:
-        """One chunk at a time: its graphs already use every core."""
-        return 1
+        """Two chunks at a time: cores that have nothing left to do in one go on with the next. A device takes turns."""
+        return 2 if self.engine.provider == "cpu" else 1
 
     @property
     def chunk_cells(self) -> int:

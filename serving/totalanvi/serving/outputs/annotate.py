@@ -25,6 +25,7 @@ __all__ = [
     "GUESS",
     "LABEL",
     "LABEL_SET",
+    "MISSING",
     "NOVELTY",
     "OBSM_KEYS",
     "OBS_COLUMNS",
@@ -33,7 +34,9 @@ __all__ = [
     "annotate",
     "certain_names",
     "label_names",
-    "label_set_names",
+    "label_sets",
+    "obs_entries",
+    "obsm_entries",
     "reorder",
 ]
 
@@ -99,28 +102,40 @@ class Annotations:
             See `totalanvi.serving.outputs.provenance.provenance`.
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
-        labels = list(features.labels)
-        found: dict[str, Any] = {
-            LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(label_names(features))),
-            GUESS: pd.Categorical.from_codes(placed.guess, categories=pd.Index(labels)),
-            CONFIDENCE: placed.confidence,
-            NOVELTY: placed.novelty,
-            LABEL_SET: pd.Categorical(label_set_names(placed, features)),
-        }
-        if features.parents:
-            found[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
-        obs = {column: found[column] for column in OBS_COLUMNS if column in found}
-        obsm: dict[str, Any] = {
-            "X_totalanvi": placed.latent,
-            "X_totalanvi_map": placed.coordinates,
-            "totalanvi_probabilities": pd.DataFrame(placed.probabilities, index=names, columns=labels),
-            LABEL_SET: pd.DataFrame(placed.label_set, index=names, columns=labels),
-        }
-        for name in PROTEIN_ARRAYS:
-            values = getattr(placed, name)
-            if values is not None and features.proteins:
-                obsm[f"totalanvi_{name}"] = pd.DataFrame(values, index=names, columns=list(features.proteins))
+        obs: dict[str, Any] = {}
+        for column, (array, categories) in obs_entries(features).items():
+            values = getattr(placed, array)
+            obs[column] = values if categories is None else pd.Categorical.from_codes(values, pd.Index(categories))
+        codes, sets = label_sets(placed, features)
+        obs[LABEL_SET] = pd.Categorical.from_codes(codes, pd.Index(sets, dtype=object))
+        obsm: dict[str, Any] = {}
+        for key, (array, columns) in obsm_entries(features).items():
+            if (values := getattr(placed, array)) is not None:
+                obsm[key] = values if columns is None else pd.DataFrame(values, index=names, columns=columns)
         return cls(obs, obsm, uns)
+
+
+def obs_entries(features: ReferenceFeatures) -> dict[str, tuple[str, list[str] | None]]:
+    """Say what stands in each column of ``obs`` but `LABEL_SET`: the array of `MappedCells`, what its codes count."""
+    labels = list(features.labels)
+    entries: dict[str, tuple[str, list[str] | None]] = {
+        LABEL: ("label", label_names(features)),
+        GUESS: ("guess", labels),
+    }
+    if features.parents:
+        entries[CERTAIN] = ("certain", certain_names(features))
+    return entries | {CONFIDENCE: ("confidence", None), NOVELTY: ("novelty", None)}
+
+
+def obsm_entries(features: ReferenceFeatures) -> dict[str, tuple[str, list[str] | None]]:
+    """Say what stands in each entry of ``obsm``: the array of `MappedCells`, and the names of its columns, if any."""
+    labels, proteins = list(features.labels), list(features.proteins)
+    return {
+        "X_totalanvi": ("latent", None),
+        "X_totalanvi_map": ("coordinates", None),
+        "totalanvi_probabilities": ("probabilities", labels),
+        LABEL_SET: ("label_set", labels),
+    } | {f"totalanvi_{name}": (name, proteins) for name in PROTEIN_ARRAYS if proteins}
 
 
 def label_names(features: ReferenceFeatures) -> list[str]:
@@ -133,16 +148,30 @@ def certain_names(features: ReferenceFeatures) -> list[str]:
     return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
 
 
-def label_set_names(mapped: MappedCells, features: ReferenceFeatures) -> list[str | None]:
-    """Return the labels of each cell's set, joined by ``|``, (cells,); None for a cell that was not mapped."""
-    # As few joins as there are different sets.
-    sets, index = np.unique(mapped.label_set, axis=0, return_inverse=True)
-    joined = ["|".join(name for name, within in zip(features.labels, row, strict=True) if within) for row in sets]
-    return [joined[i] if code >= 0 else None for i, code in zip(index.ravel(), mapped.guess, strict=True)]
+def label_sets(mapped: MappedCells, features: ReferenceFeatures) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Tell which labels are in each cell's set.
+
+    Returns
+    -------
+    codes, names
+        Position of each cell's set among the names (cells,), -1 of a cell that was not mapped; and of each set that
+        occurs the labels, joined by ``|``, sorted.
+    """
+    there = mapped.guess >= 0
+    # Eight labels a byte, so that cells are compared at once and not label by label.
+    packed = np.packbits(mapped.label_set[there], axis=1)
+    found, inverse = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_inverse=True)
+    within = np.unpackbits(found.view(np.uint8).reshape(-1, packed.shape[1]), axis=1, count=len(features.labels))
+    of_found = ["|".join(np.array(features.labels, dtype=object)[row]) for row in within.astype(bool)]
+    # Two sets have the same name where a label has "|" in its own.
+    ranks = {name: rank for rank, name in enumerate(sorted(set(of_found)))}
+    codes = np.full(len(mapped), -1, dtype=np.int32)
+    codes[there] = np.array([ranks[name] for name in of_found], dtype=np.int32)[inverse.ravel()]
+    return codes, list(ranks)
 
 
-_MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
-"""By kind of array."""
+MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
+"""What stands for a cell that was not mapped, by kind of array."""
 
 
 def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCells:
@@ -165,7 +194,7 @@ def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCe
         return mapped.rows(positions)
     arrays: dict[str, Any] = {}
     for name, array in mapped.arrays().items():
-        missing = np.full((len(positions), *array.shape[1:]), _MISSING[array.dtype.kind], dtype=array.dtype)
+        missing = np.full((len(positions), *array.shape[1:]), MISSING[array.dtype.kind], dtype=array.dtype)
         missing[~absent] = array[positions[~absent]]
         arrays[name] = missing
     return MappedCells(**arrays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,8 +28,8 @@ class Access:
     """An application that answers only those who may ask.
 
     Probes (``/livez``, ``/readyz``) are answered without a key, and so is ``/metrics`` where the settings say so. Where
-    no keys are asked for, only requests that arrive at a loopback address are answered, unless the settings say
-    otherwise.
+    no keys are asked for, only requests that arrive at a loopback address, and name it, are answered, unless the
+    settings say otherwise: a page elsewhere may have its own name resolved to this machine.
 
     Parameters
     ----------
@@ -77,11 +78,10 @@ class Access:
     def _admitted(self, scope: Scope) -> Key | None:
         """Return the key of a request; None where none is asked for."""
         if self._settings.keys is None:
-            address = scope.get("server")
-            if self._settings.no_auth or (address is not None and is_loopback(address[0])):
+            if self._settings.no_auth or _is_local(scope):
                 return None
             error = AccessError(
-                "Expected a request from this machine, as the endpoint has no keys, found one from elsewhere; its "
+                "Expected a request from this machine to localhost, as the endpoint has no keys, found another; its "
                 "operator gives it keys (TOTALANVI_KEYS_FILE), or lets everybody in (TOTALANVI_NO_AUTH=1)."
             )
             error.http_status = 403
@@ -98,6 +98,16 @@ class Access:
                 "Expected a key of this endpoint, found another; ask its operator for one, or whether it was replaced."
             )
         return key
+
+
+def _is_local(scope: Scope) -> bool:
+    """Tell whether a request is for this machine as such, by the address where it arrived and the one that it names."""
+    address = scope.get("server")
+    try:
+        named = urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
+    except ValueError:
+        named = None
+    return address is not None and is_loopback(address[0]) and named is not None and is_loopback(named)
 
 
 def _secret(headers: Mapping[str, str]) -> bytes | None:

@@ -132,10 +132,12 @@ class Files:
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[str, _Progress]]:
         """Take a place among the files at work, under the client's name for the request, or one of ours."""
-        most = self._limits.max_files * ARRIVING_PER_FILE
-        if len(self._running) >= most:
+        most, owner = self._limits.max_files * ARRIVING_PER_FILE, account_name()
+        own = sum(progress.owner == owner for progress in self._running.values())
+        if len(self._running) >= most or (owner is not None and own >= most // 2):
             raise BusyError(
-                f"Expected at most {most} files at a time, found as many; ask again in {_BUSY_SECONDS} s.",
+                f"Expected at most {most} files at a time, and {most // 2} of one key, found as many; ask again in "
+                f"{_BUSY_SECONDS} s.",
                 retry_after=_BUSY_SECONDS,
             )
         name = request.headers.get(REQUEST_ID) or request_id() or secrets.token_urlsafe(16)
@@ -144,7 +146,7 @@ class Files:
                 f"{REQUEST_ID}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
                 "found something else; choose another, or leave it out."
             )
-        self._running[name] = _Progress(account_name())
+        self._running[name] = _Progress(owner)
         try:
             yield name, self._running[name]
         finally:
