@@ -41,6 +41,7 @@ PUBLIC = {
         "CountsError",
         "DeadlineError",
         "EndpointError",
+        "HubError",
         "MediaTypeError",
         "NotReadyError",
         "OutputError",
