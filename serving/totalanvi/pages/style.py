@@ -38,6 +38,7 @@ th[scope=row] { min-width: 5.5rem; }
 .bars .bar { width: 34%; min-width: 4.5rem; vertical-align: middle; }
 .bar div { height: .85rem; min-width: 1px; background: #172ce5; }
 .bar .low { background: #b34700; }
+.bars td:not(.bar):not(.number) { min-width: 5rem; }
 .facts th { font-weight: 600; padding-right: 1rem; white-space: nowrap; }
 .facts td { font-variant-numeric: tabular-nums; }
 code, .digest { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em; overflow-wrap: anywhere; }

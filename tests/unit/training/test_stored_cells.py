@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import h5py
 import lightning as L
 import mudata as md
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 import zarr
 from anndata.io import sparse_dataset
 from tests.support.reference_cells import FAST, draw_adata, draw_mudata, set_up, set_up_mudata
+from tests.support.stored_queries import replace_dataset
 
 from totalanvi.training import TOTALANVI
 from totalanvi.training import windows as windows_module
@@ -105,6 +107,15 @@ def test_zeros_and_repeated_genes_of_a_file_are_tidied(tmp_path: Path) -> None:
     rna = set_up(in_hdf5(adata, tmp_path))[1].rna
     assert rna.nnz == 2
     np.testing.assert_array_equal(rna[:3].toarray(), [[0, 0, 0, 0, 0, 2], [0] * 6, [4, 0, 0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f2", "<u2", "<i8"])
+def test_numbers_of_a_file_may_be_of_any_type(dtype: str, tmp_path: Path, in_memory: Cells) -> None:
+    draw_adata(N_CELLS).write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        replace_dataset(file, "X/data", file["X/data"][:].astype(dtype))
+    cells = set_up(ad.read_h5ad(tmp_path / "cells.h5ad", backed="r"))[1]
+    assert_same(cells.to_batch(), in_memory.to_batch())
 
 
 def test_mini_batches_in_order_are_those_of_memory(stored: StoredCells, in_memory: Cells) -> None:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import zarr
 from anndata.abc import CSCDataset, CSRDataset
 
+from totalanvi.formats.counts_place import computable
 from totalanvi.formats.stores import row_pointers
 from totalanvi.training.errors import CountsError
 from totalanvi.training.registration.matrices import readable
@@ -84,8 +85,9 @@ class _SparseRows:
         # Of 32 bits unless there are very many genes: scipy's products of rows and columns want them so.
         indices = self._indices[begin:end].astype(np.int32 if self.shape[1] < 2**31 else np.int64, copy=False)
         pointers = (self._pointers[start : stop + 1] - begin).astype(indices.dtype)
-        rows = sp.csr_matrix((stop - start, self.shape[1]), dtype=self._data.dtype)
-        rows.data, rows.indices, rows.indptr = self._data[begin:end], indices, pointers
+        values = computable(self._data[begin:end])
+        rows = sp.csr_matrix((stop - start, self.shape[1]), dtype=values.dtype)
+        rows.data, rows.indices, rows.indptr = values, indices, pointers  # unchecked, which is left to `readable`
         return readable(rows, self._where)
 
     def stop_of_slab(self, start: int) -> int:
