@@ -54,6 +54,7 @@ class Endpoint:
         self._open_reference = open_reference
         self._reference: LocalReference | None = None
         self._failure: ServingError | None = None
+        self._started = False
         self._info = b""
         self._features = b""
 
@@ -63,7 +64,10 @@ class Endpoint:
         return self._reference is not None
 
     def start(self) -> None:
-        """Load and warm the reference in the background, so that liveness can be asked for meanwhile."""
+        """Load and warm the reference in the background, so that liveness can be asked for meanwhile; only once."""
+        if self._started:
+            return
+        self._started = True
         threading.Thread(target=self._load, name="totalanvi-load", daemon=True).start()
 
     def close(self) -> None:

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import bentoml
+from starlette.applications import Starlette
 
-from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import SettingsError
-from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.reference import find_bundle
 from totalanvi.serving.wire.limits import Limits
+
+if TYPE_CHECKING:
+    from totalanvi.serving.endpoint.routes import Endpoint
+    from totalanvi.serving.mapping.local import LocalReference
 
 __all__ = ["REFERENCE_VARIABLE", "TotalanviService"]
 
@@ -36,21 +39,49 @@ def _open_reference() -> LocalReference:
         raise SettingsError(
             f"{REFERENCE_VARIABLE}: expected a bundle's folder or a model-store tag, found nothing; set it and restart."
         )
+    from totalanvi.serving.mapping.local import LocalReference
+
     return LocalReference(find_bundle(name))
+
+
+def _open_endpoint() -> Endpoint:
+    """Make what answers requests, and let it load its reference while BentoML prepares the rest of the process."""
+    from totalanvi.serving.engine.ahead import compile_ahead
+
+    # The longest part of the start, and nothing else has to be imported before.
+    compile_ahead(readout=False)
+    from totalanvi.serving.endpoint.routes import Endpoint
+
+    made = Endpoint(limits, _open_reference)
+    made.start()
+    return made
+
+
+def _application() -> Starlette:
+    """Return the endpoint's application, or an empty one where nothing is answered.
+
+    The process with which BentoML supervises its workers imports this module as well: it starts them sooner this way.
+    """
+    if endpoint is None:
+        return Starlette()
+    from totalanvi.serving.endpoint.app import create_app
+
+    return create_app(endpoint)
 
 
 # Usage reports go out only where the operator asks for them.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-endpoint = Endpoint(Limits.from_environment(os.environ), _open_reference)
+limits = Limits.from_environment(os.environ)
+endpoint = None if bentoml.server_context.worker_index is None else _open_endpoint()
 
 
 # One worker: ONNX Runtime uses every core, and each further worker would hold the reference once more.
-@bentoml.asgi_app(create_app(endpoint))
+@bentoml.asgi_app(_application())
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": endpoint.limits.request_seconds + _TIMEOUT_MARGIN},
+    traffic={"timeout": limits.request_seconds + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
 )
 class TotalanviService:
@@ -61,4 +92,4 @@ class TotalanviService:
         logging.getLogger("totalanvi").setLevel(logging.INFO)
 
     async def __is_ready__(self) -> bool:
-        return endpoint.ready
+        return endpoint is not None and endpoint.ready

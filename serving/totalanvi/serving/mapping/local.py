@@ -13,7 +13,6 @@ from totalanvi.serving.engine.sessions import Provider
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.maps_queries import MapsQueries
-from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
 
 __all__ = ["LocalReference"]
 
@@ -62,6 +61,9 @@ class LocalReference(MapsQueries):
     @property
     def chunk_cells(self) -> int:
         """Cells that are aligned and scored together unless `map` is told otherwise."""
+        # With pandas, which an endpoint starts without.
+        from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
+
         return DEFAULT_BATCH_SIZE
 
     def info(self) -> ReferenceInfo:

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.serving.bundles.hierarchy import Hierarchy
-from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
+from totalanvi.serving.outputs.label_names import certain_names, label_names, label_set_names
 
 if TYPE_CHECKING:
     import anndata
@@ -31,9 +30,6 @@ __all__ = [
     "UNS_KEY",
     "Annotations",
     "annotate",
-    "certain_names",
-    "label_names",
-    "label_set_names",
     "reorder",
 ]
 
@@ -121,24 +117,6 @@ class Annotations:
             if values is not None and features.proteins:
                 obsm[f"totalanvi_{name}"] = pd.DataFrame(values, index=names, columns=list(features.proteins))
         return cls(obs, obsm, uns)
-
-
-def label_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.label` counts: the reference's labels, and what a novel cell is called."""
-    return [*features.labels, UNKNOWN]
-
-
-def certain_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.certain` counts: the labels, their ancestors, and what a cell without any is called."""
-    return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
-
-
-def label_set_names(mapped: MappedCells, features: ReferenceFeatures) -> list[str | None]:
-    """Return the labels of each cell's set, joined by ``|``, (cells,); None for a cell that was not mapped."""
-    # As few joins as there are different sets.
-    sets, index = np.unique(mapped.label_set, axis=0, return_inverse=True)
-    joined = ["|".join(name for name, within in zip(features.labels, row, strict=True) if within) for row in sets]
-    return [joined[i] if code >= 0 else None for i, code in zip(index.ravel(), mapped.guess, strict=True)]
 
 
 _MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
