@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,6 +20,7 @@ _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 10.0
 _CONNECT_SECONDS = 10
 _RETRIES_BEFORE_CONTACT = 2
+_PIECE_BYTES = 1 << 17
 _GATEWAY_STATUSES = (502, 503, 504)
 """What a proxy in front of an endpoint answers while that restarts."""
 
@@ -103,7 +104,7 @@ class Transport:
         while True:
             attempt += 1
             try:
-                response = self._http.request(method, self.url + path, content=body, headers=headers)
+                response = self._http.request(method, self.url + path, **_content(body, headers))
             except httpx.RequestError as error:
                 failure: ServingError = self._unreachable(path, error, attempt)
                 if not isinstance(error, _LOST):
@@ -143,6 +144,19 @@ class Transport:
         found = getattr(errors, name, None) if name in errors.__all__ else None
         kind: type[ServingError] = EndpointError if found is None else found
         return kind(message)
+
+
+def _content(body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return body and headers as httpx wants them, the body in pieces.
+
+    httpx copies what is left of a body each time that the socket has taken a part of it: of a chunk of some megabytes,
+    that is several times the whole.
+    """
+    if body is None:
+        return {"headers": headers}
+    whole = memoryview(body)
+    pieces = (whole[start : start + _PIECE_BYTES] for start in range(0, len(whole), _PIECE_BYTES))
+    return {"content": pieces, "headers": {**headers, "Content-Length": str(len(body))}}
 
 
 def _valid(url: str) -> str:

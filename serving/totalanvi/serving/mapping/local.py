@@ -68,6 +68,10 @@ class LocalReference(MapsQueries):
 
     def info(self) -> ReferenceInfo:
         """Say which reference this is."""
+        return self._info
+
+    @cached_property
+    def _info(self) -> ReferenceInfo:
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
