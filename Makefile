@@ -7,6 +7,7 @@
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
+#   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
@@ -26,7 +27,7 @@ CODE := training export serving tests benchmarks
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint bench bench-full bench-speed bench-training bento constraints clean
+.PHONY: setup demo test lint bench bench-full bench-speed bench-endpoint bench-training bento constraints clean
 
 setup: $(STAMP)
 
@@ -58,6 +59,9 @@ bench-full: setup
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
+
+bench-endpoint: setup
+	$(BIN)/python benchmarks/endpoint_speed.py
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py
