@@ -4,6 +4,7 @@
 #   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
 #   make test         the whole test suite, with coverage
 #   make lint         style, types, and who may import whom
+#   make docs         build the documentation in docs/_build/html; its notebooks are run
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
@@ -22,12 +23,12 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-CODE := training export serving tests benchmarks
+CODE := training export serving tests benchmarks docs
 
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint bench bench-full bench-speed bench-endpoint bench-training bento constraints clean
+.PHONY: setup demo test lint docs bench bench-full bench-speed bench-endpoint bench-training bento constraints clean
 
 setup: $(STAMP)
 
@@ -36,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(MODERN)' || { echo 'Expected Python 3.11 or newer, found:'; $(PYTHON) --version; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,docs,test]'
 	@touch $@
 
 demo: setup
@@ -50,6 +51,9 @@ lint: setup
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/accuracy.py
@@ -76,4 +80,4 @@ constraints: setup
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) demo build dist docs/_build docs/generated docs/api/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

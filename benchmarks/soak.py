@@ -174,8 +174,16 @@ class _Seen:
         return [
             *([f"Expected answers of status 200 and 429 alone, found {others}."] if others else []),
             *([] if self.statuses["200"] else ["Expected answers, found none."]),
-            *([f"Expected right answers alone, found {len(self.wrong)} others: {self.wrong[0]}."] if self.wrong else []),
-            *([f"Expected flat memory, found that it grew by {self.growth():.1%}."] if self.growth() > MOST_GROWTH else []),
+            *(
+                [f"Expected right answers alone, found {len(self.wrong)} others: {self.wrong[0]}."]
+                if self.wrong
+                else []
+            ),
+            *(
+                [f"Expected flat memory, found that it grew by {self.growth():.1%}."]
+                if self.growth() > MOST_GROWTH
+                else []
+            ),
             *(
                 [f"Expected /livez at once, found {max(self.probes):.1f} s."]
                 if max(self.probes) > MOST_PROBE_SECONDS

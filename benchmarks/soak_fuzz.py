@@ -92,7 +92,12 @@ def _fuzz_decoder(local: LocalReference, bodies: list[bytes], inputs: int, draw:
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / warm - 1
     _require(slowest < MOST_SECONDS, f"each input within {MOST_SECONDS:g} s, found {slowest:.1f} s")
     _require(growth < MOST_GROWTH, f"flat memory, found that the decoder's grew by {growth:.1%}")
-    return {"inputs": inputs, "outcomes": dict(outcomes), "slowest_seconds": round(slowest, 4), "growth": round(growth, 4)}
+    return {
+        "inputs": inputs,
+        "outcomes": dict(outcomes),
+        "slowest_seconds": round(slowest, 4),
+        "growth": round(growth, 4),
+    }
 
 
 def _fuzz_endpoint(
@@ -117,7 +122,12 @@ def _fuzz_endpoint(
     _require(slowest < MOST_SECONDS, f"each answer within {MOST_SECONDS:g} s, found {slowest:.1f} s")
     _require(growth < MOST_GROWTH, f"flat memory, found that the worker's grew by {growth:.1%}")
     by_status = {str(status): count for status, count in sorted(statuses.items())}
-    return {"requests": requests, "statuses": by_status, "slowest_seconds": round(slowest, 3), "growth": round(growth, 4)}
+    return {
+        "requests": requests,
+        "statuses": by_status,
+        "slowest_seconds": round(slowest, 3),
+        "growth": round(growth, 4),
+    }
 
 
 def _request(local: LocalReference, bodies: list[bytes], draw: random.Random) -> tuple[str, bytes, str]:

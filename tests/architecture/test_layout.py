@@ -34,6 +34,7 @@ PUBLIC = {
     },
     "totalanvi.export": {"ExportError", "export_bundle"},
     "totalanvi.serving": {
+        "AccessError",
         "AlignmentError",
         "BundleError",
         "BusyError",
@@ -44,6 +45,7 @@ PUBLIC = {
         "NotReadyError",
         "OutputError",
         "QueryError",
+        "QuotaError",
         "ReferenceInfo",
         "ServingError",
         "SettingsError",

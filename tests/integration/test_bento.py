@@ -10,8 +10,11 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
+import httpx
+import pandas as pd
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -25,7 +28,7 @@ from totalanvi.serving.errors import EndpointError, NotReadyError
 ROOT = Path(__file__).parents[2]
 BENTOML = Path(sys.executable).with_name("bentoml")
 
-UNDECLARED = ("anndata", "lightning", "matplotlib", "mudata", "onnx", "sklearn", "torch", "typer", "umap")
+UNDECLARED = ("lightning", "matplotlib", "onnx", "sklearn", "torch", "typer", "umap")
 """Import names of what the project needs elsewhere, and an endpoint must do without."""
 
 
@@ -94,6 +97,21 @@ def test_the_bento_maps(endpoint: Client) -> None:
     assert list(mapped.obs["totalanvi_guess"]) == list(query.obs["truth"])
 
 
+def test_the_bento_maps_files(endpoint: Client, tmp_path: Path) -> None:
+    query = toy_query(30)
+    query.write_h5ad(tmp_path / "query.h5ad")
+
+    answer = httpx.post(
+        f"{endpoint.url}/v1/files?output=parquet",
+        content=(tmp_path / "query.h5ad").read_bytes(),
+        timeout=120,
+        trust_env=False,
+    )
+
+    assert answer.status_code == 200, answer.text
+    assert list(pd.read_parquet(BytesIO(answer.content))["totalanvi_guess"]) == list(query.obs["truth"])
+
+
 def test_the_bento_knows_its_version(endpoint: Client) -> None:
     pyproject = (ROOT / "pyproject.toml").read_text()
 
@@ -146,5 +164,6 @@ def test_the_bento_holds_only_the_serving_source(bento: Path) -> None:
     assert {parts[1:] for parts in files if parts[0] == "serving"} == {
         ("totalanvi_bento.py",),
         ("totalanvi", "formats"),
+        ("totalanvi", "pages"),
         ("totalanvi", "serving"),
     }

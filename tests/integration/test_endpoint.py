@@ -317,7 +317,7 @@ def test_errors_are_the_same_class_here_and_there(client: Client) -> None:
 
 def test_an_error_of_the_server_comes_back_as_its_class(client: Client) -> None:
     with pytest.raises(TooLargeError, match=f"at most {MAX_JSON_BYTES} bytes"):
-        client._transport.post("/v1/predict", b" " * 5000, {"Content-Type": "application/json"})
+        client._carrier.post("/v1/predict", b" " * 5000, {"Content-Type": "application/json"})
 
 
 def test_no_counts_in_the_log(server: RunningServer, web: httpx.Client) -> None:

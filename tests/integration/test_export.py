@@ -21,7 +21,7 @@ import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE, SCHEMA_VERSION
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, SCHEMA_VERSION
 from totalanvi.serving.cli import main
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -67,7 +67,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Calibration: with part of the panel, temperature .*",
         r"Calibration: from RNA alone, temperature .*, label sets hold \d\d\.\d%",
         r"Imputation:  from RNA alone, mean correlation 0\.\d+.*",
-        r"Genes:       a query is warned of below \d+% .* refused below \d+%, as 1\d\d held-out cells .*",
+        r"Genes:       a query is warned of below \d+% .* refused below \d+%, where 1\d\d held-out cells .*",
         r"Size:        \d\.\d MB",
         r"Time:        .* s",
         r"Output:      .*bundle",
@@ -81,7 +81,10 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     # The same model gives the same files, byte by byte, and so the same version.
     assert after.manifest.files == before.manifest.files
     assert after.manifest.version == before.manifest.version
-    assert {file.name for file in copied.iterdir()} == {MANIFEST_FILE, *bundle_files(readout=True)}
+    assert {file.name for file in copied.iterdir()} == {
+        *(MANIFEST_FILE, CARD_FILE, REPORT_FILE),
+        *bundle_files(readout=True),
+    }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.
     ids = after.manifest.genes.ensembl_ids
@@ -247,6 +250,7 @@ def test_a_newer_schema_is_refused(copied: Path) -> None:
 
 def test_model_store(bundle: Path, tmp_path: Path) -> None:
     code = f"""
+import resource
 from totalanvi.export import ExportError
 from totalanvi.export.store import store_bundle
 from totalanvi.serving.bundles.bundle import Bundle
@@ -260,13 +264,20 @@ except ExportError as error:
     print(error)
 print(store_bundle(bundle, overwrite=True) == tag)
 print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    store_bundle(bundle, overwrite=True)
+except ExportError as error:
+    print(error)
+print(Bundle.open(find_bundle("simulated")).digest == bundle.digest)
 """
     done = run(["-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
-    tag, refused, replaced, found = done.stdout.splitlines()
+    tag, refused, replaced, found, no_room, still_found = done.stdout.splitlines()
     assert tag == f"simulated:{Bundle.open(bundle).manifest.version}"
     assert refused.startswith(f"{tag}: expected a tag that the model store does not have")
-    assert (replaced, found) == ("True", "True")
+    assert (replaced, found, still_found) == ("True", "True", "True")
+    assert no_room.startswith(f"{tag}: expected to copy the bundle into the model store, found that this fails")
 
 
 def test_public_names_are_exact() -> None:

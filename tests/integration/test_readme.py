@@ -28,7 +28,7 @@ def test_every_command_is_understood(command: str) -> None:
 
 def test_every_command_is_shown() -> None:
     shown = {shlex.split(command)[1] for command in COMMANDS}
-    assert shown == {"simulate", "train", "import-scvi", "export", "map", "serve"}
+    assert shown == {"simulate", "train", "import-scvi", "export", "map", "report", "push", "pull", "serve", "new-key"}
 
 
 def test_a_model_is_trained_asked_saved_and_adapted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from tests.support.command_line import CONSOLE_SCRIPT
 
 from totalanvi.export.demo_endpoint import free_port
@@ -35,7 +35,7 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[RunningServer]:
+def running_server(bundle: Path, home: Path, *options: object, **settings: object) -> Iterator[RunningServer]:
     """Serve a bundle until the end of the ``with`` statement.
 
     Parameters
@@ -44,6 +44,8 @@ def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[Run
         What to serve.
     home
         Folder for BentoML's files and the log.
+    options
+        More words of the command.
     settings
         Limits by name, such as ``max_cells=100``.
     """
@@ -53,7 +55,7 @@ def running_server(bundle: Path, home: Path, **settings: object) -> Iterator[Run
     environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [CONSOLE_SCRIPT, "serve", bundle, "--port", str(port)],
+            [CONSOLE_SCRIPT, "serve", bundle, "--port", str(port), *map(str, options)],
             env=environment,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -82,7 +84,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def app_in_thread(app: Starlette) -> Iterator[httpx.Client]:
+def app_in_thread(app: ASGIApp) -> Iterator[httpx.Client]:
     """Serve an application on a free port; yields a client of it."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     with socket.socket() as listener:

@@ -18,12 +18,14 @@ from totalanvi.export.first_layers import first_layers
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
+from totalanvi.export.model_card import checked_licence, model_card
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
+from totalanvi.export.reference_page import ReferenceReport, reference_page
 from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
@@ -33,6 +35,8 @@ from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.manifest import (
+    CARD_FILE,
+    REPORT_FILE,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -63,6 +67,7 @@ def export_bundle(
     overwrite: bool = False,
     *,
     parents: str | Path | None = None,
+    licence: str = "unknown",
     report: Callable[[str], None] | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
@@ -81,6 +86,8 @@ def export_bundle(
         Replace a bundle that is there.
     parents
         CSV table of the labels' parents; see `totalanvi.export.parents`.
+    licence
+        Of the reference, for its model card: a short name as hubs list them, such as ``"cc-by-4.0"``.
     report
         Called with a line about each step.
 
@@ -105,6 +112,7 @@ def export_bundle(
     target = Path(output)
     name = checked_name(target, name, version)
     require_writable(target, overwrite)
+    checked_licence(licence)
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
@@ -149,7 +157,11 @@ def export_bundle(
                 "files": files,
             }
         )
-        write_manifest(folder, manifest)
+        for_people = ReferenceReport(manifest, placed.reference, evaluation.figures, source.history)
+        (folder / REPORT_FILE).write_text(reference_page(for_people), encoding="utf-8")
+        (folder / CARD_FILE).write_text(model_card(manifest, licence), encoding="utf-8")
+        files = files | hash_files(folder, (CARD_FILE, REPORT_FILE))
+        write_manifest(folder, manifest.model_copy(update={"files": files}))
         say("Opening what was written")
         _require_served(folder, source)
     return target

@@ -39,6 +39,12 @@ def export(
             show_default=False,
         ),
     ] = None,
+    licence: Annotated[
+        str,
+        typer.Option(
+            "--license", metavar="NAME", help="Licence of the reference, for its model card, such as cc-by-4.0."
+        ),
+    ] = "unknown",
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
@@ -52,7 +58,10 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    bundle = Bundle.open(export_bundle(checkpoint, output, name=name, overwrite=overwrite, parents=parents, report=say))
+    made = export_bundle(
+        checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say
+    )
+    bundle = Bundle.open(made)
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)
     if store:
@@ -95,7 +104,7 @@ def _threshold_lines(thresholds: Thresholds) -> list[str]:
     cells = "held-out" if ablation.held_out else "training"
     return [
         f"Genes:       a query is warned of below {thresholds.gene_weight_warn:.0%} of the model's weight, and refused "
-        f"below {thresholds.gene_weight_refuse:.0%}, as {ablation.n_cells:,} {cells} cells lose 2 and 10 points there"
+        f"below {thresholds.gene_weight_refuse:.0%}, where {ablation.n_cells:,} {cells} cells lose too much accuracy"
     ]
 
 

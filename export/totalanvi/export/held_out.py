@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
 from totalanvi.export.calibration import NETWORK_SPREAD, READOUT_SPREAD, calibrate
+from totalanvi.export.held_out_figures import HeldOutFigures, held_out_figures
 from totalanvi.export.interval_fit import fit_intervals
 from totalanvi.export.label_confidence import judge_confidence, own_label_scores
 from totalanvi.export.query_modes import in_mode
@@ -48,12 +49,15 @@ class Evaluation:
         Figures of each protein, (proteins,).
     arrays
         What certainty is read from when the bundle is served.
+    figures
+        What a report shows of each query mode.
     """
 
     calibration: dict[Mode, Calibration]
     confidence: dict[Mode, ModeConfidence]
     reliability: list[ProteinReliability]
     arrays: CalibrationArrays
+    figures: dict[Mode, HeldOutFigures]
 
 
 def landmark_latent(bundle: Bundle, landmarks: Cells) -> Floats:
@@ -85,6 +89,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
     calibration: dict[Mode, Calibration] = {}
     confidence: dict[Mode, ModeConfidence] = {}
     arrays: dict[str, Floats] = {}
+    figures: dict[Mode, HeldOutFigures] = {}
     for mode in MODES:
         rows, query = in_mode(sample.held_out, mode, bundle.manifest.protein_batches)
         label = sample.held_out.label[rows]
@@ -94,6 +99,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         calibrated = scores.logits / calibration[mode].temperature
         novelty = np.sort(scores.novelty if len(rows) else _stand_in(engine, sample.landmarks, mode))
         confidence[mode] = judge_confidence(calibrated, label, rows, novelty, _LABELS_ONLY)
+        figures[mode] = held_out_figures(calibrated, label, rows)
         arrays[f"novelty_{mode}"] = novelty.astype(np.float32)
         arrays[f"conformal_{mode}"] = own_label_scores(calibrated, label)
     average, own_batch = _impute(engine, sample.held_out)
@@ -109,6 +115,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
             interval_low=np.stack([each.low for each in intervals]).astype(np.float32),
             interval_high=np.stack([each.high for each in intervals]).astype(np.float32),
         ),
+        figures,
     )
 
 

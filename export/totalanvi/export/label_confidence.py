@@ -10,7 +10,7 @@ from totalanvi.serving.engine.conformal import label_scores, score_threshold
 from totalanvi.serving.engine.neighbours import NoveltyScale
 from totalanvi.serving.mapped import MapOptions
 
-__all__ = ["judge_confidence", "own_label_scores"]
+__all__ = ["cross_fitted_sets", "judge_confidence", "own_label_scores"]
 
 Floats = npt.NDArray[np.floating]
 Codes = npt.NDArray[np.integer]
@@ -52,23 +52,49 @@ def judge_confidence(
         The coverage, and the share of the reference's own cells that may be called unknown.
     """
     known = np.flatnonzero(label >= 0)
-    scores, own = label_scores(logits[known]), label[known]
-    holds, sizes = np.empty(len(own), dtype=bool), np.empty(len(own))
-    if len(own) >= _FEWEST:
-        for half in (0, 1):
-            judged = cells[known] % 2 == half
-            others = own_label_scores(logits[known][~judged], own[~judged])
-            within = scores[judged] <= score_threshold(others, options.coverage)
-            holds[judged] = within[np.arange(len(within)), own[judged]]
-            sizes[judged] = within.sum(axis=1)
-    enough = len(own) >= _FEWEST
+    found = cross_fitted_sets(label_scores(logits[known]), label[known], cells[known], options.coverage)
     return ModeConfidence(
         coverage=options.coverage,
         n_labelled=len(np.unique(cells[known])),
-        set_coverage=float(holds.mean()) if enough else None,
-        set_size=float(sizes.mean()) if enough else None,
-        empty_sets=float((sizes == 0).mean()) if enough else None,
+        set_coverage=None if found is None else float(found[0].mean()),
+        set_size=None if found is None else float(found[1].mean()),
+        empty_sets=None if found is None else float((found[1] == 0).mean()),
         n_cells=len(novelty),
         false_positive_rate=options.false_positive_rate,
         novelty_threshold=NoveltyScale(novelty).score_at(options.false_positive_rate),
     )
+
+
+def cross_fitted_sets(
+    scores: Floats, own: Codes, cells: npt.NDArray[np.integer], coverage: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]] | None:
+    """Give labelled cells the sets that the other half of them would ask for.
+
+    Parameters
+    ----------
+    scores
+        Of every label, (cells, labels).
+    own
+        The cells' labels, (cells,).
+    cells
+        Which cell each is, (cells,): those that are seen several times stay in one half.
+    coverage
+        What the sets are asked for.
+
+    Returns
+    -------
+    holds, sizes
+        Whether a cell's set holds its label, and how many labels are in it, (cells,); None with too few cells to halve.
+    """
+    if len(own) < _FEWEST:
+        return None
+    holds, sizes = np.empty(len(own), dtype=bool), np.empty(len(own), dtype=np.int64)
+    of_own = scores[np.arange(len(own)), own]
+    for half in (0, 1):
+        judged = cells % 2 == half
+        # In single precision, as the bundle keeps them.
+        others = np.sort(of_own[~judged]).astype(np.float32)
+        within = scores[judged] <= score_threshold(others, coverage)
+        holds[judged] = within[np.arange(len(within)), own[judged]]
+        sizes[judged] = within.sum(axis=1)
+    return holds, sizes

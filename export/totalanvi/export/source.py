@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from totalanvi.export.errors import SourceError
 from totalanvi.training import TOTALANVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
+from totalanvi.training.checkpoints.training_curves import History
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.readout.readout import Readout
@@ -55,6 +56,8 @@ class Source:
         Of the packages that trained it.
     readout
         What answers for labels and proteins in the place of q(c | z) and the decoder, where one was fitted.
+    history
+        How training went, for its report.
     """
 
     module: TotalANVAE
@@ -63,6 +66,7 @@ class Source:
     training: dict[str, Any]
     versions: dict[str, str]
     readout: Readout | None = None
+    history: History = field(default_factory=dict)
 
 
 def read_source(checkpoint: Path) -> Source:
@@ -106,6 +110,7 @@ def read_source(checkpoint: Path) -> Source:
         training=record.training,
         versions=record.versions,
         readout=record.readout,
+        history=record.history,
     )
     for option, what in (
         ("log_variational", "takes the logarithm of counts"),

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundles.bundle import bundle_files
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE
+from totalanvi.serving.bundles.place import foreign_entries
 
 __all__ = ["checked_name", "make_parents", "require_writable"]
 
@@ -56,10 +55,7 @@ def require_writable(target: Path, overwrite: bool) -> None:
         return
     if not target.is_dir():
         raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
-    # `model.yaml` is what a model store adds.
-    ours = {MANIFEST_FILE, *bundle_files(readout=True), "model.yaml"}
-    foreign = sorted({entry.name for entry in target.iterdir()} - ours)
-    if foreign:
+    if foreign := foreign_entries(target):
         raise TargetError(
             f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "
             "which would be lost; choose another."

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from totalanvi.formats.errors import FormatError
 
-__all__ = ["Place", "find_counts", "named_place"]
+__all__ = ["Place", "computable", "find_counts", "named_place"]
 
 _N_SLABS = 16
 _SLAB_CELLS = 64
@@ -51,6 +51,18 @@ def named_place(name: str, places: Iterable[Place]) -> Place | None:
     """
     by_name = {place.layer or place.kind: place for place in sorted(places, key=lambda place: place.kind == "layer")}
     return by_name.get(name)
+
+
+def computable(block: Any) -> Any:
+    """Return numbers in a type that sparse matrices have: neither half precision nor another machine's byte order.
+
+    Examples
+    --------
+    >>> computable(np.array([[1]], dtype=">i2")).dtype, computable(np.ones((1, 1), dtype=np.float16)).dtype
+    (dtype('int16'), dtype('float32'))
+    """
+    native = block.dtype.newbyteorder("=")
+    return block.astype(np.float32 if native == np.float16 else native, copy=False)
 
 
 def find_counts(matrices: Mapping[Place, Any], of: str = "", cure: str = "--layer NAME, layer=") -> Place:
@@ -109,11 +121,7 @@ def _sample(matrix: Any) -> sparse.csr_matrix | str:
     n_cells = int(matrix.shape[0])
     starts = np.unique(np.linspace(0, max(n_cells - _SLAB_CELLS, 0), _N_SLABS).astype(int)).tolist()
     slabs = [matrix[start : min(start + _SLAB_CELLS, n_cells)] for start in starts]
-    # Sparse matrices of half precision do not exist.
-    rows = sparse.vstack(
-        [sparse.csr_matrix(slab.astype(np.float32) if slab.dtype == np.float16 else slab) for slab in slabs],
-        format="csr",
-    )
+    rows = sparse.vstack([sparse.csr_matrix(computable(slab)) for slab in slabs], format="csr")
     try:
         # Before any compiled routine follows these indices: a file from a stranger may hold anything.
         rows.check_format(full_check=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
     from totalanvi.serving.errors import (
+        AccessError,
         AlignmentError,
         BundleError,
         BusyError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         NotReadyError,
         OutputError,
         QueryError,
+        QuotaError,
         ServingError,
         SettingsError,
         StaleFeaturesError,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from totalanvi.serving.reference import load_reference
 
 __all__ = [
+    "AccessError",
     "AlignmentError",
     "BundleError",
     "BusyError",
@@ -43,6 +46,7 @@ __all__ = [
     "NotReadyError",
     "OutputError",
     "QueryError",
+    "QuotaError",
     "ReferenceInfo",
     "ServingError",
     "SettingsError",

@@ -24,7 +24,11 @@ COMMANDS = {
     "import-scvi": "Take over a reference that scvi-tools trained and saved.",
     "export": "Export a trained reference as a bundle to be served.",
     "map": "Map a query's file to a reference.",
+    "report": "Write a page about a mapped query.",
+    "push": "Push a bundle to the Hugging Face hub.",
+    "pull": "Pull a bundle from the Hugging Face hub.",
     "serve": "Start an endpoint that maps queries to a reference.",
+    "new-key": "Make a key for an endpoint.",
     "info": "Say what a reference is, what it knows and how well it did.",
     "demo": "Run all of it on simulated cells.",
 }
@@ -33,6 +37,7 @@ COMMANDS = {
 OPTIONAL_PACKAGES = {
     *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
     *("onnxruntime", "numba", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
+    *("httpx2", "huggingface_hub"),
 }
 """What a command may miss because no extra brought it."""
 
@@ -42,7 +47,11 @@ EXTRAS = {
     "import-scvi": "train",
     "export": "export",
     "map": "serve",
+    "report": "serve",
+    "push": "hub",
+    "pull": "hub",
     "serve": "serve",
+    "new-key": "serve",
     "info": "serve",
     "demo": "demo",
 }
@@ -55,10 +64,12 @@ EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
 EXIT_NO_MEMORY = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 """128 and the signal's number, as shells have it."""
 
-NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What tells a command to end; the second comes when its terminal is closed or the connection to it is lost."""
+
+NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 """What the system says when a file cannot be made. A disk may fill up in the middle of any command that writes."""
 
 
@@ -97,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Notes
     -----
     Exit codes: 0 done; 2 something the user can mend (an error that has an `exit_code` names its own); 130 interrupted;
-    143 told to end (SIGTERM); 1 with a traceback for a bug.
+    143 told to end (SIGTERM), 129 by SIGHUP; 1 with a traceback for a bug.
     """
     with _orderly_end():
         sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
@@ -105,25 +116,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _orderly_end() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what is half-written goes; by default it ends the process on the spot."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    """Let `ENDING` unwind the stack, so that what is half-written goes; by default they end the process on the spot."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _end)
+    # Under nohup, SIGHUP is ignored, and stays so.
+    heard = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, _end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class _ToldToEndError(SystemExit):
-    """SIGTERM has come; a `SystemExit`, so that nothing on the way takes it for a failure that it can mend."""
+    """One of `ENDING` has come; a `SystemExit`, so that nothing on the way takes it for a failure that it can mend."""
+
+    code: int
+
+    def __init__(self, told: signal.Signals) -> None:
+        super().__init__(128 + told)
+        self.signal = told
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     # Another would interrupt the tidying up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _ToldToEndError(EXIT_TERMINATED)
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise _ToldToEndError(signal.Signals(number))
 
 
 def _run(arguments: list[str]) -> int:
@@ -134,9 +156,9 @@ def _run(arguments: list[str]) -> int:
         return _finish(command.main(args=arguments, prog_name="totalanvi", standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         return _finish(EXIT_INTERRUPTED)
-    except _ToldToEndError:
-        _complain("told to end (SIGTERM).")
-        return EXIT_TERMINATED
+    except _ToldToEndError as told:
+        _complain(f"told to end ({told.signal.name}).")
+        return int(told.code)
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
         if package not in OPTIONAL_PACKAGES or name not in EXTRAS:

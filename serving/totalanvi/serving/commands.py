@@ -118,7 +118,9 @@ def map_query(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.json", help="Write how each gene and protein name was resolved.", show_default=False
+            metavar="FILE.html|FILE.json",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            show_default=False,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
@@ -166,11 +168,22 @@ def serve(
     ],
     host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keys that requests have to carry, as `totalanvi new-key` writes them; read again when it changes.",
+            show_default=False,
+        ),
+    ] = None,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let everybody in at an address that other machines can reach.")
+    ] = False,
 ) -> None:
     """Start an endpoint that maps queries to a reference."""
     from totalanvi.serving.endpoint.server import serve as serve_bundle
 
-    serve_bundle(bundle, host, port)
+    serve_bundle(bundle, host, port, keys, no_auth)
 
 
 def info(

@@ -13,10 +13,13 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     │   ├── StaleFeaturesError  a request was aligned to other features than the endpoint's reference has
     │   └── TooLargeError  a request is larger than the endpoint accepts
     ├── OutputError        an output exists already, or its suffix is unknown
+    ├── HubError           a hub is unreachable, refuses, or has no such bundle
     ├── SettingsError      an environment variable that configures the endpoint has an unusable value
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
         ├── MediaTypeError a request body is in a format that the endpoint does not read
+        ├── AccessError    a request carries no key, or none of the endpoint's
         ├── BusyError      an endpoint has as much work as it accepts
+        │   └── QuotaError a key has used up what it may for now
         ├── NotReadyError  an endpoint is still loading its reference
         └── DeadlineError  an endpoint could not answer within its time limit
 """
@@ -24,16 +27,19 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
 from __future__ import annotations
 
 __all__ = [
+    "AccessError",
     "AlignmentError",
     "BundleError",
     "BusyError",
     "CountsError",
     "DeadlineError",
     "EndpointError",
+    "HubError",
     "MediaTypeError",
     "NotReadyError",
     "OutputError",
     "QueryError",
+    "QuotaError",
     "ServingError",
     "SettingsError",
     "StaleFeaturesError",
@@ -84,6 +90,12 @@ class OutputError(ServingError):
     """An output exists already, cannot be written, or has an unknown suffix."""
 
 
+class HubError(ServingError):
+    """A hub is unreachable, refuses, or has no such bundle."""
+
+    http_status = 502
+
+
 class SettingsError(ServingError):
     """An environment variable that configures the endpoint has an unusable value."""
 
@@ -102,6 +114,12 @@ class MediaTypeError(EndpointError):
     http_status = 415
 
 
+class AccessError(EndpointError):
+    """A request carries no key, or none of the endpoint's."""
+
+    http_status = 401
+
+
 class BusyError(EndpointError):
     """An endpoint has as much work as it accepts; `retry_after` (seconds) says when to ask again."""
 
@@ -110,6 +128,10 @@ class BusyError(EndpointError):
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QuotaError(BusyError):
+    """A key has used up what it may for now; `retry_after` (seconds) says when it may again."""
 
 
 class NotReadyError(EndpointError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from totalanvi.serving.bundles.info import ReferenceInfo
@@ -17,7 +19,7 @@ from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
-__all__ = ["Reference", "ReferenceFeatures"]
+__all__ = ["Reference", "ReferenceFeatures", "ShownReference"]
 
 
 class ReferenceFeatures(BaseModel):
@@ -102,3 +104,10 @@ class Reference(Protocol):
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map one chunk of aligned cells; called from `in_flight` threads at a time."""
+
+
+class ShownReference(Reference, Protocol):
+    """What a report needs besides."""
+
+    def landmarks(self) -> npt.NDArray[np.float32] | None:
+        """Places of the reference's own cells on its map, (landmarks, 2); None where these are not at hand."""

@@ -19,7 +19,10 @@ def counts(seed: int = 1, n_cells: int = 700) -> np.ndarray:
 
 
 @pytest.mark.parametrize("place", [X, COUNTS, RAW])
-@pytest.mark.parametrize("store", [np.asarray, sparse.csr_matrix, sparse.csr_array, lambda x: x.astype(np.float16)])
+@pytest.mark.parametrize(
+    "store",
+    [np.asarray, sparse.csr_matrix, sparse.csr_array, lambda x: x.astype(np.float16), lambda x: x.astype(">f4")],
+)
 def test_the_only_place_with_counts_is_found(place: Place, store: Any) -> None:
     matrices = {where: store(np.log1p(counts())) for where in (X, COUNTS, OTHER, RAW)}
     matrices[place] = store(counts())

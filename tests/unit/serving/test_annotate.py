@@ -181,8 +181,9 @@ def test_little_coverage_is_warned_of_in_python(reference: LocalReference) -> No
     assert len(annotated.uns[UNS_KEY]["alignment"]["warnings"]) == 1
 
 
-def test_a_batch_size_of_zero_is_refused(reference: LocalReference) -> None:
-    refusal(QueryError, lambda: reference.map(toy_query(5), batch_size=0), "at least 1", "found 0")
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, "10"])
+def test_other_batch_sizes_are_refused(reference: LocalReference, size: Any) -> None:
+    refusal(QueryError, lambda: reference.map(toy_query(5), batch_size=size), "at least 1", f"found {size!r}")
 
 
 @pytest.mark.parametrize("protein", [True, False])

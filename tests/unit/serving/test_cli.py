@@ -52,8 +52,12 @@ def test_the_console_script_maps(toy_folder: Path, query: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to end")],
-    ids=["int", "term"],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "told to end (SIGTERM)"),
+        (signal.SIGHUP, 129, "told to end (SIGHUP)"),
+    ],
+    ids=["int", "term", "hup"],
 )
 def test_a_signal_leaves_nothing_half_written(
     toy_folder: Path, tmp_path: Path, sent: signal.Signals, code: int, said: str
@@ -131,7 +135,10 @@ def test_help_lists_the_commands_in_their_order(run: Run) -> None:
     assert code == 0
     places = [printed.index(f"\n  {name} ") for name in COMMANDS]
     assert places == sorted(places)
-    assert list(COMMANDS) == ["simulate", "train", "import-scvi", "export", "map", "serve", "info", "demo"]
+    assert list(COMMANDS) == [
+        *("simulate", "train", "import-scvi", "export", "map", "report", "push", "pull", "serve", "new-key", "info"),
+        "demo",
+    ]
 
 
 def test_version(run: Run) -> None:

@@ -110,6 +110,7 @@ def test_a_bad_query_is_one_clear_error(run: Run, toy_folder: Path, tmp_path: Pa
         (["-o", "taken.parquet"], ["does not exist yet", "taken.parquet", "--overwrite"]),
         (["-o", "out.h5mu"], ["a MuData query", "out.h5ad"]),
         (["-o", "none/out.h5ad"], ["a folder for the output", "Create it"]),
+        (["-o", f"{'x' * 300}.h5ad"], ["Expected to open and write", "name too long"]),
         (["-o", "out.h5ad", "--layer", "counts"], ["'counts'", "no layers"]),
         (["-o", "out.h5ad", "--proteins", "adt"], ["obsm 'adt'", "'protein_expression'"]),
         (["-o", "out.h5ad", "--impute-as", "run3"], ["'run1', 'run2'", "found 'run3'", "--impute-as"]),

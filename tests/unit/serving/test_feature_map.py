@@ -30,6 +30,16 @@ def test_tables_are_read(tmp_path: Path, text: str) -> None:
     assert read_feature_map(MEANINGS) == MEANINGS
 
 
+def test_only_ends_of_lines_end_lines(tmp_path: Path) -> None:
+    path = tmp_path / "map.csv"
+    path.write_text('"a\nb",CD3\nc\u2028d,CD4\n', encoding="utf-8")
+    assert read_feature_map(path) == {"a\nb": "CD3", "c\u2028d": "CD4"}
+
+
+def test_neither_names_nor_a_path_is_refused() -> None:
+    refusal(AlignmentError, lambda: read_feature_map([("PD-1", "CD279")]), "found list", "dict")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
@@ -38,9 +48,10 @@ def test_tables_are_read(tmp_path: Path, text: str) -> None:
         (b"a,b\n,c\n", ["two columns", "line 2"]),
         (b"a,b\na,c\n", ["one meaning", "'a' as 'b' and as 'c'", "line 2"]),
         (b"\xff\xfe", ["UTF-8", "cannot be read"]),
+        (b"a," + b"b" * 200_000, ["cannot be read", "larger than field limit"]),
         (None, ["cannot be read", "--feature-map"]),
     ],
-    ids=["one column", "three columns", "no name", "two meanings", "binary", "missing"],
+    ids=["one column", "three columns", "no name", "two meanings", "binary", "endless name", "missing"],
 )
 def test_other_tables_are_refused(tmp_path: Path, content: bytes | None, parts: list[str]) -> None:
     path = tmp_path / "map.csv"

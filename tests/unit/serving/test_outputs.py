@@ -11,6 +11,7 @@ import pytest
 from tests.support.files import contents, file_size_limit, listing
 from tests.support.mapping import PLUG_IN, map_to
 from tests.support.queries import one_count, refusal, write_anndata
+from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, QueryError
@@ -48,6 +49,35 @@ def test_an_output_that_is_the_query_is_refused(query: Path, tmp_path: Path) -> 
         act = lambda output=output: map_file(no_reference, query, str(output), overwrite=True)  # noqa: E731
         refusal(OutputError, act, "other than the query", "Choose another")
     assert query.read_bytes() == before
+
+
+def test_an_output_in_a_zarr_query_is_refused(tmp_path: Path) -> None:
+    query = tmp_path / "query.zarr"
+    toy_query(4).write_zarr(query)
+    before = contents(query)
+    for output in (query / "out.h5ad", query / "obs" / ".." / "out"):
+        act = lambda output=output: map_file(no_reference, query, str(output), overwrite=True)  # noqa: E731
+        refusal(OutputError, act, "outside of it", output.name, "Choose another")
+    assert contents(query) == before
+
+
+def test_a_report_replaces_neither_query_nor_output(query: Path, tmp_path: Path) -> None:
+    (tmp_path / "query.json").write_bytes(query.read_bytes())
+    (tmp_path / "out").mkdir()
+    around = tmp_path / "out" / ".."
+    for report in (around / "query.json", tmp_path / "out" / "report.json", around / "parts.json"):
+        output = f"{tmp_path}/parts.json/" if report.name == "parts.json" else f"{tmp_path}/out/"
+        act = lambda report=report, output=output: map_file(  # noqa: E731
+            no_reference, tmp_path / "query.json", output, overwrite=True, report=report
+        )
+        refusal(OutputError, act, "other than query and output", report.name, "Choose another")
+    assert (tmp_path / "query.json").read_bytes() == query.read_bytes()
+
+
+def test_a_report_may_stand_beside_a_10x_matrix(reference: LocalReference, tmp_path: Path) -> None:
+    query = FORMATS["10x folder"](toy_query(4), tmp_path)
+    map_to(reference, query, query / "out.parquet", report=query / "report.json")
+    assert {"out.parquet", "report.json"} < set(listing(query))
 
 
 def test_an_output_in_no_folder_is_refused(query: Path, tmp_path: Path) -> None:

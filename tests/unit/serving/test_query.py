@@ -34,8 +34,9 @@ def read(data: QueryData, proteins: str | None = None, layer: str | None = None)
         lambda x: sparse.csr_matrix(x.astype(np.int64)),
         lambda x: x.astype(np.uint16),
         lambda x: x.astype(np.float16),
+        lambda x: x.astype(">i4"),
     ],
-    ids=["csr", "csc", "csr_array", "dense", "int64", "uint16", "float16"],
+    ids=["csr", "csc", "csr_array", "dense", "int64", "uint16", "float16", "another byte order"],
 )
 @pytest.mark.parametrize("layer", [None, "counts"])
 def test_rna_is_the_same_however_it_is_stored(store: Any, layer: str | None) -> None:
@@ -172,12 +173,25 @@ def test_proteins_that_are_text_are_refused() -> None:
     refusal(QueryError, lambda: read(query), "Expected numbers in obsm 'protein_expression'", "counts only")
 
 
+def test_complex_proteins_are_refused() -> None:
+    query = toy_query(4)
+    query.obsm["protein_expression"] = query.obsm["protein_expression"] + 1j
+    refusal(QueryError, lambda: read(query), "Expected numbers in obsm 'protein_expression'", "complex numbers")
+
+
 # Raw counts
 
 
 @pytest.mark.parametrize(
     ("value", "fault"),
-    [(1.386, "not whole"), (-2.0, "negative"), (np.nan, "not a number"), (np.inf, "infinite"), (-np.inf, "infinite")],
+    [
+        (1.386, "not whole"),
+        (-2.0, "negative"),
+        (np.nan, "not a number"),
+        (np.inf, "infinite"),
+        (-np.inf, "infinite"),
+        (1e300, "more than can be counted"),
+    ],
 )
 def test_values_that_are_no_raw_counts_are_refused_with_their_place(value: float, fault: str) -> None:
     query = one_count(value)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
+from tests.support.scripted import OK, Answer, Script, fault, scripted
 
 from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.client import Client, transport
@@ -25,61 +22,16 @@ from totalanvi.serving.errors import (
 )
 from totalanvi.serving.wire.chunks import PROTOCOL
 
-Answer = tuple[int, bytes, dict[str, str]] | None
-"""Status, body and headers; None closes the connection without an answer."""
-
-
-class Script:
-    """Answers in order, the last one again and again."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.asked: list[tuple[str, str]] = []
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                script.asked.append((self.command, self.path))
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-                if answer is None:
-                    self.close_connection = True
-                    return
-                status, body, headers = answer
-                self.send_response(status)
-                for name, value in (headers | {"content-length": str(len(body))}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_POST = do_GET
-
-            def log_message(self, *_: Any) -> None:
-                """Keep the test's output clean."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
 
 @pytest.fixture
 def script() -> Iterator[Script]:
-    script = Script()
-    yield script
-    script.server.shutdown()
-    script.server.server_close()
+    with scripted() as script:
+        yield script
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_FIRST_WAIT", 0.01)
-
-
-def fault(kind: str, status: int, message: str = "what and why", **headers: str) -> Answer:
-    return status, json.dumps({"error": {"type": kind, "message": message}}).encode(), headers
-
-
-OK: Answer = (200, b"whole", {})
 
 
 def ask(script: Script, *answers: Answer, retries: int = 5, timeout: float = 5) -> bytes:

@@ -15,18 +15,45 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support.files import listing
 from tests.support.mapping import PLUG_IN, map_to
-from tests.support.queries import as_json, assert_same_annotations, toy_mudata, write_anndata, write_mudata
+from tests.support.queries import as_json, assert_same_annotations, refusal, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, toy_query
 
+from totalanvi.serving.errors import OutputError
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
 from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
+from totalanvi.serving.outputs.output import OutputPlan
+from totalanvi.serving.outputs.writers import open_writer
 
 
 @pytest.fixture
 def mudata_query(tmp_path: Path) -> Path:
     return write_mudata(toy_mudata(n_cells=20, n_rna_only=5, n_protein_only=4), tmp_path / "query.h5mu")
+
+
+@pytest.mark.parametrize(
+    ("field", "names", "parts"),
+    [
+        ("labels", ["NK/T", "NK"], ["'NK/T' beside 'NK'"]),
+        ("proteins", ["CD4", "CD4/x/y"], ["'CD4/x/y' beside 'CD4'"]),
+        ("labels", ["B", "/X"], ["'/X'"]),
+        ("labels", ["B/", "B"], ["'B/' beside 'B'"]),
+        ("labels", ["a//b", "B"], ["'a//b'"]),
+        ("labels", ["a/./b", "B"], ["'a/./b'"]),
+        ("labels", ["", "B"], ["found ''"]),
+        ("labels", ["a\0", "B"], ["'a\\x00'"]),
+        ("proteins", ["_index", "CD4"], ["'_index'"]),
+    ],
+)
+def test_names_that_hdf5_would_mix_up_are_refused(
+    reference: LocalReference, query: Path, tmp_path: Path, field: str, names: list[str], parts: list[str]
+) -> None:
+    features = reference.features.model_copy(update={field: names})
+    plan = OutputPlan(tmp_path / "out.h5ad", "h5ad")
+    act = lambda: open_writer(plan, query, None, features, {}).__enter__()  # noqa: E731
+    refusal(OutputError, act, "columns of a table in HDF5", *parts, ".parquet")
+    assert listing(tmp_path) == ["query.h5ad"]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -103,7 +130,7 @@ def test_tables_have_one_row_per_cell(
     kinds = ("protein", "protein_low", "protein_high", "protein_foreground") if impute else ()
     columns = ["cell_id", *OBS_COLUMNS]
     columns += [f"{kind}:{label}" for kind in ("probability", "set") for label in TOY.labels]
-    columns += [f"{kind}:{protein}" for kind in kinds for protein in TOY.proteins]
+    columns += ["map:x", "map:y", *(f"{kind}:{protein}" for kind in kinds for protein in TOY.proteins)]
     assert table.column_names == columns
     frame = table.to_pandas()
     assert frame["cell_id"].tolist() == list(expected.obs_names)
@@ -114,6 +141,7 @@ def test_tables_have_one_row_per_cell(
     for label in TOY.labels:
         np.testing.assert_array_equal(frame[f"probability:{label}"], expected.obsm["totalanvi_probabilities"][label])
         np.testing.assert_array_equal(frame[f"set:{label}"], expected.obsm["totalanvi_set"][label])
+    np.testing.assert_array_equal(frame[["map:x", "map:y"]], expected.obsm["X_totalanvi_map"])
     for kind in kinds:
         for protein in TOY.proteins:
             np.testing.assert_array_equal(frame[f"{kind}:{protein}"], expected.obsm[f"totalanvi_{kind}"][protein])

@@ -19,7 +19,9 @@ from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
-FILES = ["cells.safetensors", "config.json", "model.safetensors", "readout.safetensors", "registry.json"]
+FILES = [
+    *("cells.safetensors", "config.json", "model.safetensors", "readout.safetensors", "registry.json", "report.html")
+]
 
 
 # What is written is what is read

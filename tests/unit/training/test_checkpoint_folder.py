@@ -14,9 +14,9 @@ from tests.support.files import contents, listing
 
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, CheckpointError
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
-from totalanvi.training.checkpoints.folder import prepared_folder
+from totalanvi.training.checkpoints.folder import prepared_folder, require_writable
 
-FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json"]
+FILES = ["cells.safetensors", "config.json", "model.safetensors", "registry.json", "report.html"]
 
 
 # New folders
@@ -42,6 +42,12 @@ def test_a_file_is_no_folder(trained_totalvi: TOTALVI, tmp_path: Path) -> None:
     ):
         trained_totalvi.save(tmp_path / "file" / "checkpoint")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 125, f"{'x' * 300}/checkpoint"])
+def test_a_name_that_is_too_long_is_refused_before_training(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"found a name of more than 245 bytes; choose another folder"):
+        require_writable(tmp_path / name, overwrite=False)
 
 
 def test_what_fails_leaves_nothing_behind(reference_mdata: md.MuData, tmp_path: Path) -> None:

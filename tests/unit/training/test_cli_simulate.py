@@ -89,6 +89,7 @@ def test_simulating_where_nothing_can_be_made(run: QuietRun, tmp_path: Path) -> 
     for target, message in (
         (tmp_path / "file" / "cells.h5mu", f"found {tmp_path / 'file'}, which is a file; choose another place"),
         (tmp_path / "folder.h5mu", "Expected the name of a file to write, found"),
+        (tmp_path / "new" / f"{'x' * 250}.h5mu", "found a name of more than 245 bytes; choose another place"),
         (Path("/dev/fd/cells.h5mu"), "Expected a place where /dev/fd/cells.h5mu can be written, found one where"),
     ):
         code, said = run("simulate", target, *SIZES, "--overwrite")

@@ -16,8 +16,15 @@ from totalanvi.training.errors import CountsError, RegistrationError
 
 @pytest.mark.parametrize(
     "store",
-    [sp.csc_matrix, sp.csr_array, np.asfortranarray, lambda x: x.astype(np.float16), np.int64],
-    ids=["csc", "csr_array", "fortran", "float16", "int64"],
+    [
+        sp.csc_matrix,
+        sp.csr_array,
+        np.asfortranarray,
+        lambda x: x.astype(np.float16),
+        np.int64,
+        lambda x: x.astype(">f4"),
+    ],
+    ids=["csc", "csr_array", "fortran", "float16", "int64", "another byte order"],
 )
 def test_counts_are_the_same_however_they_are_stored(store: Any) -> None:
     adata = draw_adata()

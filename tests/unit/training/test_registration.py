@@ -47,6 +47,15 @@ def test_an_anndata() -> None:
     assert cells.measured.all()
 
 
+@pytest.mark.parametrize("category", ["unknown", ""])
+def test_a_blank_label_is_none(category: str) -> None:
+    adata = draw_adata()
+    adata.obs["kind"] = ["", "  ", *adata.obs["kind"].astype(str)[2:]]
+    registry, cells = set_up(adata, unlabeled_category=category)
+    assert all(label.strip() for label in registry.labels)
+    assert (cells.label[:2] == UNLABELLED).all()
+
+
 def test_several_values_may_mean_unlabelled_and_missing_ones_do() -> None:
     adata = draw_adata()
     adata.obs["kind"] = ["B", "T", "unknown", "doublet", np.nan, None, "B", "NK", "T", "T"] * 2

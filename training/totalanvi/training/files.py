@@ -32,13 +32,20 @@ def read_reference(path: Path) -> AnnData | MuData:
         raise RegistrationError(str(error)) from error
 
 
+_TEMPORARY_BYTES = 10
+"""By which the name is longer under which something is written at first."""
+
+
 def obstacle(path: Path) -> str | None:
     """What is in the way of making a file or a folder with the folders above it, in words; `None` if nothing is."""
-    above = next(parent for parent in path.absolute().parents if parent.exists())
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not above.is_dir():
         return f"{above}, which is a file"
     if not os.access(above, os.W_OK):
         return f"{above}, which may not be written"
+    longest = os.pathconf(above, "PC_NAME_MAX") - _TEMPORARY_BYTES
+    if any(len(os.fsencode(name)) > longest for name in path.absolute().relative_to(above).parts):
+        return f"a name of more than {longest} bytes"
     return None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, Union
 
@@ -46,17 +47,22 @@ def read_feature_map(given: FeatureMap) -> dict[str, str]:
     """
     if isinstance(given, Mapping):
         return {str(name): str(meaning) for name, meaning in given.items()}
+    if not isinstance(given, (str, os.PathLike)):
+        raise AlignmentError(
+            f"Expected names by name, or the path of a table, as the feature map; found {type(given).__name__}. Give a "
+            f"dict (feature_map=)."
+        )
     path = Path(given)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AlignmentError(
             f"Expected a table of feature names (CSV or TSV, UTF-8) at {str(path)!r}; found that it cannot be read "
             f"({error}). Check the path (feature_map=, --feature-map)."
         ) from error
-    lines = text.splitlines()
-    delimiter = "\t" if any("\t" in line for line in lines[:1]) else ","
-    return _meanings(path, csv.reader(lines, delimiter=delimiter))
+    return _meanings(path, rows)
 
 
 def places_of(
@@ -99,7 +105,7 @@ def places_of(
     return genes, proteins
 
 
-def _meanings(path: Path, rows: Iterable[list[str]]) -> dict[str, str]:
+def _meanings(path: Path, rows: Sequence[Sequence[str]]) -> dict[str, str]:
     meanings: dict[str, str] = {}
     for number, row in enumerate(rows, start=1):
         values = tuple(value.strip() for value in row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +34,10 @@ def hierarchy_problem(labels: Sequence[str], parents: Mapping[str, str]) -> str 
     for name in parents:
         if name not in known:
             return f"expected labels of the reference and their ancestors, found {name!r}, which is neither"
-    for name in parents:
-        chain = [name]
-        while (parent := parents.get(chain[-1])) is not None:
-            if parent in chain:
-                return f"expected parents that end somewhere, found a circle: {' → '.join([*chain, parent])}"
-            chain.append(parent)
+    try:
+        TopologicalSorter({name: [parent] for name, parent in parents.items()}).prepare()
+    except CycleError as error:
+        return f"expected parents that end somewhere, found a circle: {' → '.join(reversed(error.args[1]))}"
     return None
 
 

@@ -23,6 +23,7 @@ from totalanvi.serving.bundles.thresholds import Thresholds
 
 __all__ = [
     "CALIBRATION_FILE",
+    "CARD_FILE",
     "CLASSIFIER",
     "ENCODER",
     "ENCODER_FIRST_FILE",
@@ -34,6 +35,7 @@ __all__ = [
     "READOUT_FIRST_FILE",
     "READOUT_REST",
     "REFERENCE_FILE",
+    "REPORT_FILE",
     "SCHEMA_VERSION",
     "Calibration",
     "FileRecord",
@@ -123,6 +125,10 @@ what `totalanvi.serving.bundles.first_layer.ReadoutFirst` makes of counts."""
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
 """The files that hold these first layers."""
+
+CARD_FILE, REPORT_FILE = "README.md", "report.html"
+"""What is said of the reference to people: a model card, as hubs show it, and a page. A bundle from before these has
+neither, and is served all the same; where the manifest lists them, they are verified like all files."""
 
 READOUT_FILE = "readout.safetensors"
 """The file that holds `totalanvi.serving.bundles.readout_arrays.ReadoutArrays`, in a bundle with a readout."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from totalanvi.serving.client.transport import Transport
+from totalanvi.serving.client.carrier import Carrier, parse_answer
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.wire.chunks import PROTOCOL
@@ -14,7 +14,7 @@ from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer
 __all__ = ["ask_features", "ask_info"]
 
 
-def ask_info(transport: Transport) -> EndpointInfo:
+def ask_info(carrier: Carrier) -> EndpointInfo:
     """Ask which reference is served now.
 
     Raises
@@ -22,17 +22,17 @@ def ask_info(transport: Transport) -> EndpointInfo:
     EndpointError
         When the endpoint cannot be reached, is none, or speaks another protocol version.
     """
-    answer = transport.get("/v1/info")
-    _require_protocol(transport.url, answer)
-    return transport.parse("/v1/info", answer, EndpointInfo)
+    answer = carrier.get("/v1/info")
+    _require_protocol(carrier.url, answer)
+    return parse_answer(carrier, "/v1/info", answer, EndpointInfo)
 
 
-def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
+def ask_features(carrier: Carrier, info: EndpointInfo) -> ReferenceFeatures:
     """Ask for the features of a reference.
 
     Parameters
     ----------
-    transport
+    carrier
         To the endpoint.
     info
         What it has just said of its reference.
@@ -44,10 +44,10 @@ def ask_features(transport: Transport, info: EndpointInfo) -> ReferenceFeatures:
     EndpointError
         When the endpoint cannot be reached.
     """
-    found = transport.parse("/v1/features", transport.get("/v1/features"), FeaturesAnswer)
+    found = parse_answer(carrier, "/v1/features", carrier.get("/v1/features"), FeaturesAnswer)
     if found.digest != info.features_digest:
         raise StaleFeaturesError(
-            f"{transport.url}: the reference was replaced while the client asked about it; try again."
+            f"{carrier.url}: the reference was replaced while the client asked about it; try again."
         )
     return found.features
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
-from totalanvi.serving import errors
+from totalanvi.serving.addresses import is_loopback
+from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.errors import BusyError, EndpointError, NotReadyError, ServingError
 
 __all__ = ["Transport"]
@@ -27,8 +27,6 @@ _GATEWAY_STATUSES = (502, 503, 504)
 _LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ProxyError)
 """Connections that were not made or broke off. An answer that takes too long is none of these: it would again."""
 
-Body = TypeVar("Body", bound=BaseModel)
-
 
 class Transport:
     """One endpoint, reached over HTTP; may be used from several threads.
@@ -42,24 +40,42 @@ class Transport:
     retries
         How often a request is sent again. Before the endpoint has answered for the first time it is fewer: a wrong
         address should be told soon.
+    api_key
+        What the endpoint is to let one in for; None where it asks for none.
+    allow_plain_http
+        Whether a key may travel to another machine for all between to read.
 
     Raises
     ------
     EndpointError
-        When the URL is none.
+        When the URL is none, or the key would travel so and may not.
     """
 
-    def __init__(self, url: str, timeout: float, retries: int) -> None:
+    def __init__(
+        self, url: str, timeout: float, retries: int, api_key: str | None = None, allow_plain_http: bool = False
+    ) -> None:
         self.url = _valid(url)
         self._retries = retries
         self._met = False
-        self._http = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)))
+        if api_key is not None and self.url.startswith("http://") and not (self.is_loopback or allow_plain_http):
+            raise EndpointError(
+                f"{self.url}: expected https:// for an endpoint on another machine that is sent a key, found http://, "
+                "which all between can read; use https://, or allow it (allow_plain_http=True, "
+                "TOTALANVI_ALLOW_PLAIN_HTTP=1)."
+            )
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            headers=_key_headers(api_key),
+            # A key is for this URL and no other: whoever answers here must not be able to send it elsewhere.
+            follow_redirects=False,
+            # Given one, HTTPX asks no proxy of the environment's: there is none on the way to this machine.
+            transport=httpx.HTTPTransport() if self.is_loopback else None,
+        )
 
     @property
     def is_loopback(self) -> bool:
         """Whether the endpoint is on this machine, by its address."""
-        host = urlsplit(self.url).hostname or ""
-        return host in ("localhost", "::1") or host.startswith("127.")
+        return is_loopback(urlsplit(self.url).hostname or "")
 
     def get(self, path: str) -> bytes:
         """Return the answer to a GET; raises as `post`."""
@@ -76,24 +92,6 @@ class Transport:
             When there is no endpoint, or what answers is none.
         """
         return self._ask("POST", path, body, headers)
-
-    def parse(self, path: str, answer: bytes, schema: type[Body]) -> Body:
-        """Return a JSON answer.
-
-        Raises
-        ------
-        EndpointError
-            When it does not follow the schema.
-        """
-        try:
-            return schema.model_validate_json(answer)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"])
-            raise EndpointError(
-                f"{self.url}{path}: the answer cannot be understood at {where!r}: {first['msg']}; "
-                "upgrade the older of client and endpoint."
-            ) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -141,9 +139,7 @@ class Transport:
                 f"{self.url}{path}: expected an answer of a totalanvi endpoint, found status {response.status_code} "
                 f"({response.reason_phrase}); check the URL, and what stands between."
             )
-        found = getattr(errors, name, None) if name in errors.__all__ else None
-        kind: type[ServingError] = EndpointError if found is None else found
-        return kind(message)
+        return named_error(name, message)
 
 
 def _content(body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -163,11 +159,27 @@ def _valid(url: str) -> str:
     try:
         parsed = urlsplit(url)
         usable = parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+        secret = parsed.username is not None or parsed.password is not None
     except ValueError:
-        usable = False
+        usable = secret = False
+    if secret:
+        raise EndpointError(
+            "Expected an endpoint's URL without a password, found one in it; give a key apart from it (api_key=, "
+            "TOTALANVI_API_KEY)."
+        )
     if not usable:
         raise EndpointError(f"{url!r}: expected an endpoint's URL such as http://localhost:3000, found another form.")
     return url.rstrip("/")
+
+
+def _key_headers(api_key: str | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    if not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key != ""):
+        raise EndpointError(
+            "Expected a key of printable ASCII characters, found others or none; copy it again, without the line's end."
+        )
+    return {"Authorization": f"Bearer {api_key}"}
 
 
 def _passes(failure: ServingError, response: httpx.Response) -> bool:

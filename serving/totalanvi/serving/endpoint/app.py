@@ -4,6 +4,8 @@
 
     POST /v1/map       a chunk of aligned cells, Arrow in, Arrow out (`totalanvi.serving.wire.chunks`)
     POST /v1/predict   a few cells as JSON
+    POST /v1/files     a file of cells, an annotated copy or a table back (`totalanvi.serving.endpoint.files`)
+    GET  /v1/files/{X-Request-ID}/progress   how far a file has come
     GET  /v1/info      the reference, and what the endpoint accepts
     GET  /v1/features  genes and proteins that chunks are aligned to, and their digest
     GET  /v1/labels    what a cell can be called
@@ -17,7 +19,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import traceback
@@ -30,23 +31,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from totalanvi.serving.endpoint.answers import JSON, error_answer
+from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import (
-    BusyError,
-    DeadlineError,
-    EndpointError,
-    MediaTypeError,
-    NotReadyError,
-    ServingError,
-    TooLargeError,
-)
+from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError, TooLargeError
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
 __all__ = ["create_app"]
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-JSON = "application/json"
 
 _CLIENT_GONE = 499
 
@@ -56,6 +49,7 @@ _log = logging.getLogger(__name__)
 def create_app(endpoint: Endpoint) -> Starlette:
     """Return the application that answers for an endpoint."""
     limits = endpoint.limits
+    files = Files(endpoint)
 
     async def map_chunk(request: Request) -> Response:
         _require_type(request, MEDIA_TYPE)
@@ -79,20 +73,24 @@ def create_app(endpoint: Endpoint) -> Starlette:
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        answer = _error_answer(EndpointError(f"{request.method} {request.url.path}: {error.detail}."))
+        answer = error_answer(EndpointError(f"{request.method} {request.url.path}: {error.detail}."))
         answer.status_code = error.status_code
         answer.headers.update(error.headers or {})
         return answer
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        files.start()
         endpoint.start()
         yield
         endpoint.close()
+        files.close()
 
     routes = [
         Route("/v1/map", _answering(endpoint, "map", map_chunk), methods=["POST"]),
         Route("/v1/predict", _answering(endpoint, "predict", predict), methods=["POST"]),
+        Route("/v1/files", _answering(endpoint, "files", files.map, limits.file_seconds), methods=["POST"]),
+        Route("/v1/files/{request_id}/progress", _answering(endpoint, "progress", files.progress), methods=["GET"]),
         Route("/v1/info", _answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", _answering(endpoint, "features", features), methods=["GET"]),
         Route("/v1/labels", _answering(endpoint, "labels", labels), methods=["GET"]),
@@ -150,23 +148,24 @@ def _is_compressed(request: Request) -> bool:
     return encoding == "zstd"
 
 
-def _answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
+def _answering(endpoint: Endpoint, route: str, handler: Handler, seconds: float | None = None) -> Handler:
     """Wrap a handler so that every request is counted and every failure answered, in time."""
+    seconds = endpoint.limits.request_seconds if seconds is None else seconds
 
     async def answer(request: Request) -> Response:
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(endpoint.limits.request_seconds):
+            async with asyncio.timeout(seconds):
                 response = await handler(request)
         except TimeoutError:
-            response = _error_answer(
+            response = error_answer(
                 DeadlineError(
-                    f"Expected an answer within {endpoint.limits.request_seconds:g} s, found none; "
+                    f"Expected an answer within {seconds:g} s, found none; "
                     "send fewer cells at a time, or ask for fewer samples."
                 )
             )
         except ServingError as error:
-            response = _error_answer(error)
+            response = error_answer(error)
         except ClientDisconnect:
             response = Response(status_code=_CLIENT_GONE)
         except Exception as error:
@@ -177,24 +176,12 @@ def _answering(endpoint: Endpoint, route: str, handler: Handler) -> Handler:
     return answer
 
 
-def _error_answer(error: ServingError) -> Response:
-    body = {"error": {"type": type(error).__name__, "message": str(error)}}
-    headers = {}
-    if isinstance(error, BusyError):
-        headers["Retry-After"] = str(error.retry_after)
-    elif isinstance(error, NotReadyError):
-        headers["Retry-After"] = "1"
-    return Response(
-        json.dumps(body, ensure_ascii=False), status_code=error.http_status, headers=headers, media_type=JSON
-    )
-
-
 def _fault_answer(route: str, error: Exception) -> Response:
     """Answer for a fault of ours. The log says where it arose; what it says may hold a client's data."""
     steps = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{step.name} ({step.filename}:{step.lineno})" for step in reversed(steps))
     _log.error("%s failed with %s in %s", route, type(error).__name__, where)
     fault = EndpointError("The endpoint failed at this request; its operator finds where in the server's log.")
-    answer = _error_answer(fault)
+    answer = error_answer(fault)
     answer.status_code = 500
     return answer

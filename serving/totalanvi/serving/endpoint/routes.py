@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.endpoint.access.account import charge
 from totalanvi.serving.endpoint.metrics import Metrics
 from totalanvi.serving.endpoint.predict import predict
 from totalanvi.serving.endpoint.work_queue import WorkQueue
@@ -114,6 +115,7 @@ class Endpoint:
             n_proteins=len(info.proteins),
             max_cells=self.limits.max_cells,
         )
+        charge(len(request.cells))
         mapped = _Timed(reference, self.metrics, "map").score(request.cells, request.options)
         return encode_response(ChunkResponse(ReferenceStamp(info.name, info.version, info.digest), mapped))
 
@@ -141,6 +143,7 @@ class Endpoint:
             raise TooLargeError(
                 f"Expected at most {self.limits.max_cells} cells, found {len(request.cells)}; send fewer at a time."
             )
+        charge(len(request.cells))
         return predict(_Timed(reference, self.metrics, "predict"), request).model_dump_json().encode()
 
     def _load(self) -> None:

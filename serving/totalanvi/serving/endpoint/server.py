@@ -8,9 +8,11 @@ import socket
 import threading
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
 
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, NO_AUTH_VARIABLE, AccessSettings
 from totalanvi.serving.errors import BundleError, EndpointError
 from totalanvi.serving.reference import find_bundle, is_url
 from totalanvi.serving.wire.limits import Limits
@@ -21,7 +23,13 @@ _POLL_SECONDS = 0.2
 _LAST_PORT = 65535
 
 
-def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3000) -> None:
+def serve(
+    bundle: str | os.PathLike[str],
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    keys: str | os.PathLike[str] | None = None,
+    no_auth: bool = False,
+) -> None:
     """Serve a bundle until SIGINT or SIGTERM; requests at work are answered before this returns.
 
     Parameters
@@ -32,13 +40,18 @@ def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3
         Name or address to listen on; ``0.0.0.0`` for every interface.
     port
         Port to listen on.
+    keys
+        File of the keys that requests have to carry; see `totalanvi.serving.endpoint.access.keys`.
+    no_auth
+        Whether everybody is let in at an address that other machines can reach.
 
     Raises
     ------
     BundleError
         When the bundle cannot be served.
     SettingsError
-        When a ``TOTALANVI_…`` variable has an unusable value.
+        When a ``TOTALANVI_…`` variable or the file of keys cannot be used, or strangers could ask although neither keys
+        nor `no_auth` are given.
     EndpointError
         When the address is not one of this machine's, or the port is in use.
 
@@ -54,7 +67,13 @@ def serve(bundle: str | os.PathLike[str], host: str = "127.0.0.1", port: int = 3
     folder = find_bundle(bundle).resolve()
     manifest = Bundle.open(folder).manifest
     Limits.from_environment(os.environ)
+    if keys is not None:
+        os.environ[KEYS_FILE_VARIABLE] = str(Path(keys).absolute())
+    if no_auth:
+        os.environ[NO_AUTH_VARIABLE] = "1"
+    access = AccessSettings.from_environment(os.environ)
     address = _require_free(host, port)
+    access.require_for(address)
     os.environ["TOTALANVI_REFERENCE"] = str(folder)
 
     from totalanvi.serving.endpoint import service

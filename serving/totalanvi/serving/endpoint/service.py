@@ -5,18 +5,21 @@ logs, and the packing of a Bento. Its batching, its body parsing and its metrics
 codes are the mounted application's.
 
 The environment configures it: ``TOTALANVI_REFERENCE`` is a bundle's folder or a model-store tag; for the rest see
-`totalanvi.serving.wire.limits.Limits`.
+`totalanvi.serving.wire.limits.Limits` and `totalanvi.serving.endpoint.access.settings.AccessSettings`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from starlette.applications import Starlette
 
+from totalanvi.serving.endpoint.access.headers import SafeHeaders
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.reference import find_bundle
 from totalanvi.serving.wire.limits import Limits
@@ -81,7 +84,7 @@ endpoint = None if bentoml.server_context.worker_index is None else _open_endpoi
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": limits.request_seconds + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(limits.request_seconds, limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
 )
 class TotalanviService:
@@ -93,3 +96,10 @@ class TotalanviService:
 
     async def __is_ready__(self) -> bool:
         return endpoint is not None and endpoint.ready
+
+
+# BentoML's decorator turns the class into a service, which its types do not say.
+_service: Any = TotalanviService
+# Around all that the server answers, BentoML's own pages included; the first is the outermost.
+_service.add_asgi_middleware(SafeHeaders)
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))

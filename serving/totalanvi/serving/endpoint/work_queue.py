@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import Callable
@@ -98,7 +99,9 @@ class Slot:
 
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """Run in a thread and wait for the result; work that has not begun when the waiting is cancelled never does."""
-        future = self._queue._submit(work)
+        # Whom the request is charged to goes along.
+        context = contextvars.copy_context()
+        future = self._queue._submit(lambda: context.run(work))
         self._work = future
         return await asyncio.wrap_future(future)
 

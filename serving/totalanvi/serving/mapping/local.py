@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.cells import AlignedCells
@@ -73,6 +76,10 @@ class LocalReference(MapsQueries):
     @cached_property
     def _info(self) -> ReferenceInfo:
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
+
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""
+        return self.bundle.reference.coordinates
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""

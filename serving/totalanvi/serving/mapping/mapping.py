@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.features import Reference
+from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
@@ -26,9 +27,12 @@ from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import provenance, write_report
+from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.outputs.writers import open_writer
 from totalanvi.serving.queries.readers import QueryData, is_mudata, open_query, read_object
 from totalanvi.serving.queries.source import QuerySource
+from totalanvi.serving.report.of_mapping import tally_for, write_query_page
+from totalanvi.serving.report.tally import CellResults
 
 if TYPE_CHECKING:
     import anndata
@@ -105,7 +109,7 @@ def map_object(
 
 
 def map_file(
-    open_reference: Callable[[], Reference],
+    open_reference: Callable[[], ShownReference],
     query: Path,
     output: str,
     proteins: str | None = None,
@@ -144,8 +148,8 @@ def map_file(
     progress
         Whether to show a progress bar, on a terminal.
     report
-        Where to write how the query's features were matched, as JSON; like `output`, it replaces nothing unless
-        `overwrite`.
+        Where to write how the query's features were matched, as JSON, or what became of the query, as a page that ends
+        in ``.html``; like `output`, it replaces nothing unless `overwrite`.
 
     Raises
     ------
@@ -163,6 +167,8 @@ def map_file(
         start = time.perf_counter()
         aligner = _aligner(reference, source, gene_column, meanings)
         uns = _provenance(reference, source, aligner, options)
+        messages = tuple(_messages(reference, source, aligner, options))
+        tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
         counts: Counter[int] = Counter()
         n_unknown = 0
         with (
@@ -174,8 +180,14 @@ def map_file(
                 writer.write(cell_ids, mapped)
                 counts.update(mapped.label[mapped.label >= 0].tolist())
                 n_unknown += int((mapped.novelty > options.novelty_threshold).sum())
+                if tally is not None:
+                    tally.add(CellResults.of(mapped))
                 advance(len(cell_ids))
-            if report_file is not None:
+            if report_file is not None and tally is not None:
+                write_query_page(
+                    report_file, query.name, uns, reference.features, tally, messages, reference.landmarks()
+                )
+            elif report_file is not None:
                 write_report(report_file, uns, aligner.report, len(source), source.n_without_rna)
     return MapSummary(
         output=plan.path,
@@ -185,7 +197,7 @@ def map_file(
         options=options,
         labels={label_names(reference.features)[label]: n_cells for label, n_cells in counts.most_common()},
         alignment=aligner.report,
-        messages=tuple(_messages(reference, source, aligner, options)),
+        messages=messages,
         seconds=time.perf_counter() - start,
     )
 
@@ -198,8 +210,10 @@ def _require_copyable(query: Any) -> None:
 
 
 def _require_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise QueryError(f"Expected a batch size of at least 1; found {batch_size}. Choose some thousands.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise QueryError(
+            f"Expected a batch size that is a whole number of at least 1; found {batch_size!r}. Choose some thousands."
+        )
 
 
 def _aligner(
@@ -217,11 +231,7 @@ def _aligner(
 
 def _messages(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> list[str]:
     messages = list(aligner.warnings)
-    if source.n_without_rna:
-        messages.append(
-            f"{source.n_without_rna} of {len(source)} cells have no RNA and cannot be mapped: "
-            f"they keep missing values in the output."
-        )
+    messages += without_rna_messages(source.n_without_rna, len(source))
     return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import anndata
     import mudata
+    import numpy as np
+    import numpy.typing as npt
 
     from totalanvi.serving.alignment.feature_map import FeatureMap
     from totalanvi.serving.bundles.info import ReferenceInfo
@@ -46,6 +48,10 @@ class MapsQueries(ABC):
     @abstractmethod
     def info(self) -> ReferenceInfo:
         """Say which reference this is."""
+
+    @abstractmethod
+    def landmarks(self) -> npt.NDArray[np.float32] | None:
+        """Places of the reference's own cells on its map, (landmarks, 2); None where these are not at hand."""
 
     @abstractmethod
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.mapped import MapOptions
 
-__all__ = ["imputation_messages", "reliability_table"]
+__all__ = ["doubtful_message", "imputation_messages", "reliability_table"]
 
 _MOST_NAMES = 10
 
@@ -46,10 +46,7 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Colle
     messages = []
     rows = zip(info.proteins, info.protein_reliability, strict=True)
     if doubtful := [name for name, row in rows if not row.reliable and name in imputed]:
-        messages.append(
-            f"RNA cannot predict {quoted(doubtful, _MOST_NAMES)}: do not rely on the imputed values (correlation with "
-            f"held-out counts below {UNRELIABLE_BELOW:g})."
-        )
+        messages.append(doubtful_message(doubtful))
     if options.impute_as in info.batches:
         panel = info.protein_batches[info.batches.index(options.impute_as)]
         if absent := [name for name, measured in zip(info.proteins, panel, strict=True) if not measured]:
@@ -58,3 +55,11 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Colle
                 "those that did."
             )
     return messages
+
+
+def doubtful_message(proteins: Sequence[str]) -> str:
+    """Say of which proteins imputed values should not be read."""
+    return (
+        f"RNA cannot predict {quoted(proteins, _MOST_NAMES)}: do not rely on the imputed values (correlation with "
+        f"held-out counts below {UNRELIABLE_BELOW:g})."
+    )

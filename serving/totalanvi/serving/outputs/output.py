@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from totalanvi.formats.stores import MATRIX_FILES
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.queries.query import Kind
 
 __all__ = ["OutputPlan", "plan_output", "plan_report", "staged"]
 
-Format = Literal["h5ad", "h5mu", "parquet", "parts", "json"]
+Format = Literal["h5ad", "h5mu", "parquet", "parts", "json", "html"]
 
 _SUFFIXES: dict[str, Format] = {".h5ad": "h5ad", ".h5mu": "h5mu", ".parquet": "parquet"}
+_REPORT_SUFFIXES: dict[str, Format] = {".json": "json", ".html": "html"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class OutputPlan:
         A file, or for ``"parts"`` a folder.
     format
         An annotated copy of the query (``"h5ad"``, ``"h5mu"``), one table (``"parquet"``), or a folder with a table for
-        each chunk of cells (``"parts"``). A report is ``"json"``.
+        each chunk of cells (``"parts"``). A report is ``"json"``, or a page, ``"html"``.
     """
 
     path: Path
@@ -68,16 +70,19 @@ def plan_output(output: str, query: Path, overwrite: bool = False) -> OutputPlan
     Raises
     ------
     OutputError
-        When the suffix is unknown, the output exists, is the query itself, or has no folder to stand in.
+        When the suffix is unknown, the output exists, is the query itself or a part of it, or has no folder to stand
+        in.
     """
     path = Path(output)
     plan = OutputPlan(path, _format(output, path))
     if not path.absolute().parent.is_dir():
         raise OutputError(f"Expected a folder for the output; found none at {str(path.parent)!r}. Create it.")
+    if _is_part(path, query) or (path.exists() and query.exists() and path.samefile(query)):
+        raise OutputError(
+            f"Expected an output other than the query, and outside of it; found {output!r}. Choose another."
+        )
     if not path.exists():
         return plan
-    if query.exists() and path.samefile(query):
-        raise OutputError(f"Expected an output other than the query; found {output!r} named as both. Choose another.")
     if path.is_dir() != (plan.format == "parts"):
         found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
         raise OutputError(f"Expected {wanted} at {output!r}; found {found}. Choose another output.")
@@ -97,31 +102,39 @@ def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) ->
     Parameters
     ----------
     report
-        A file ending in ``.json``.
+        A file ending in ``.json`` or ``.html``, which decides what it will be.
     taken
-        The query and the output, neither of which it may be.
+        The query and the output, neither of which it may be or stand in.
     overwrite
         Whether a file that exists may be replaced.
 
     Raises
     ------
     OutputError
-        When the suffix is another, the file exists or is one of `taken`, or has no folder to stand in.
+        When the suffix is another, the file exists or is one of `taken` or a part of it, or has no folder to stand in.
     """
-    if report.suffix != ".json":
-        raise OutputError(f"Expected a report that ends in .json; found {str(report)!r}. Name it so.")
+    if report.suffix not in _REPORT_SUFFIXES:
+        raise OutputError(f"Expected a report that ends in .html or .json; found {str(report)!r}. Name it so.")
     if not report.absolute().parent.is_dir():
         raise OutputError(f"Expected a folder for the report; found none at {str(report.parent)!r}. Create it.")
-    if report.absolute() in {path.absolute() for path in taken}:
+    if any(_is_part(report, path) for path in taken):
         raise OutputError(
-            f"Expected a report other than query and output; found {str(report)!r} named twice. Choose another."
+            f"Expected a report other than query and output, and in neither of them; found {str(report)!r}. Choose "
+            f"another."
         )
     if report.is_dir() or (report.exists() and not overwrite):
         raise OutputError(
             f"Expected a report that does not exist yet; found {str(report)!r}. Choose another, or allow to replace a "
             f"file (--overwrite)."
         )
-    return OutputPlan(report, "json")
+    return OutputPlan(report, _REPORT_SUFFIXES[report.suffix])
+
+
+def _is_part(path: Path, whole: Path) -> bool:
+    """Tell whether a path leads to a file or folder or into it, whatever dots and links it takes."""
+    found, target = Path(os.path.realpath(path)), Path(os.path.realpath(whole))
+    # A 10x matrix is three files, beside which there may be others.
+    return found == target or (target in found.parents and not any((whole / name).exists() for name in MATRIX_FILES))
 
 
 def _format(output: str, path: Path) -> Format:

@@ -24,7 +24,10 @@ from totalanvi.serving.outputs.label_names import certain_names, label_names, la
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["result_table"]
+__all__ = ["MAP_COLUMNS", "result_table"]
+
+MAP_COLUMNS = ("map:x", "map:y")
+"""Place on the reference's 2-D map."""
 
 
 def result_table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures, uns: dict[str, Any]) -> pa.Table:
@@ -70,6 +73,8 @@ def result_table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFea
         columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
     for place, label in enumerate(labels):
         columns[f"set:{label}"] = pa.array(mapped.label_set[:, place], mask=mapped.guess < 0)
+    for place, name in enumerate(MAP_COLUMNS):
+        columns[name] = numbers(mapped.coordinates[:, place])
     for name in PROTEIN_ARRAYS:
         if (values := getattr(mapped, name)) is not None:
             for place, protein in enumerate(features.proteins):

@@ -61,8 +61,10 @@ def open_writer(
     Raises
     ------
     OutputError
-        When writing fails, for want of room for instance.
+        When HDF5 has no place for the reference's names, or writing fails, for want of room for instance.
     """
+    if plan.format in ("h5ad", "h5mu"):
+        _require_columns(features)
     with staged(plan) as path:
         writer: Writer
         if plan.format == "parquet":
@@ -74,6 +76,21 @@ def open_writer(
         guarded = _Guarded(writer, plan.path)
         yield guarded
         guarded.finish()
+
+
+def _require_columns(features: ReferenceFeatures) -> None:
+    """Refuse names of which HDF5, to which a slash is a folder's, would write one over another, or none at all."""
+    for names in (features.labels, features.proteins):
+        taken = {"_index", *names}
+        for name in names:
+            folders = name.split("/")
+            above = {"/".join(folders[:depth]) for depth in range(1, len(folders))} & taken
+            if name == "_index" or "\0" in name or above or not all(folder not in ("", ".") for folder in folders):
+                raise OutputError(
+                    f"Expected labels and proteins of the reference that can be columns of a table in HDF5; found "
+                    f"{name!r}{''.join(f' beside {other!r}' for other in above)}. Write a table (.parquet), or rename "
+                    f"it and export the reference again."
+                )
 
 
 class _Guarded:

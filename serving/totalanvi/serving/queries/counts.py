@@ -10,10 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from totalanvi.formats.counts_place import computable
 from totalanvi.serving.errors import CountsError
 from totalanvi.serving.queries.matrices import require_structure
 
 __all__ = ["protein_counts", "rna_counts"]
+
+_MOST = 2**53
+"""Beyond it, double precision no longer has every whole number, and single precision may have no such number at all."""
 
 
 def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cure: str) -> sparse.csr_matrix:
@@ -38,7 +42,7 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
     Raises
     ------
     CountsError
-        Naming the first value that is no number, infinite, negative or fractional, with its cell and gene.
+        Naming the first value that is no number, infinite, negative, fractional or beyond 2⁵³, with its cell and gene.
     QueryError
         When the sparse structure is damaged.
     """
@@ -46,8 +50,7 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
         raise CountsError(
             f"Expected raw counts (whole numbers, 0 or more) in {where}; found values of type {block.dtype}. {cure}"
         )
-    # Sparse matrices of half precision do not exist.
-    csr = sparse.csr_matrix(block.astype(np.float32) if block.dtype == np.float16 else block)
+    csr = sparse.csr_matrix(computable(block))
     # Before any compiled routine follows these indices: a file from a stranger may hold anything.
     require_structure(csr, where)
     _require_counts(csr, cells, genes, where, cure)
@@ -114,9 +117,9 @@ def protein_counts(
 
 def _require_counts(csr: sparse.csr_matrix, cells: pd.Index, features: Sequence[str], where: str, cure: str) -> None:
     values = csr.data
-    if values.dtype.kind in "bu":
+    if values.dtype.kind == "b":
         return
-    bad = values < 0
+    bad = (values < 0) | (values > _MOST)
     if values.dtype.kind == "f":
         # The difference is NaN, and so not 0, where the value is NaN or infinite.
         with np.errstate(invalid="ignore"):
@@ -137,4 +140,6 @@ def _fault(value: Any) -> str:
         return "not a number"
     if np.isinf(value):
         return "infinite"
+    if value > _MOST:
+        return "more than can be counted"
     return "negative" if value < 0 else "not whole"

@@ -86,6 +86,9 @@ class MemoryTable:
         if not isinstance(values, pd.DataFrame):
             return type(values).__name__
         try:
+            if any(dtype.kind == "c" for dtype in values.dtypes):
+                # Conversion would drop the imaginary part without an error.
+                raise TypeError("complex numbers")
             numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise QueryError(

@@ -37,6 +37,18 @@ class Limits(BaseModel):
     """Requests that may wait for those; one more is answered 429."""
     request_seconds: float = Field(default=120, gt=0)
     """Time for one request from its first byte to its answer, waiting included; past it the answer is 504."""
+    max_file_bytes: int = Field(default=2**30, ge=1024)
+    """Size of an uploaded file."""
+    max_file_inflated_bytes: int = Field(default=16 * 2**30, ge=1024)
+    """What its data sets may hold together once they are read."""
+    max_file_cells: int = Field(default=1_000_000, ge=1)
+    """Cells in an uploaded file."""
+    max_files: int = Field(default=2, ge=1)
+    """Uploaded files that are mapped at the same time, each by a process of its own; four times as many may arrive."""
+    file_memory_bytes: int = Field(default=4 * 2**30, ge=1024)
+    """Address space of such a process."""
+    file_seconds: float = Field(default=600, gt=0)
+    """Time for a file from its first byte to its answer, and of processors for its process."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Limits:

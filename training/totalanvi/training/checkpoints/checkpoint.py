@@ -8,6 +8,7 @@
       registry.json         genes, proteins, labels, batches, panels, who measured what
       cells.safetensors     a sample of the reference: landmarks, and held-out cells; which cells trained
       readout.safetensors   the readout, if one was fitted
+      report.html           what was trained on what and how it went, if it was trained: a page for people
       adata.h5ad            the reference itself, if it was asked for (mdata.h5mu)
 
 All names may begin with a prefix. No file is a pickle.
@@ -44,12 +45,14 @@ from totalanvi.training.checkpoints.folder import (
     MODEL,
     READOUT,
     REGISTRY,
+    REPORT,
     prepared_folder,
     require_prefix,
     require_writable,
     saved_data_file,
 )
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
+from totalanvi.training.checkpoints.report import training_page
 from totalanvi.training.checkpoints.saved_data import DataBeside
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.split import Split
@@ -144,6 +147,8 @@ def write_checkpoint(
             file(CELLS).write_bytes(array_bytes(arrays))
         if checkpoint.readout is not None:
             file(READOUT).write_bytes(array_bytes(checkpoint.readout.to_arrays()))
+        if checkpoint.history:
+            file(REPORT).write_text(training_page(checkpoint), encoding="utf-8")
         config = {
             "format": FORMAT,
             "version": VERSION,

@@ -27,6 +27,7 @@ __all__ = [
     "MODEL",
     "READOUT",
     "REGISTRY",
+    "REPORT",
     "own_files",
     "prepared_folder",
     "read_config",
@@ -40,10 +41,12 @@ FORMAT = "totalanvi checkpoint"
 
 CONFIG, MODEL, REGISTRY, CELLS = "config.json", "model.safetensors", "registry.json", "cells.safetensors"
 READOUT = "readout.safetensors"
+REPORT = "report.html"
+"""A page for people; nothing reads it."""
 DATA_FILES = ("adata.h5ad", "mdata.h5mu")
 """Data that was saved beside: an AnnData, or a MuData."""
 
-_FILES = (CONFIG, MODEL, REGISTRY, CELLS, READOUT)
+_FILES = (CONFIG, MODEL, REGISTRY, CELLS, READOUT, REPORT)
 
 
 def require_prefix(prefix: str | None) -> str:

@@ -57,7 +57,7 @@ def fit_readout(cells: Cells, n_labels: int, n_batches: int, seed: int = 0) -> R
     views = [log_normalised(cells.rna), *(log_normalised(thinned(cells.rna, depth, rng)) for depth in _DEPTHS)]
     projection = Projection.fit(views[0], targets, seed)
     regressions = cross_fitted_regressions(views, targets, seed)
-    components = [projection(view)[:, : projection.n_components] for view in views]
+    components = [projection.components(view) for view in views]
     network = _network(projection, scales, targets, regressions[0], query_protein, rng, seed)
     projected = [np.hstack(parts) for parts in zip(components, regressions, strict=True)]
     train_members(network, projected, query_protein, targets, seed)

@@ -98,8 +98,8 @@ class Projection:
 
         Examples
         --------
-        >>> Projection.fit(normalised, targets)(normalised).shape  # doctest: +SKIP
-        (5484, 69)
+        >>> Projection.fit(normalised, targets).components(normalised).shape  # doctest: +SKIP
+        (5484, 50)
         """
         n_components = max(1, min(_MOST_COMPONENTS, *(size - 1 for size in normalised.shape)))
         pca = PCA(n_components, svd_solver="arpack", random_state=seed).fit(normalised)
@@ -115,9 +115,10 @@ class Projection:
             gene_noise=max(float(pca.noise_variance_), _LEAST_VARIANCE),
         )
 
-    def __call__(self, normalised: sp.csr_matrix) -> Floats:
-        """Project cells, (cells, columns)."""
-        return np.asarray(normalised @ self.weights + (self.offset - self.centre @ self.weights), dtype=np.float32)
+    def components(self, normalised: sp.csr_matrix) -> Floats:
+        """Return cells' principal components alone, (cells, components)."""
+        weights, offset = self.weights[:, : self.n_components], self.offset[: self.n_components]
+        return np.asarray(normalised @ weights + (offset - self.centre @ weights), dtype=np.float32)
 
 
 def cross_fitted_regressions(views: Sequence[sp.csr_matrix], targets: Targets, seed: int = 0) -> list[Floats]:

@@ -30,9 +30,9 @@ def label_names(columns: Columns, setup: Setup) -> tuple[str, ...]:
     """
     if setup.labels_key is None:
         return ()
-    values = texts(columns.require(setup.labels_key, "labels_key"))
+    values = _cell_types(columns.require(setup.labels_key, "labels_key"))
     found = set(values) - {None}
-    absent = sorted(set(setup.unlabeled) - found)
+    absent = sorted(name for name in set(setup.unlabeled) - found if name.strip())
     if absent:
         warnings.warn(
             f"No cell has the label {listed(absent)}, which was named as 'not labelled': is it spelt so in "
@@ -61,7 +61,7 @@ def reference_labels(columns: Columns, setup: Setup, labels: tuple[str, ...]) ->
     """Label codes of a reference, (cells,), `UNLABELLED` where a cell has no label."""
     if setup.labels_key is None:
         return np.full(len(columns.cells), UNLABELLED, np.int64)
-    return _codes(texts(columns.require(setup.labels_key, "labels_key")), labels)
+    return _codes(_cell_types(columns.require(setup.labels_key, "labels_key")), labels)
 
 
 def query_labels(columns: Columns, setup: Setup, labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
@@ -72,7 +72,7 @@ def query_labels(columns: Columns, setup: Setup, labels: tuple[str, ...]) -> npt
     column = None if setup.labels_key is None else columns.find(setup.labels_key, "labels_key")
     if column is None:
         return np.full(len(columns.cells), UNLABELLED, np.int64)
-    values = texts(column)
+    values = _cell_types(column)
     unknown = sorted(set(values) - {None, *labels, *setup.unlabeled})
     if unknown:
         warnings.warn(
@@ -82,6 +82,14 @@ def query_labels(columns: Columns, setup: Setup, labels: tuple[str, ...]) -> npt
             stacklevel=2,
         )
     return _codes(values, labels)
+
+
+def _cell_types(column: pd.Series) -> npt.NDArray[np.object_]:
+    """Return a column as texts, (cells,), None where a cell has no label: an empty text, or one of blanks, is none."""
+    values = texts(column)
+    blank = [value for value in set(values) if value is not None and not value.strip()]
+    values[pd.Index(values, dtype=object).isin(blank)] = None
+    return values
 
 
 def _codes(values: npt.NDArray[np.object_], labels: tuple[str, ...]) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from totalanvi.formats.counts_place import computable
 from totalanvi.training.errors import CountsError, RegistrationError
 
 __all__ = ["readable"]
@@ -56,8 +57,7 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
             f"Expected a table of cells × features in {where}, found an array of shape {values.shape}; give one."
         )
     _require_numbers(values.dtype, where)
-    # Sparse matrices of half precision do not exist.
-    return values.astype(np.float32) if values.dtype == np.float16 else np.asarray(values)
+    return np.asarray(computable(values))
 
 
 def _require_no_texts(table: pd.DataFrame, where: str) -> None:

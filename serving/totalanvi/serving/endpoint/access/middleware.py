@@ -1,0 +1,136 @@
+"""Lets in what carries a key, charges it to the key, and tells the log whose request it was."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from totalanvi.serving.addresses import is_loopback
+from totalanvi.serving.endpoint.access.account import Accounts, acting_for
+from totalanvi.serving.endpoint.access.keys import Key
+from totalanvi.serving.endpoint.access.settings import AccessSettings
+from totalanvi.serving.endpoint.answers import error_answer
+from totalanvi.serving.errors import AccessError, ServingError
+
+__all__ = ["Access"]
+
+_PROBES = frozenset({"/livez", "/readyz", "/healthz"})
+_METRICS = "/metrics"
+
+_log = logging.getLogger(__name__)
+
+
+class Access:
+    """An application that answers only those who may ask.
+
+    Probes (``/livez``, ``/readyz``) are answered without a key, and so is ``/metrics`` where the settings say so. Where
+    no keys are asked for, only requests that arrive at a loopback address are answered, unless the settings say
+    otherwise.
+
+    Parameters
+    ----------
+    app
+        What answers them.
+    settings
+        Who may ask.
+    accounts
+        What keys have used so far; None for new ones.
+    """
+
+    def __init__(self, app: ASGIApp, settings: AccessSettings, accounts: Accounts | None = None) -> None:
+        self._app = app
+        self._settings = settings
+        self._accounts = accounts or Accounts()
+        self._open = _PROBES | {_METRICS} if settings.open_metrics else _PROBES
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in self._open):
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # Nothing here speaks WebSocket.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            key = self._admitted(scope)
+        except ServingError as error:
+            _log.warning("Refused %s from %s: %s", _what(scope), _whom(scope), type(error).__name__)
+            await error_answer(error)(scope, receive, send)
+            return
+        if key is None:
+            await self._app(scope, receive, send)
+            return
+        account = self._accounts.of(key)
+        try:
+            account.admit(key)
+        except ServingError as error:
+            _log.warning("Refused %s of key %r: %s", _what(scope), key.name, type(error).__name__)
+            await error_answer(error)(scope, receive, send)
+            return
+        with acting_for(account):
+            await self._logged(key, scope, receive, send)
+
+    def _admitted(self, scope: Scope) -> Key | None:
+        """Return the key of a request; None where none is asked for."""
+        if self._settings.keys is None:
+            address = scope.get("server")
+            if self._settings.no_auth or (address is not None and is_loopback(address[0])):
+                return None
+            error = AccessError(
+                "Expected a request from this machine, as the endpoint has no keys, found one from elsewhere; its "
+                "operator gives it keys (TOTALANVI_KEYS_FILE), or lets everybody in (TOTALANVI_NO_AUTH=1)."
+            )
+            error.http_status = 403
+            raise error
+        secret = _secret(Headers(scope=scope))
+        if secret is None:
+            raise AccessError(
+                "Expected a key, found none; send it as `Authorization: Bearer KEY` (Client(url, api_key=KEY), or "
+                "TOTALANVI_API_KEY)."
+            )
+        key = self._settings.keys().find(secret)
+        if key is None:
+            raise AccessError(
+                "Expected a key of this endpoint, found another; ask its operator for one, or whether it was replaced."
+            )
+        return key
+
+    async def _logged(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        status = 0
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        finally:
+            _log.info("%s of key %r: %d after %.3f s", _what(scope), key.name, status, time.perf_counter() - started)
+
+
+def _secret(headers: Mapping[str, str]) -> bytes | None:
+    scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        found = credentials.strip()
+    else:
+        found = headers.get("x-api-key", "").strip()
+    # Starlette decodes headers as Latin-1.
+    return found.encode("latin-1") or None
+
+
+def _what(scope: Scope) -> str:
+    """Return method and path for the log, as they came: decoded, a path might begin a line of its own."""
+    return f"{scope['method']} {scope.get('raw_path', scope['path'].encode()).decode('latin-1')!a}"
+
+
+def _whom(scope: Scope) -> str:
+    client = scope.get("client")
+    return "an unknown address" if client is None else str(client[0])

@@ -1,0 +1,28 @@
+"""Errors as an endpoint answers them: ``{"error": {"type": …, "message": …}}``, with a status and its headers."""
+
+from __future__ import annotations
+
+import json
+
+from starlette.responses import Response
+
+from totalanvi.serving.errors import AccessError, BusyError, NotReadyError, ServingError
+
+__all__ = ["JSON", "error_answer"]
+
+JSON = "application/json"
+
+
+def error_answer(error: ServingError) -> Response:
+    """Return the answer that an error is."""
+    body = {"error": {"type": type(error).__name__, "message": str(error)}}
+    headers = {}
+    if isinstance(error, BusyError):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, NotReadyError):
+        headers["Retry-After"] = "1"
+    elif isinstance(error, AccessError):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(
+        json.dumps(body, ensure_ascii=False), status_code=error.http_status, headers=headers, media_type=JSON
+    )

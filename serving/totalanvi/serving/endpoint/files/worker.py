@@ -1,0 +1,183 @@
+"""The process that reads an uploaded file: within limits, in the file's folder, with the endpoint at the other end.
+
+Nothing that a file brings about here reaches the endpoint but frames: the memory that it fills, the time that it takes
+and the crash that it provokes are this process's own. It opens no connection; cells are scored by the endpoint, which
+has the only engine, and asked for through the pipe that standard input and output are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from totalanvi.serving.endpoint.files.frames import Kind, pack, read_frame
+
+if TYPE_CHECKING:
+    from totalanvi.serving.mapped import MapOptions, MappedCells
+    from totalanvi.serving.wire.schemas import EndpointInfo
+
+__all__ = ["QUERY", "RESULT", "main"]
+
+QUERY = "query.h5"
+RESULT = "annotated"
+"""With the suffix of its kind."""
+
+
+class PipeCarrier:
+    """The endpoint, as the other end of a pipe: a `totalanvi.serving.client.carrier.Carrier`.
+
+    Parameters
+    ----------
+    questions, answers
+        To the endpoint, and from it.
+    """
+
+    url = "the endpoint"
+    is_loopback = True
+
+    def __init__(self, questions: IO[bytes], answers: IO[bytes]) -> None:
+        self._questions = questions
+        self._answers = answers
+        self._lock = threading.Lock()
+
+    def get(self, path: str) -> bytes:
+        """Return the answer to a GET."""
+        return self.post(path, b"", {})
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Return the answer to a POST."""
+        from totalanvi.serving.client.carrier import named_error
+
+        with self._lock:
+            self._send("q", path.encode() + b"\n" + body)
+            kind, answer = read_frame(self._answers)
+        if kind == "e":
+            raise named_error(**json.loads(answer))
+        return answer
+
+    def tell(self, kind: Kind, **values: object) -> None:
+        """Say something that needs no answer."""
+        with self._lock:
+            self._send(kind, json.dumps(values).encode())
+
+    def close(self) -> None:
+        """Do nothing: the process ends."""
+
+    def _send(self, kind: Kind, body: bytes) -> None:
+        self._questions.write(pack(kind, body))
+        self._questions.flush()
+
+
+def main() -> None:
+    """Do the job that standard input brings."""
+    # Whatever prints must not print into the frames.
+    questions = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    answers = sys.stdin.buffer
+    carrier = PipeCarrier(questions, answers)
+    _, job = read_frame(answers)
+    try:
+        _limit(json.loads(job))
+        carrier.tell("d", output=_do(job, carrier))
+    except (BrokenPipeError, EOFError):
+        # The endpoint has given the file up, or is gone.
+        sys.exit(1)
+    except BaseException as error:
+        carrier.tell("e", **_described(error))
+
+
+def _limit(job: Mapping[str, int]) -> None:
+    """Bound what this process can take, before anything of the file is read."""
+    with suppress(ModuleNotFoundError):  # Windows
+        import resource
+
+        for what, most in (
+            (resource.RLIMIT_AS, job["memory_bytes"]),
+            (resource.RLIMIT_CPU, job["cpu_seconds"]),
+            (resource.RLIMIT_FSIZE, job["output_bytes"]),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            _, hard = resource.getrlimit(what)
+            bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            with suppress(ValueError, OSError):  # macOS has no limit of address space
+                resource.setrlimit(what, (bound, bound))
+
+
+def _do(serialized: bytes, carrier: PipeCarrier) -> str:
+    """Map the file and return the kind of the output."""
+    from totalanvi.formats.hdf5_size import require_modest
+    from totalanvi.formats.stores import content_of, open_hdf5
+    from totalanvi.serving.client.remote import RemoteReference
+    from totalanvi.serving.endpoint.files.job import FileJob
+    from totalanvi.serving.errors import QueryError, TooLargeError
+    from totalanvi.serving.mapped import MapOptions
+    from totalanvi.serving.mapping.mapping import map_file
+    from totalanvi.serving.queries.readers import open_query, reading_query
+    from totalanvi.serving.wire.schemas import PredictOptions
+
+    job = FileJob.model_validate_json(serialized)
+    query = Path(QUERY)
+    with reading_query(query), open_hdf5(query) as file:
+        require_modest(file, job.max_inflated_bytes)
+        content = content_of(query, file)
+    with open_query(query, job.options.proteins, job.options.layer) as source:
+        total = len(source)
+    if total > job.max_cells:
+        raise TooLargeError(f"Expected at most {job.max_cells} cells, found {total}; send fewer at a time.")
+    output = job.output
+    if output == "annotated":
+        output = "h5mu" if content == "mudata" else "h5ad"
+    if output == "h5mu" and content != "mudata":
+        raise QueryError("Expected a MuData for output=h5mu, found none; ask for output=h5ad, or leave it out.")
+
+    class Reporting(RemoteReference):
+        """Tells the endpoint how far it has come."""
+
+        done = 0
+
+        def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
+            mapped = super()._send(info, body, n_cells, options)
+            self.done += n_cells
+            carrier.tell("p", done=self.done, total=total)
+            return mapped
+
+    carrier.tell("p", done=0, total=total)
+    map_file(
+        lambda: Reporting(carrier, concurrency=1, chunk_cells=job.chunk_cells),
+        query,
+        f"{RESULT}.{output}",
+        proteins=job.options.proteins,
+        layer=job.options.layer,
+        options=MapOptions(**job.options.model_dump(include=set(PredictOptions.model_fields))),
+        batch_size=job.chunk_cells,
+        gene_column=job.options.gene_column,
+    )
+    return output
+
+
+def _described(error: BaseException) -> dict[str, str]:
+    """Return an error as the endpoint is to raise it; of a fault of ours, where it arose, without what it says."""
+    from totalanvi.serving.errors import ServingError
+
+    if isinstance(error, ServingError):
+        return {"name": type(error).__name__, "message": str(error)}
+    if isinstance(error, MemoryError):
+        return {
+            "name": "TooLargeError",
+            "message": "Expected a file that can be mapped within the memory of one, found that it takes more; send "
+            "fewer cells at a time, or leave out what mapping does not need.",
+        }
+    steps = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{step.name} ({step.filename}:{step.lineno})" for step in reversed(steps))
+    return {"name": type(error).__name__, "message": "", "where": where}
+
+
+if __name__ == "__main__":
+    main()

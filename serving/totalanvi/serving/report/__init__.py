@@ -1,0 +1,1 @@
+"""A report to keep of a mapped query: what is gathered while its cells pass, and the page that says it."""
