@@ -34,7 +34,7 @@ from starlette.routing import Route
 from totalanvi.serving.endpoint.answers import JSON, error_answer
 from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError, TooLargeError
+from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
 __all__ = ["create_app"]
@@ -106,30 +106,13 @@ async def _compute(
     work: Callable[[bytes, bool], bytes],
     media_type: str,
 ) -> Response:
-    """Take a slot, read the body, and compute the answer in a thread."""
+    """Read the body, take a slot, and compute the answer in a thread."""
     compressed = _is_compressed(request)
+    # Before the body is sent: most of those that are refused need not send it.
+    endpoint.queue.require_room()
+    body = await endpoint.bodies.read(request, max_bytes)
     with endpoint.queue.admit() as slot:
-        body = await _read_body(request, max_bytes)
         return Response(await slot.run(lambda: work(body, compressed)), media_type=media_type)
-
-
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes:
-        raise _too_large(max_bytes, f"{announced} bytes")
-    # Joined once at the end: to let a buffer grow copies what it holds again and again, on the event loop.
-    blocks: list[bytes] = []
-    size = 0
-    async for block in request.stream():
-        size += len(block)
-        if size > max_bytes:
-            raise _too_large(max_bytes, "more")
-        blocks.append(block)
-    return b"".join(blocks)
-
-
-def _too_large(max_bytes: int, found: str) -> TooLargeError:
-    return TooLargeError(f"Expected a body of at most {max_bytes} bytes, found {found}; send fewer cells at a time.")
 
 
 def _require_type(request: Request, expected: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.endpoint.access.account import charge
+from totalanvi.serving.endpoint.bodies import Bodies
 from totalanvi.serving.endpoint.metrics import Metrics
 from totalanvi.serving.endpoint.predict import predict
 from totalanvi.serving.endpoint.work_queue import WorkQueue
@@ -44,6 +45,8 @@ class Endpoint:
     ----------
     queue : WorkQueue
         Where `map_chunk` and `predict` are to be run: they compute.
+    bodies : Bodies
+        Reads what these are given.
     metrics : Metrics
         What has been answered so far.
     """
@@ -51,6 +54,7 @@ class Endpoint:
     def __init__(self, limits: Limits, open_reference: Callable[[], LocalReference]) -> None:
         self.limits = limits
         self.queue = WorkQueue(limits.max_concurrency, limits.max_queue)
+        self.bodies = Bodies(limits.max_arriving_bytes)
         self.metrics = Metrics(queued=lambda: self.queue.taken)
         self._open_reference = open_reference
         self._reference: LocalReference | None = None

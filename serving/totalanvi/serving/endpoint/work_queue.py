@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 class WorkQueue:
     """Runs heavy work in a few threads, so that the event loop stays free, and refuses what would wait too long.
 
-    A request takes a `Slot` before its body is read and gives it back when its work has ended, even when nobody waits
+    A request takes a `Slot` once its body is there and gives it back when its work has ended, even when nobody waits
     for the answer any more: memory and threads stay bounded by the number of slots. Used from one event loop.
 
     Parameters
@@ -63,14 +63,25 @@ class WorkQueue:
         BusyError
             When all are taken.
         """
-        if self._taken >= self._slots:
-            seconds = min(_LONGEST_WAIT, max(1, math.ceil(self._seconds * self._taken / self._workers)))
-            raise BusyError(
-                f"Expected at most {self._slots} requests at a time, found as many at work; ask again in {seconds} s.",
-                retry_after=seconds,
-            )
+        self.require_room()
         self._taken += 1
         return Slot(self)
+
+    def require_room(self) -> None:
+        """Refuse when all slots are taken, without taking one.
+
+        Raises
+        ------
+        BusyError
+            Which says when to ask again.
+        """
+        if self._taken < self._slots:
+            return
+        seconds = min(_LONGEST_WAIT, max(1, math.ceil(self._seconds * self._taken / self._workers)))
+        raise BusyError(
+            f"Expected at most {self._slots} requests at a time, found as many at work; ask again in {seconds} s.",
+            retry_after=seconds,
+        )
 
     def close(self) -> None:
         """Drop what waits, and let what runs end by itself."""
