@@ -116,7 +116,7 @@ def test_a_full_disk_for_the_log_stops_nobody(tmp_path: Path, bundle: Path, expe
 
 
 def test_a_client_finishes_although_the_worker_is_killed(tmp_path: Path, bundle: Path, expected: AnnData) -> None:
-    with running_server(bundle, tmp_path) as server, Client(server.url, chunk_cells=10, concurrency=4) as client:
+    with running_server(bundle, tmp_path) as server, Client(server.url, chunk_cells=10, retries=20) as client:
         client.info()
         killed = worker_of(server)
         threading.Timer(0.2, killed.kill).start()
@@ -131,13 +131,13 @@ def test_a_client_finishes_although_the_worker_is_killed(tmp_path: Path, bundle:
 def test_a_client_finishes_although_the_endpoint_is_restarted(tmp_path: Path, bundle: Path, expected: AnnData) -> None:
     found: list[AnnData] = []
     with running_server(bundle, tmp_path) as first:
-        client = Client(first.url, chunk_cells=2, concurrency=4)
+        client = Client(first.url, chunk_cells=2, retries=20)
         client.info()
         asking = threading.Thread(target=lambda: found.append(client.map(toy_query(N_CELLS), impute=False)))
         asking.start()
         time.sleep(0.2)
         first.process.send_signal(signal.SIGTERM)
-        assert first.process.wait(60) == 143
+        assert first.process.wait(60) == 0
     with running_server(bundle, tmp_path, port=first.port):
         asking.join(READY_SECONDS)
         client.close()
