@@ -146,6 +146,14 @@ class _Seen:
         first = [value for when, value in values if start <= when < start + width]
         return first, [value for when, value in values if when >= end - width]
 
+    def tenths(self) -> list[list[int]]:
+        """Return the memory of the endpoint's processes in ten parts of the run."""
+        end = max((when for when, _ in self.memory), default=0)
+        return [
+            [value for when, value in self.memory if tenth * end / 10 < when <= (tenth + 1) * end / 10]
+            for tenth in range(10)
+        ]
+
     def growth(self) -> float:
         """Return by what share the memory of all of the endpoint's processes has grown since it was warm."""
         first, last = self.edges(self.memory)
@@ -164,6 +172,7 @@ class _Seen:
             "median_latency_after_warm_up_and_at_the_end": [round(float(first), 3), round(float(last), 3)],
             "memory_mb": [round(float(np.median(part)) / 2**20) for part in self.edges(self.memory)],
             "memory_growth": round(self.growth(), 4),
+            "memory_mb_in_tenths": [round(float(np.median(part)) / 2**20) for part in self.tenths() if part],
             "livez_seconds": {str(p): round(float(np.percentile(self.probes, p)), 3) for p in (50, 99, 100)},
             "load_average": round(os.getloadavg()[0], 1),
         }
