@@ -10,6 +10,7 @@
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
 #   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
+#   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks and bodies (see RELIABILITY.md)
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
 #   make clean        remove what the targets made
@@ -28,7 +29,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint docs bench bench-full bench-speed bench-endpoint bench-training bento constraints clean
+.PHONY: setup demo test lint docs bench bench-full bench-speed bench-endpoint bench-training soak bento constraints clean
 
 setup: $(STAMP)
 
@@ -69,6 +70,10 @@ bench-endpoint: setup
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py
+
+soak: setup
+	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/soak_fuzz.py
 
 bento: setup
 	$(BIN)/bentoml build

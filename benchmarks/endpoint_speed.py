@@ -26,7 +26,8 @@ import typer
 import results
 import speed_inputs
 from endpoint_process import processor_seconds, served
-from speed import CACHE, LABELS_ONLY, aligned
+from speed import LABELS_ONLY, aligned
+from speed_inputs import CACHE
 from stopwatch import Stopwatch
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.client import Client

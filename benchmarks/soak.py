@@ -25,6 +25,7 @@ import scipy.sparse as sp
 import typer
 
 import results
+import speed_inputs
 from endpoint_process import Served, served
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.mapped import MapOptions, MappedCells
@@ -42,7 +43,9 @@ PROBE_SECONDS, MOST_PROBE_SECONDS = 1.0, 10.0
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="What to serve.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="What to serve; the one that speed.py simulates if left out.")
+    ] = None,
     minutes: Annotated[float, typer.Option(help="How long.")] = 10,
     clients: Annotated[int, typer.Option(help="Threads that ask, each with a connection of its own.", min=1)] = 64,
     load: Annotated[float, typer.Option(help="Share of the time that a client asks; it pauses for the rest.")] = 1.0,
@@ -51,6 +54,7 @@ def main(
 ) -> None:
     """Run, print the figures, and fail where one is not as promised."""
     rng = np.random.default_rng(seed)
+    bundle = speed_inputs.simulated_bundle() if bundle is None else bundle
     local = LocalReference(bundle, "cpu")
     work = [_Work.draw(local, n_cells, options, rng) for options in OPTIONS for n_cells in SIZES]
     with served(bundle) as endpoint:

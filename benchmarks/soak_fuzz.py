@@ -22,6 +22,7 @@ import psutil
 import scipy.sparse as sp
 import typer
 
+import speed_inputs
 from endpoint_process import served
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import ServingError
@@ -41,13 +42,16 @@ ODD_VALUES: tuple[Any, ...] = (
 
 
 def main(
-    bundle: Annotated[Path, typer.Argument(help="What is asked.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="What is asked; the one that speed.py simulates if left out.")
+    ] = None,
     inputs: Annotated[int, typer.Option(help="How many go to the decoder.")] = 100_000,
-    requests: Annotated[int, typer.Option(help="How many go to an endpoint.")] = 10_000,
+    requests: Annotated[int, typer.Option(help="How many go to an endpoint.")] = 5_000,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ) -> None:
     """Run both, print what came back, and fail at a crash, an answer of 500 or more, a hang or growth."""
     draw = random.Random(seed)
+    bundle = speed_inputs.simulated_bundle() if bundle is None else bundle
     local = LocalReference(bundle, "cpu")
     bodies = [_chunk(local, n_cells, seed) for n_cells in (1, 3, 20)]
     print(json.dumps({"decoder": _fuzz_decoder(local, bodies, inputs, draw)}, indent=2), flush=True)

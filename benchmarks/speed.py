@@ -27,12 +27,12 @@ import typer
 import peer_runs
 import results
 import speed_inputs
+from speed_inputs import CACHE
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 
-CACHE = Path(__file__).resolve().parent / ".cache" / "speed"
 RESULT = results.RESULTS / "speed.json"
 BATCH_SIZES = {"labels": (128, 512, 2048, 8192), "proteins": (32, 128, 512)}
 N_CHECKED, N_IMPUTED = 2_000, 2_000
