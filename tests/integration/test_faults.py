@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -113,6 +114,25 @@ def test_a_full_disk_for_the_log_stops_nobody(tmp_path: Path, bundle: Path, expe
     (tmp_path / "server.log").symlink_to("/dev/full")
     with running_server(bundle, tmp_path, ready_by_asking=True) as server:
         require_served(server, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of other processes are Linux's")
+def test_a_full_disk_for_uploads_is_told_and_leaves_nothing(server: RunningServer, expected: AnnData) -> None:
+    worker = worker_of(server)
+    require_served(server, expected)
+    before = {file.path for file in worker.open_files()}
+    limits = worker.rlimit(psutil.RLIMIT_FSIZE)
+    # As good as a full disk: a file cannot grow any further.
+    worker.rlimit(psutil.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        answer = httpx.post(f"{server.url}/v1/files", content=bytes(300_000), trust_env=False, timeout=60)
+    finally:
+        worker.rlimit(psutil.RLIMIT_FSIZE, limits)
+
+    assert answer.status_code == 507
+    assert answer.json()["error"]["type"] == "EndpointError"
+    require_served(server, expected)
+    assert {file.path for file in worker.open_files()} == before
 
 
 def test_a_client_finishes_although_the_worker_is_killed(tmp_path: Path, bundle: Path, expected: AnnData) -> None:
