@@ -40,7 +40,14 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(bundle: Path | None, home: Path, *options: object, **settings: object) -> Iterator[RunningServer]:
+def running_server(
+    bundle: Path | None,
+    home: Path,
+    *options: object,
+    port: int | None = None,
+    ready_by_asking: bool = False,
+    **settings: object,
+) -> Iterator[RunningServer]:
     """Serve a bundle until the end of the ``with`` statement.
 
     Parameters
@@ -51,10 +58,14 @@ def running_server(bundle: Path | None, home: Path, *options: object, **settings
         Folder for BentoML's files and the log.
     options
         More words of the command.
+    port
+        Where it listens; None takes one that is free.
+    ready_by_asking
+        Whether to ask it if it is ready, not to read what it says: its log may be lost.
     settings
         By name, such as ``max_cells=100``.
     """
-    port = free_port()
+    port = free_port() if port is None else port
     log = home / "server.log"
     environment = os.environ | {"BENTOML_HOME": str(home)}
     environment |= {f"TOTALANVI_{name.upper()}": str(value) for name, value in settings.items()}
@@ -66,8 +77,9 @@ def running_server(bundle: Path | None, home: Path, *options: object, **settings
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_until_ready(process, log)
-        yield RunningServer(f"http://127.0.0.1:{port}", port, log, process)
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(process, log, url if ready_by_asking else None)
+        yield RunningServer(url, port, log, process)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -77,15 +89,22 @@ def running_server(bundle: Path | None, home: Path, *options: object, **settings
             raise
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path, url: str | None) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
-        if b"\nServing " in b"\n" + log.read_bytes():
+        if b"\nServing " in b"\n" + log.read_bytes() if url is None else _is_ready(url):
             return
         if process.poll() is not None:
             break
         time.sleep(0.1)
-    raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text()}")
+    raise RuntimeError(f"The endpoint did not get ready:\n{log.read_text() if url is None else 'its log is lost'}")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

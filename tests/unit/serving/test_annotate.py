@@ -18,7 +18,8 @@ from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, label_sets, reorder
+from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
+from totalanvi.serving.outputs.label_names import label_sets
 
 
 def test_an_anndata_gets_all_annotations(reference: LocalReference) -> None:

@@ -18,8 +18,9 @@ from totalanvi.serving.client.remote import RemoteReference
 
 __all__ = ["Client"]
 
-CHUNK_CELLS = 1024
-"""Cells in a chunk unless asked otherwise: enough to fill the server's blocks, few enough for several in flight."""
+CHUNK_CELLS = 2048
+"""Cells in a chunk unless asked otherwise: enough to fill the server's blocks and to outweigh what a request costs by
+itself, few enough for several in flight."""
 
 
 class Client(RemoteReference):

@@ -34,7 +34,7 @@ from starlette.routing import Route
 
 from totalanvi.serving.endpoint.answering import answering, refuse
 from totalanvi.serving.endpoint.answers import JSON
-from totalanvi.serving.endpoint.bodies import is_compressed, read_body, require_type
+from totalanvi.serving.endpoint.bodies import is_compressed, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
 from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.inference_protocol.routes import inference_routes
@@ -63,10 +63,12 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
     async def compute(
         request: Request, route: str, understand: Understand, max_bytes: int, name: str | None
     ) -> Response:
-        """Take a slot, read the body, and answer it."""
+        """Read the body, take a slot, and answer it."""
         compressed = is_compressed(request)
+        # Before the body is sent: most of those that are refused need not send it.
+        endpoint.queue.require_room()
+        body = await endpoint.bodies.read(request, max_bytes)
         with endpoint.queue.admit() as slot:
-            body = await read_body(request, max_bytes)
             answer = await endpoint.answer_in(slot, Asked(route, understand, body, max_bytes, compressed, name))
             return Response(answer.content, headers=answer.headers, media_type=answer.media_type)
 

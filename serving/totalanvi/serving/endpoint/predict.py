@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.alignment.align import Aligner, FeatureIndex
@@ -19,8 +18,8 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.outputs.annotate import certain_names, label_names
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.label_names import certain_names, label_names
 from totalanvi.serving.wire.schemas import PredictAnswer, PredictedCell, PredictRequest, ReferenceName
 
 __all__ = ["AlignedRequest", "align_request", "answer_request"]
@@ -184,9 +183,11 @@ def _number(value: np.float32) -> float:
 
 
 def _require_unique(what: str, names: Sequence[str]) -> None:
-    repeated = pd.Index(names)[pd.Index(names).duplicated()]
-    if len(repeated):
-        raise QueryError(f"Expected each {what} once, found {str(repeated[0])!r} again; make them unique.")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise QueryError(f"Expected each {what} once, found {name!r} again; make them unique.")
+        seen.add(name)
 
 
 def _require_measured(named: Sequence[str], measured: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from totalanvi.serving.endpoint.access.account import charge
+from totalanvi.serving.endpoint.bodies import Bodies
 from totalanvi.serving.endpoint.catalogue import Offer
 from totalanvi.serving.endpoint.jobs import Answer, Find, Job
 from totalanvi.serving.endpoint.metrics import Metrics
@@ -68,6 +69,8 @@ class Endpoint:
     ----------
     queue : WorkQueue
         Where requests with cells take their places.
+    bodies : Bodies
+        Reads what these are given.
     metrics : Metrics
         What has been answered so far.
     """
@@ -76,7 +79,9 @@ class Endpoint:
         self.limits = limits
         self.references = references
         self.queue = WorkQueue(limits.max_concurrency, limits.max_queue, limits.max_queue_nonzeros)
+        self.bodies = Bodies(limits.max_arriving_bytes)
         self.metrics = Metrics(self.queue, references)
+        self._started = False
 
     @property
     def ready(self) -> bool:
@@ -84,8 +89,10 @@ class Endpoint:
         return self.references.ready and not self.queue.draining
 
     def start(self) -> None:
-        """Load and warm the default reference in the background, so that liveness can be asked for meanwhile."""
-        self.references.start()
+        """Load and warm the default reference in the background, once, so that liveness can be asked for meanwhile."""
+        if not self._started:
+            self._started = True
+            self.references.start()
 
     def close(self) -> None:
         """Let go of what waits in the queue."""

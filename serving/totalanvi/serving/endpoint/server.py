@@ -6,6 +6,8 @@ import ipaddress
 import os
 import socket
 import threading
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ def serve(
     stopped = threading.Event()
     served = ", ".join(f"{offer.info.name} {offer.info.version}" for offer in catalogue.offers)
     message = f"Serving {served or settings.references} at {_url(host, port)} (press Ctrl+C to stop)"
-    threading.Thread(target=_announce, args=(_url(_asked(address), port), message, stopped), daemon=True).start()
+    threading.Thread(target=_announce, args=(_asked(address), port, message, stopped), daemon=True).start()
     try:
         bento.serve_http(host=address, port=port)
     finally:
@@ -128,15 +130,18 @@ def _require_free(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _announce(url: str, message: str, stopped: threading.Event) -> None:
+def _announce(address: str, port: int, message: str, stopped: threading.Event) -> None:
     """Print the message once the endpoint is ready."""
-    import httpx
-
+    # Of the standard library: asked five times a second, a client that reads certificates each time slows the start.
     while not stopped.wait(_POLL_SECONDS):
+        connection = HTTPConnection(address, port, timeout=5)
         try:
-            ready = httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
-        except httpx.TransportError:
+            connection.request("GET", "/readyz")
+            ready = connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
             continue
+        finally:
+            connection.close()
         if ready:
             print(message, flush=True)
             return

@@ -11,36 +11,67 @@ The environment configures it, see `totalanvi.serving.endpoint.settings` and
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
+from starlette.applications import Starlette
 
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
-from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.open_files import allow_many_connections
 from totalanvi.serving.endpoint.request_log import set_up_logging
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.endpoint.settings import Settings
+
+if TYPE_CHECKING:
+    from totalanvi.serving.endpoint.routes import Endpoint
 
 __all__ = ["TotalanviService"]
 
 _TIMEOUT_MARGIN = 30
 """Seconds that BentoML waits beyond our own deadline: it can only cut a request off, not say what to do."""
 
+
+def _open_endpoint() -> Endpoint:
+    """Make what answers requests, and let it load its references while BentoML prepares the rest of the process."""
+    from totalanvi.serving.engine.ahead import compile_ahead
+
+    allow_many_connections()
+    # The longest part of the start, and nothing else has to be imported before.
+    compile_ahead(readout=False)
+    from totalanvi.serving.endpoint.routes import Endpoint
+
+    made = Endpoint(settings.limits, settings.make_references())
+    made.start()
+    return made
+
+
+def _application() -> Starlette:
+    """Return the endpoint's application, or an empty one where nothing is answered.
+
+    The process with which BentoML supervises its workers imports this module as well: it starts them sooner this way.
+    """
+    if endpoint is None:
+        return Starlette()
+    from totalanvi.serving.endpoint.app import create_app
+
+    return create_app(endpoint, settings.drain_seconds)
+
+
 # Usage reports go out only where the operator asks for them.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 settings = Settings.read(os.environ)
-endpoint = Endpoint(settings.limits, settings.make_references())
+limits = settings.limits
+endpoint = None if bentoml.server_context.worker_index is None else _open_endpoint()
 
 
 # One worker: ONNX Runtime uses every core, and each further worker would hold the reference once more.
-@bentoml.asgi_app(create_app(endpoint, settings.drain_seconds))
+@bentoml.asgi_app(_application())
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": max(endpoint.limits.request_seconds, endpoint.limits.file_seconds) + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(limits.request_seconds, limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
     # Ours has the id of each request, and what it was about.
     logging={"access": {"enabled": False}},
@@ -52,7 +83,7 @@ class TotalanviService:
         set_up_logging()
 
     async def __is_ready__(self) -> bool:
-        return endpoint.ready
+        return endpoint is not None and endpoint.ready
 
 
 # BentoML's decorator turns the class into a service, which its types do not say.

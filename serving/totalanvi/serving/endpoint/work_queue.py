@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 class WorkQueue:
     """Runs heavy work in a few threads, so that the event loop stays free, and refuses what would wait too long.
 
-    A request takes a `Slot` before its body is read and gives it back when its work has ended, even when nobody waits
+    A request takes a `Slot` once its body is there and gives it back when its work has ended, even when nobody waits
     for the answer any more: memory and threads stay bounded by the number of slots. Bodies are understood in threads of
     their own, so that what cannot be mapped is told at once, and what can is weighed before it waits. Used from one
     event loop.
@@ -87,12 +87,24 @@ class WorkQueue:
         NotReadyError
             When the queue is draining.
         """
+        self.require_room()
+        self._taken += 1
+        return Slot(self)
+
+    def require_room(self) -> None:
+        """Refuse when all slots are taken or the queue is draining, without taking a slot.
+
+        Raises
+        ------
+        BusyError
+            Which says when to ask again.
+        NotReadyError
+            When the queue is draining.
+        """
         if self._draining:
             raise NotReadyError("The endpoint is shutting down; ask again in some seconds, or ask another one.")
         if self._taken >= self._slots:
             raise self._busy(f"at most {self._slots} requests at a time, found as many at work", 0)
-        self._taken += 1
-        return Slot(self)
 
     def drain(self) -> None:
         """Take in nothing new; what has a slot is still answered."""

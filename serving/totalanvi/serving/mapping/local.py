@@ -17,7 +17,6 @@ from totalanvi.serving.engine.sessions import Provider
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.maps_queries import MapsQueries
-from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
 
 __all__ = ["LocalReference"]
 
@@ -66,10 +65,17 @@ class LocalReference(MapsQueries):
     @property
     def chunk_cells(self) -> int:
         """Cells that are aligned and scored together unless `map` is told otherwise."""
+        # With pandas, which an endpoint starts without.
+        from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
+
         return DEFAULT_BATCH_SIZE
 
     def info(self) -> ReferenceInfo:
         """Say which reference this is."""
+        return self._info
+
+    @cached_property
+    def _info(self) -> ReferenceInfo:
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
 
     def landmarks(self) -> npt.NDArray[np.float32]:

@@ -21,8 +21,9 @@ from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
-from totalanvi.serving.outputs.annotate import Annotations, annotate, label_names
+from totalanvi.serving.outputs.annotate import Annotations, annotate
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.serving.bundles.hierarchy import Hierarchy
-from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
+from totalanvi.serving.outputs.label_names import certain_names, label_names, label_sets
 
 if TYPE_CHECKING:
     import anndata
@@ -32,9 +31,6 @@ __all__ = [
     "UNS_KEY",
     "Annotations",
     "annotate",
-    "certain_names",
-    "label_names",
-    "label_sets",
     "obs_entries",
     "obsm_entries",
     "reorder",
@@ -136,38 +132,6 @@ def obsm_entries(features: ReferenceFeatures) -> dict[str, tuple[str, list[str] 
         "totalanvi_probabilities": ("probabilities", labels),
         LABEL_SET: ("label_set", labels),
     } | {f"totalanvi_{name}": (name, proteins) for name in PROTEIN_ARRAYS if proteins}
-
-
-def label_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.label` counts: the reference's labels, and what a novel cell is called."""
-    return [*features.labels, UNKNOWN]
-
-
-def certain_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.certain` counts: the labels, their ancestors, and what a cell without any is called."""
-    return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
-
-
-def label_sets(mapped: MappedCells, features: ReferenceFeatures) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Tell which labels are in each cell's set.
-
-    Returns
-    -------
-    codes, names
-        Position of each cell's set among the names (cells,), -1 of a cell that was not mapped; and of each set that
-        occurs the labels, joined by ``|``, sorted.
-    """
-    there = mapped.guess >= 0
-    # Eight labels a byte, so that cells are compared at once and not label by label.
-    packed = np.packbits(mapped.label_set[there], axis=1)
-    found, inverse = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_inverse=True)
-    within = np.unpackbits(found.view(np.uint8).reshape(-1, packed.shape[1]), axis=1, count=len(features.labels))
-    of_found = ["|".join(np.array(features.labels, dtype=object)[row]) for row in within.astype(bool)]
-    # Two sets have the same name where a label has "|" in its own.
-    ranks = {name: rank for rank, name in enumerate(sorted(set(of_found)))}
-    codes = np.full(len(mapped), -1, dtype=np.int32)
-    codes[there] = np.array([ranks[name] for name in of_found], dtype=np.int32)[inverse.ravel()]
-    return codes, list(ranks)
 
 
 MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}

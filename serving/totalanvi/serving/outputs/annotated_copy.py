@@ -18,11 +18,11 @@ from totalanvi.serving.outputs.annotate import (
     OBS_COLUMNS,
     OBSM_KEYS,
     UNS_KEY,
-    label_sets,
     obs_entries,
     obsm_entries,
 )
 from totalanvi.serving.outputs.copies import copy_ahead, copy_query, is_copied_whole
+from totalanvi.serving.outputs.label_names import label_sets
 from totalanvi.serving.outputs.output import OutputPlan
 from totalanvi.serving.outputs.result_spool import ResultSpool
 from totalanvi.serving.queries.readers import reading_query

@@ -18,10 +18,8 @@ from totalanvi.serving.outputs.annotate import (
     LABEL_SET,
     NOVELTY,
     UNS_KEY,
-    certain_names,
-    label_names,
-    label_sets,
 )
+from totalanvi.serving.outputs.label_names import certain_names, label_names, label_sets
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Kind", "Query"]
 

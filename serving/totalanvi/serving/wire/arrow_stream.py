@@ -35,10 +35,18 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, Index
 def write_stream(batch: pa.RecordBatch, metadata: Mapping[str, Any]) -> bytes:
     """Return a record batch as an Arrow IPC stream whose schema carries `metadata` as JSON."""
     schema = batch.schema.with_metadata({METADATA_KEY: json.dumps(metadata, allow_nan=False).encode()})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    return bytes(sink.getvalue())
+    batch = batch.replace_schema_metadata(schema.metadata)
+    # Into a place of the right size: one that grows copies what it holds again and again.
+    sized = pa.MockOutputStream()
+    _write(sized, batch)
+    content = pa.allocate_buffer(sized.size())
+    _write(pa.FixedSizeBufferWriter(content), batch)
+    return bytes(content.to_pybytes())
+
+
+def _write(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def read_metadata(body: bytes) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def read_rna(batch: pa.RecordBatch, n_genes: int) -> sparse.csr_matrix:
             f"gene_indices: expected 0 to {n_genes - 1}, found {indices.min()} to {indices.max()}; "
             "indices refer to /v1/features."
         )
-    ascends = np.diff(indices) > 0
+    ascends = indices[1:] > indices[:-1]
     # Where a new cell starts, its first index may be anything.
     starts = pointers[1:-1]
     ascends[starts[(starts > 0) & (starts < indices.size)] - 1] = True
@@ -86,8 +86,10 @@ def require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
     CountsError
         When a value is no whole number, negative, too large or not finite.
     """
-    good = (counts >= 0) & (counts < MAX_COUNT) & (counts == np.rint(counts))
-    if not good.all():
+    if not counts.size:
+        return
+    # Extremes first: they take a fifth of the time of comparing each, and are NaN where any count is.
+    if not (counts.min() >= 0 and counts.max() < MAX_COUNT and np.array_equal(counts, np.rint(counts))):
         raise CountsError(
             f"{name}: expected raw counts (whole numbers from 0 to below 2³¹), found others; send counts as they were "
             "measured, neither normalised nor logarithms."

@@ -25,6 +25,8 @@ class Limits(BaseModel):
     """Size of one request's body, as sent and once decompressed."""
     max_json_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Size of one JSON body: JSON is for a few cells, and costs ten times its size to read."""
+    max_arriving_bytes: int = Field(default=512 * 2**20, ge=1024)
+    """What has arrived of all bodies that are not yet whole; one that exceeds it is answered 429."""
     max_cells: int = Field(default=8192, ge=1)
     """Cells in one request."""
     max_nonzeros: int = Field(default=2**24, ge=1)

@@ -20,7 +20,7 @@ from totalanvi.serving.errors import QueryError, TooLargeError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
-from totalanvi.serving.outputs.annotate import certain_names, label_names
+from totalanvi.serving.outputs.label_names import certain_names, label_names
 from totalanvi.serving.wire.counts import require_counts
 from totalanvi.serving.wire.limits import Limits
 
