@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import sys
 import time
 from collections import Counter
@@ -76,7 +75,7 @@ def _fuzz_decoder(local: LocalReference, bodies: list[bytes], inputs: int, draw:
     slowest, warm = 0.0, 0
     for number in range(inputs):
         if number == int(WARM_SHARE * inputs):
-            warm = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            warm = psutil.Process().memory_info().rss
         body = altered(draw.choice(bodies), draw)
         started = time.perf_counter()
         try:
@@ -93,7 +92,7 @@ def _fuzz_decoder(local: LocalReference, bodies: list[bytes], inputs: int, draw:
         except ServingError as error:
             outcomes[type(error).__name__] += 1
         slowest = max(slowest, time.perf_counter() - started)
-    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / warm - 1
+    growth = psutil.Process().memory_info().rss / warm - 1
     _require(slowest < MOST_SECONDS, f"each input within {MOST_SECONDS:g} s, found {slowest:.1f} s")
     _require(growth < MOST_GROWTH, f"flat memory, found that the decoder's grew by {growth:.1%}")
     return {

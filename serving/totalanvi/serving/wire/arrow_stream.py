@@ -129,14 +129,16 @@ def decompress(body: bytes, max_bytes: int) -> bytes:
     """
     parts: list[bytes] = []
     size = 0
+    # Into a place of ours: of one that pyarrow makes for what it reads, nothing is given back when reading fails.
+    block = memoryview(bytearray(_BLOCK_BYTES))
     with _refusing("zstd"), pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(body)), "zstd") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            size += len(block)
+        while n_read := stream.readinto(block):
+            size += n_read
             if size > max_bytes:
                 raise TooLargeError(
                     f"body: expected at most {max_bytes} bytes once decompressed, found more; send smaller chunks."
                 )
-            parts.append(block)
+            parts.append(bytes(block[:n_read]))
     return b"".join(parts)
 
 
