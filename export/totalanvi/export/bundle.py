@@ -47,6 +47,7 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.signature import read_signing_key, sign_bundle
 from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
@@ -69,6 +70,7 @@ def export_bundle(
     parents: str | Path | None = None,
     licence: str = "unknown",
     report: Callable[[str], None] | None = None,
+    sign: str | Path | None = None,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
 
@@ -90,6 +92,8 @@ def export_bundle(
         Of the reference, for its model card: a short name as hubs list them, such as ``"cc-by-4.0"``.
     report
         Called with a line about each step.
+    sign
+        File of a private key to vouch for the bundle with; see `totalanvi.serving.bundles.signature`.
 
     Returns
     -------
@@ -102,6 +106,8 @@ def export_bundle(
         graph does not compute what torch computes.
     CheckpointError
         When the checkpoint is not whole.
+    SettingsError
+        When `sign` is no such key.
 
     Examples
     --------
@@ -113,6 +119,7 @@ def export_bundle(
     name = checked_name(target, name, version)
     require_writable(target, overwrite)
     checked_licence(licence)
+    key = None if sign is None else read_signing_key(Path(sign))
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
@@ -162,6 +169,8 @@ def export_bundle(
         (folder / CARD_FILE).write_text(model_card(manifest, licence), encoding="utf-8")
         files = files | hash_files(folder, (CARD_FILE, REPORT_FILE))
         write_manifest(folder, manifest.model_copy(update={"files": files}))
+        if key is not None:
+            sign_bundle(folder, key)
         say("Opening what was written")
         _require_served(folder, source)
     return target

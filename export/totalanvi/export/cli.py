@@ -48,6 +48,12 @@ def export(
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY.pem", help="Vouch for it with this private key (Ed25519, from openssl).", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is served without torch."""
     from totalanvi.export.bundle import export_bundle
@@ -59,7 +65,7 @@ def export(
 
     started = time.perf_counter()
     made = export_bundle(
-        checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say
+        checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say, sign=sign
     )
     bundle = Bundle.open(made)
     for line in _summary_lines(bundle, time.perf_counter() - started):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from totalanvi.export.errors import TargetError
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 
 __all__ = ["store_bundle"]
 
@@ -50,7 +49,7 @@ def store_bundle(bundle: Bundle, overwrite: bool = False) -> str:
     labels = {"totalanvi-schema": str(manifest.schema_version)}
     try:
         with _set_aside(entry), bentoml.models.create(tag, module="totalanvi.serving", labels=labels) as model:
-            for name in (*manifest.files, MANIFEST_FILE):
+            for name in bundle.file_names:
                 shutil.copyfile(bundle.path / name, Path(model.path_of(name)))
     except OSError as error:
         # Of a whole folder that could not be copied, Python lists what became of each file.

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
+    from totalanvi.serving.client import Client
 
 __all__ = ["info", "map_query", "serve"]
 
@@ -123,6 +124,14 @@ def map_query(
             show_default=False,
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep an endpoint's answers here until the output is written, and go on from those of an earlier run.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
     """Map a query's file to a reference: labels, novelty and proteins for each cell."""
@@ -131,8 +140,9 @@ def map_query(
     from totalanvi.serving.outputs.map_summary import summary_lines
     from totalanvi.serving.reference import load_reference
 
+    client = None if resume is None else _resuming_client(reference, resume)
     summary = map_file(
-        lambda: load_reference(reference),
+        lambda: load_reference(reference) if client is None else client,
         query,
         output,
         proteins=proteins,
@@ -154,6 +164,8 @@ def map_query(
         feature_map=feature_map,
         report=report,
     )
+    if client is not None:
+        client.forget_answers()
     for message in summary.messages:
         typer.echo(f"Warning: {message}", err=True)
     for note in summary.alignment.notes:
@@ -162,10 +174,33 @@ def map_query(
         typer.echo(line)
 
 
+def _resuming_client(reference: str, folder: Path) -> Client:
+    from totalanvi.serving.client import Client
+
+    return Client(reference, resume=folder)
+
+
 def serve(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or a model-store tag.", show_default=False)
-    ],
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or model-store tags.", show_default=False),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A folder of bundles, which may come and go.", show_default=False),
+    ] = None,
+    default: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@VERSION]",
+            help="Which is meant where a request names none; the first BUNDLE when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Settings; the environment goes before it.", show_default=False),
+    ] = None,
     host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
     keys: Annotated[
@@ -180,10 +215,19 @@ def serve(
         bool, typer.Option("--no-auth", help="Let everybody in at an address that other machines can reach.")
     ] = False,
 ) -> None:
-    """Start an endpoint that maps queries to a reference."""
-    from totalanvi.serving.endpoint.server import serve as serve_bundle
+    """Start an endpoint that maps queries to references."""
+    from totalanvi.serving.endpoint.server import serve as serve_bundles
 
-    serve_bundle(bundle, host, port, keys, no_auth)
+    serve_bundles(
+        *bundles or (),
+        host=host,
+        port=port,
+        references=references,
+        default=default,
+        config=config,
+        keys=keys,
+        no_auth=no_auth,
+    )
 
 
 def info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 import sys
@@ -20,13 +21,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.files import receive
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
-from totalanvi.serving.endpoint.routes import Endpoint
+from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.limits import Limits
@@ -49,8 +51,12 @@ def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def serve(**limits: float) -> httpx.Client:
-            endpoint = Endpoint(Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits), lambda: reference)
-            endpoint._load()
+            endpoint = endpoint_of(
+                reference.bundle.path,
+                Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits),
+                lambda _: reference,
+            )
+            endpoint.references.look()
             return stack.enter_context(app_in_thread(create_app(endpoint)))
 
         yield serve
@@ -225,6 +231,43 @@ def test_a_client_that_hangs_up_ends_the_work(opened: Open, uploads: Path, tmp_p
     assert web.get("/v1/files/impatient/progress").status_code == 404
 
 
+def trickle(n_blocks: int) -> Iterator[bytes]:
+    for _ in range(n_blocks):
+        yield b"x"
+        time.sleep(0.1)
+
+
+def test_next_to_nothing_keeps_no_place(opened: Open, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "_SILENT_SECONDS", 0.5)
+    web = opened(max_files=1)
+
+    found = refusal(web.post("/v1/files", content=trickle(50)))
+
+    assert found[:2] == (504, "DeadlineError")
+    assert "bytes of the file a second" in found[2]
+    with socket.create_connection((web.base_url.host, web.base_url.port or 80)) as silent:
+        silent.sendall(b"POST /v1/files HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n\r\nx")
+        assert b" 504 " in silent.recv(1000)
+    assert left(uploads) == []
+
+
+def test_places_are_limited(opened: Open, uploads: Path) -> None:
+    web = opened(max_files=1)
+    with ExitStack() as held:
+        for _ in range(ARRIVING_PER_FILE):
+            one = held.enter_context(socket.create_connection((web.base_url.host, web.base_url.port or 80)))
+            one.sendall(b"POST /v1/files HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n\r\nx")
+        end = time.monotonic() + 30
+        while len(left(uploads)) < ARRIVING_PER_FILE:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        busy = web.post("/v1/files", content=b"x")
+        assert refusal(busy)[:2] == (429, "BusyError")
+        assert int(busy.headers["retry-after"]) > 0
+        assert web.get("/v1/info").status_code == 200
+    wait_until_empty(uploads)
+
+
 def test_progress_is_told_while_a_file_is_at_work(web: httpx.Client, tmp_path: Path) -> None:
     toy_query(400).write_h5ad(tmp_path / "query.h5ad")
     body = (tmp_path / "query.h5ad").read_bytes()
@@ -247,7 +290,10 @@ def test_progress_is_told_while_a_file_is_at_work(web: httpx.Client, tmp_path: P
     cells = [one["cells"] for one in told]
     assert cells == sorted(cells)
     assert {one["total"] for one in told} <= {None, 400}
-    assert web.get("/v1/files/watched-1/progress").status_code == 404
+    # The stay of a file ends once its answer was sent, which a client may notice first.
+    end = time.monotonic() + 30
+    while web.get("/v1/files/watched-1/progress").status_code != 404:
+        assert time.monotonic() < end
 
 
 def test_folders_are_private_and_a_crashed_endpoints_are_swept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.support.command_line import Run
 from tests.support.files import contents, listing
 from tests.support.hub import Hub, running_hub
@@ -17,6 +18,7 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE
 from totalanvi.serving.bundles.manifest_file import write_manifest
+from totalanvi.serving.bundles.signature import sign_bundle
 
 REPOSITORY = "lab/toy"
 
@@ -54,6 +56,7 @@ def with_card(bundle: Path, licence: str = "cc-by-4.0") -> Path:
 
 def test_what_is_pushed_is_what_is_pulled(hub: Hub, run: Run, tmp_path: Path) -> None:
     bundle = with_card(write_toy_bundle(tmp_path / "bundle"))
+    sign_bundle(bundle, Ed25519PrivateKey.generate())
     kept = contents(bundle)
     (bundle / "notes.txt").write_text("not the bundle's")
     code, printed, said = run("push", bundle, REPOSITORY)
@@ -68,6 +71,7 @@ def test_what_is_pushed_is_what_is_pulled(hub: Hub, run: Run, tmp_path: Path) ->
     assert (code, said) == (0, "")
     assert contents(tmp_path / "pulled") == kept
     assert Bundle.open(bundle).digest in printed
+    assert run("pull", REPOSITORY, "-o", tmp_path / "pulled", "--overwrite")[0] == 0
     assert listing(tmp_path) == ["bundle", "pulled"]
 
 

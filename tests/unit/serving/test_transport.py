@@ -10,7 +10,7 @@ import pytest
 from tests.support.scripted import OK, Answer, Script, fault, scripted
 
 from totalanvi.export.demo_endpoint import free_port
-from totalanvi.serving.client import Client, transport
+from totalanvi.serving.client import Client, patience
 from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.errors import (
     BundleError,
@@ -20,7 +20,7 @@ from totalanvi.serving.errors import (
     NotReadyError,
     StaleFeaturesError,
 )
-from totalanvi.serving.wire.chunks import PROTOCOL
+from totalanvi.serving.wire.protocol import PROTOCOL
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def script() -> Iterator[Script]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(patience, "_FIRST_WAIT", 0.01)
 
 
 def ask(script: Script, *answers: Answer, retries: int = 5, timeout: float = 5) -> bytes:

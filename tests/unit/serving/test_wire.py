@@ -53,7 +53,9 @@ def columns(n_rows: int = 2) -> dict[str, pa.Array]:
 
 
 def body(metadata: dict[str, Any] | None = None, **changed: pa.Array) -> bytes:
-    header = {"protocol": PROTOCOL, "features": DIGEST, "options": {}, "present": None} | (metadata or {})
+    header = {"protocol": PROTOCOL, "reference": None, "features": DIGEST, "options": {}, "present": None} | (
+        metadata or {}
+    )
     return write_stream(pa.RecordBatch.from_pydict(columns() | changed), header)
 
 

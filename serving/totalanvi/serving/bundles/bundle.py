@@ -17,7 +17,8 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
                               these graphs once more, cut behind their first layer,
                               for speed on sparse rows                     (see `totalanvi.serving.bundles.first_layer`)
-      README.md, report.html  what it is and how good, for people                  (see `CARD_FILE`)
+      README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
+      manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.manifest_file import parse_manifest, read_manifest, verify_manifest
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
+from totalanvi.serving.bundles.signature import SIGNATURE_FILE, require_signature
 from totalanvi.serving.errors import BundleError
 
 __all__ = ["Bundle", "bundle_files"]
@@ -112,13 +114,15 @@ class Bundle:
         ------
         BundleError
             When the folder or a file is missing, a file's size or digest is not the manifest's, the manifest cannot be
-            understood or is of another schema, or the arrays do not fit the manifest.
+            understood or is of another schema, the arrays do not fit the manifest, or nobody vouches for it
+            who should.
         """
         folder = Path(path)
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing"
             raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
+        require_signature(folder, content)
         manifest = parse_manifest(folder, content)
         with_readout = any(name in manifest.files for name in _READOUT_FILES)
         missing = [name for name in bundle_files(with_readout) if name not in manifest.files]
@@ -135,6 +139,12 @@ class Bundle:
         verify_manifest(folder, content)
         digest = hashlib.sha256(content).hexdigest()
         return cls(folder, manifest, reference, calibration, readout, first_layers, digest)
+
+    @property
+    def file_names(self) -> list[str]:
+        """What a copy needs: what the manifest lists, the manifest, and a signature where there is one."""
+        signature = [SIGNATURE_FILE] if (self.path / SIGNATURE_FILE).exists() else []
+        return sorted((*self.manifest.files, MANIFEST_FILE, *signature))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a listed file, verified once more, so that what is used is what was signed for.

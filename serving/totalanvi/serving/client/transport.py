@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import time
+import copy
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,12 +11,11 @@ import httpx
 
 from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.client.carrier import named_error
+from totalanvi.serving.client.patience import Patience
 from totalanvi.serving.errors import BusyError, EndpointError, NotReadyError, ServingError
 
 __all__ = ["Transport"]
 
-_FIRST_WAIT = 0.25
-_LONGEST_WAIT = 10.0
 _CONNECT_SECONDS = 10
 _RETRIES_BEFORE_CONTACT = 2
 _PIECE_BYTES = 1 << 17
@@ -55,8 +53,10 @@ class Transport:
         self, url: str, timeout: float, retries: int, api_key: str | None = None, allow_plain_http: bool = False
     ) -> None:
         self.url = _valid(url)
+        self._timeout = timeout
         self._retries = retries
         self._met = False
+        self._patience = Patience()
         if api_key is not None and self.url.startswith("http://") and not (self.is_loopback or allow_plain_http):
             raise EndpointError(
                 f"{self.url}: expected https:// for an endpoint on another machine that is sent a key, found http://, "
@@ -64,7 +64,6 @@ class Transport:
                 "TOTALANVI_ALLOW_PLAIN_HTTP=1)."
             )
         self._http = httpx.Client(
-            timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
             headers=_key_headers(api_key),
             # A key is for this URL and no other: whoever answers here must not be able to send it elsewhere.
             follow_redirects=False,
@@ -76,6 +75,12 @@ class Transport:
     def is_loopback(self) -> bool:
         """Whether the endpoint is on this machine, by its address."""
         return is_loopback(urlsplit(self.url).hostname or "")
+
+    def with_patience(self, patience: Patience) -> Transport:
+        """Return the same connections, used with another patience."""
+        other = copy.copy(self)
+        other._patience = patience
+        return other
 
     def get(self, path: str) -> bytes:
         """Return the answer to a GET; raises as `post`."""
@@ -101,24 +106,28 @@ class Transport:
         attempt = 0
         while True:
             attempt += 1
+            seconds = self._patience.remaining(self._timeout)
+            limits = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
             try:
-                response = self._http.request(method, self.url + path, **_content(body, headers))
+                response = self._http.request(method, self.url + path, timeout=limits, **_content(body, headers))
             except httpx.RequestError as error:
                 failure: ServingError = self._unreachable(path, error, attempt)
                 if not isinstance(error, _LOST):
+                    # The time of the whole query may be what was too short.
+                    self._patience.remaining(0)
                     raise failure from error
-                wait = 0.0
+                announced = 0.0
             else:
                 self._met = True
                 if response.is_success:
                     return response.content
                 failure = self._refusal(path, response)
-                if not _passes(failure, response):
+                announced = _retry_after(response)
+                if not (_passes(failure, response) and self._patience.can_wait(announced)):
                     raise failure
-                wait = _retry_after(response)
             if attempt > (self._retries if self._met else min(self._retries, _RETRIES_BEFORE_CONTACT)):
                 raise failure
-            time.sleep(max(wait, _back_off(attempt)))
+            self._patience.wait(attempt, announced)
 
     def _unreachable(self, path: str, error: httpx.RequestError, attempts: int) -> EndpointError:
         reason = str(error) or type(error).__name__
@@ -190,10 +199,6 @@ def _passes(failure: ServingError, response: httpx.Response) -> bool:
 
 
 def _retry_after(response: httpx.Response) -> float:
+    """Return the seconds that an answer asks to wait; a date, which proxies may send, is taken for none."""
     announced = response.headers.get("retry-after", "")
-    return min(float(announced), _LONGEST_WAIT) if announced.isdecimal() else 0.0
-
-
-def _back_off(attempt: int) -> float:
-    """Return seconds to wait: doubling, and scattered so that clients do not come back all at once."""
-    return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+    return float(announced) if announced.isdecimal() else 0.0

@@ -1,4 +1,4 @@
-"""Bodies of requests that are computed, read before they take a place in the queue.
+"""Bodies of requests that are computed: of the right format, and read before they take a place in the queue.
 
 A body that trickles in, or never ends, holds a connection and what has arrived of it; places are for those that are
 whole. So nobody is kept from being served by senders that are slow, on purpose or not.
@@ -10,9 +10,9 @@ import asyncio
 
 from starlette.requests import Request
 
-from totalanvi.serving.errors import BusyError, DeadlineError, TooLargeError
+from totalanvi.serving.errors import BusyError, DeadlineError, MediaTypeError, TooLargeError
 
-__all__ = ["Bodies"]
+__all__ = ["Bodies", "is_compressed", "require_plain", "require_type"]
 
 _LEAST_BYTES_PER_SECOND = 4096
 """What must come with each second beyond those that any body has: modems of old were as fast."""
@@ -84,6 +84,51 @@ class Bodies:
         finally:
             self._arriving -= size
         return b"".join(blocks)
+
+
+def require_type(request: Request, expected: str) -> None:
+    """Refuse a body that does not say that it is of the expected type.
+
+    Raises
+    ------
+    MediaTypeError
+        When the header ``Content-Type`` is missing, or says something else.
+    """
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if found != expected:
+        raise MediaTypeError(
+            f"{request.url.path}: expected the header `Content-Type: {expected}`, found {found or 'none'!r}; "
+            "set it, and send the body in that format."
+        )
+
+
+def is_compressed(request: Request) -> bool:
+    """Tell whether the body is compressed with zstd.
+
+    Raises
+    ------
+    MediaTypeError
+        When it is compressed otherwise.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "zstd"):
+        raise MediaTypeError(f"Expected `Content-Encoding: zstd` or none, found {encoding!r}; compress with zstd.")
+    return encoding == "zstd"
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a body that is compressed.
+
+    Raises
+    ------
+    MediaTypeError
+        When it is.
+    """
+    if "content-encoding" in request.headers:
+        raise MediaTypeError(
+            f"{request.url.path}: expected no `Content-Encoding`, found "
+            f"{request.headers['content-encoding']!r}; send the body as it is."
+        )
 
 
 def _too_large(max_bytes: int, found: str) -> TooLargeError:

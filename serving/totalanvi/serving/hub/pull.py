@@ -9,6 +9,7 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 from totalanvi.serving.bundles.manifest_file import parse_manifest, read_manifest
 from totalanvi.serving.bundles.place import require_place
+from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.errors import HubError
 from totalanvi.serving.hub.talking import hub_api, talking_to_hub
 from totalanvi.serving.outputs.output import OutputPlan, staged
@@ -19,7 +20,7 @@ __all__ = ["pull_bundle"]
 def pull_bundle(repository: str, output: str | Path, revision: str | None = None, overwrite: bool = False) -> Bundle:
     """Pull a bundle into a new folder.
 
-    Of the repository's files, only the manifest and those that it lists are fetched, all of one commit.
+    Of the repository's files, only the manifest, its signature and what it lists are fetched, all of one commit.
 
     Parameters
     ----------
@@ -68,5 +69,7 @@ def pull_bundle(repository: str, output: str | Path, revision: str | None = None
             fetch(MANIFEST_FILE)
             for name in parse_manifest(folder, read_manifest(folder)).files:
                 fetch(name)
+            if api.file_exists(repository, SIGNATURE_FILE, revision=commit):
+                fetch(SIGNATURE_FILE)
         Bundle.open(folder)
     return Bundle.open(target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 from totalanvi.serving.hub.talking import hub_api, talking_to_hub
 
 __all__ = ["push_bundle"]
@@ -49,10 +48,9 @@ def push_bundle(bundle: str | Path, repository: str, public: bool = False, revis
         api = hub_api()
         api.create_repo(repository, private=not public, exist_ok=True)
         # As they were verified; a file that changes meanwhile is noticed by whoever pulls.
-        names = sorted((*manifest.files, MANIFEST_FILE))
         commit = api.create_commit(
             repository,
-            [CommitOperationAdd(name, opened.path / name) for name in names],
+            [CommitOperationAdd(name, opened.path / name) for name in opened.file_names],
             commit_message=f"{manifest.name} {manifest.version}",
             revision=revision,
         )

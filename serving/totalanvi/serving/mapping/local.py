@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class LocalReference(MapsQueries):
 
     @property
     def in_flight(self) -> int:
-        """One chunk at a time: its graphs already use every core."""
-        return 1
+        """Two chunks at a time: cores that have nothing left to do in one go on with the next. A device takes turns."""
+        return 2 if self.engine.provider == "cpu" else 1
 
     @property
     def chunk_cells(self) -> int:
@@ -81,9 +82,9 @@ class LocalReference(MapsQueries):
         """Places of the reference's own cells on its map, (landmarks, 2)."""
         return self.bundle.reference.coordinates
 
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+    def score(self, cells: AlignedCells, options: MapOptions, abandoned: threading.Event | None = None) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
-        return self.engine.run(cells, options)
+        return self.engine.run(cells, options, abandoned)
 
     @property
     def _where(self) -> str:
@@ -92,5 +93,6 @@ class LocalReference(MapsQueries):
     def _known_info(self) -> ReferenceInfo:
         return self.info()
 
-    def _be_current(self) -> None:
-        """Do nothing: an open bundle stays what it is."""
+    def _for_query(self) -> LocalReference:
+        """Return this: an open bundle stays what it is."""
+        return self

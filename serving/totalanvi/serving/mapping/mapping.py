@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from totalanvi.serving.outputs.annotate import Annotations, annotate
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
 from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
+from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import provenance, write_report
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
@@ -77,7 +78,8 @@ def map_object(
     Returns
     -------
     AnnData or MuData
-        As `data`, with the annotations that `totalanvi.serving.outputs.annotate` names.
+        As `data`, with the annotations that `totalanvi.serving.outputs.annotate` names; backed by the same file, which
+        stays as it is, when `data` is.
 
     Warns
     -----
@@ -100,7 +102,7 @@ def map_object(
                 advance(len(cell_ids))
         mapped = MappedCells.concatenate(blocks)
         uns = _provenance(reference, source, aligner, options)
-        annotated = query.to_memory() if query.isbacked else query.copy()
+        annotated = copy_object(query)
         targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
         for target in targets:
             names = pd.Index(target.obs_names)
@@ -175,8 +177,9 @@ def map_file(
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
             progress_bar(len(source), progress) as advance,
+            closing(score_blocks(reference, source, aligner, options, batch_size)) as blocks,
         ):
-            for cell_ids, mapped in score_blocks(reference, source, aligner, options, batch_size):
+            for cell_ids, mapped in blocks:
                 writer.write(cell_ids, mapped)
                 counts.update(mapped.label[mapped.label >= 0].tolist())
                 n_unknown += int((mapped.novelty > options.novelty_threshold).sum())

@@ -132,10 +132,10 @@ class MapsQueries(ABC):
             keep_unknown_labels=keep_unknown_labels,
             certainty=certainty,
         )
-        self._be_current()
+        reference = self._for_query()
         size = self.chunk_cells if batch_size is None else batch_size
         return map_object(
-            self, data, proteins, layer, options, size, progress, gene_column=gene_column, feature_map=feature_map
+            reference, data, proteins, layer, options, size, progress, gene_column=gene_column, feature_map=feature_map
         )
 
     def __repr__(self) -> str:
@@ -162,8 +162,8 @@ class MapsQueries(ABC):
         """Say what `info` would, without asking anyone; None when it is not known."""
 
     @abstractmethod
-    def _be_current(self) -> None:
-        """Find out whether the reference has been replaced since it was used last, where that may happen."""
+    def _for_query(self) -> MapsQueries:
+        """Return what maps the next query: this, once it is known whether it was replaced, where that may happen."""
 
 
 def _listed(what: str, names: list[str]) -> str:

@@ -10,7 +10,7 @@ from scipy import sparse
 from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.wire.arrow_columns import list_arrays
 
-__all__ = ["MAX_COUNT", "read_proteins", "read_rna"]
+__all__ = ["MAX_COUNT", "read_proteins", "read_rna", "require_counts"]
 
 MAX_COUNT = 2**31
 """Counts from here on are refused: no cell has them, and float32 could not tell them from fractions."""
@@ -48,7 +48,7 @@ def read_rna(batch: pa.RecordBatch, n_genes: int) -> sparse.csr_matrix:
     ascends[starts[(starts > 0) & (starts < indices.size)] - 1] = True
     if not ascends.all():
         raise QueryError("gene_indices: expected ascending indices in every cell, none twice, found others.")
-    _require_counts("gene_counts", counts)
+    require_counts("gene_counts", counts)
     matrix = sparse.csr_matrix((counts, indices, pointers), shape=(batch.num_rows, n_genes))
     matrix.has_sorted_indices = True
     return matrix
@@ -74,11 +74,18 @@ def read_proteins(column: pa.FixedSizeListArray) -> tuple[npt.NDArray[np.float32
     measured = ~np.isnan(counts)
     measured[column.is_null().to_numpy(zero_copy_only=False)] = False
     counts = np.where(measured, counts, np.float32(0))
-    _require_counts("protein_counts", counts)
+    require_counts("protein_counts", counts)
     return counts, measured
 
 
-def _require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
+def require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
+    """Refuse what no raw count is.
+
+    Raises
+    ------
+    CountsError
+        When a value is no whole number, negative, too large or not finite.
+    """
     if not counts.size:
         return
     # Extremes first: they take a fifth of the time of comparing each, and are NaN where any count is.

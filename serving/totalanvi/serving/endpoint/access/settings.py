@@ -10,12 +10,13 @@ from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.keys import KeyFile, Keys, KeySource, fixed_keys, parse_keys
 from totalanvi.serving.errors import SettingsError
 
-__all__ = ["KEYS_FILE_VARIABLE", "NO_AUTH_VARIABLE", "AccessSettings"]
+__all__ = ["ACCESS_VARIABLES", "KEYS_FILE_VARIABLE", "NO_AUTH_VARIABLE", "AccessSettings"]
 
 KEYS_FILE_VARIABLE = "TOTALANVI_KEYS_FILE"
 NO_AUTH_VARIABLE = "TOTALANVI_NO_AUTH"
 _KEYS_VARIABLE = "TOTALANVI_KEYS"
 _OPEN_METRICS_VARIABLE = "TOTALANVI_OPEN_METRICS"
+ACCESS_VARIABLES = frozenset({KEYS_FILE_VARIABLE, NO_AUTH_VARIABLE, _KEYS_VARIABLE, _OPEN_METRICS_VARIABLE})
 
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 

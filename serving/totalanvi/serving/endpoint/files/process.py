@@ -149,6 +149,7 @@ def _environment(folder: Path) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return environment | {
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "HOME": str(folder),
         "TMPDIR": str(folder),
         # HDF5 would run filters that somebody put where it looks for them.
         "HDF5_PLUGIN_PRELOAD": "::",

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -27,15 +28,17 @@ from totalanvi.serving.endpoint.files.job import FileJob, FileOptions, FileOutpu
 from totalanvi.serving.endpoint.files.process import run_job
 from totalanvi.serving.endpoint.files.receive import receive_file
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
+from totalanvi.serving.endpoint.jobs import chunk_job
+from totalanvi.serving.endpoint.request_log import REQUEST_ID, request_id
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BusyError, EndpointError, QueryError
 
-__all__ = ["Files"]
+__all__ = ["ARRIVING_PER_FILE", "Files"]
 
 _HDF5, _PARQUET = "application/x-hdf5", "application/vnd.apache.parquet"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_REQUEST_ID_HEADER = "X-Request-ID"
-_ARRIVING_PER_FILE = 4
+ARRIVING_PER_FILE = 4
+"""Files that arrive, wait, are mapped and sent at a time, for each that is mapped."""
 _CHUNK_CELLS = 4096
 _BUSY_SECONDS = 5
 _WAIT_SECONDS = 0.2
@@ -95,11 +98,11 @@ class Files:
             Whatever is wrong with request or file.
         """
         assert self._rooms is not None
-        self._endpoint.info()  # raises while there is no reference
         options = _options(request.query_params)
+        self._endpoint.info(options.reference)  # raises while there is no such reference
         output = options.output or _accepted(request.headers.get("accept", ""))
         with ExitStack() as stay:
-            request_id, progress = stay.enter_context(self._place(request))
+            name, progress = stay.enter_context(self._place(request))
             folder = stay.enter_context(self._rooms.room())
             await receive_file(request, folder / worker.QUERY, self._limits.max_file_bytes)
             progress.stage = "waiting"
@@ -108,7 +111,7 @@ class Files:
                 made = await _unless_gone(request, self._run(self._job(options, output), folder, progress))
             progress.stage = "sending"
             # The answer ends the stay, once it was sent.
-            return _Sent(made, request_id, stay.pop_all(), self._limits.file_seconds)
+            return _Sent(made, name, stay.pop_all(), self._limits.file_seconds)
 
     async def progress(self, request: Request) -> Response:
         """Answer ``GET /v1/files/{request_id}/progress``, to the key that sent the file.
@@ -129,23 +132,25 @@ class Files:
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[str, _Progress]]:
         """Take a place among the files at work, under the client's name for the request, or one of ours."""
-        most = self._limits.max_files * _ARRIVING_PER_FILE
-        if len(self._running) >= most:
+        most, owner = self._limits.max_files * ARRIVING_PER_FILE, account_name()
+        own = sum(progress.owner == owner for progress in self._running.values())
+        if len(self._running) >= most or (owner is not None and own >= most // 2):
             raise BusyError(
-                f"Expected at most {most} files at a time, found as many; ask again in {_BUSY_SECONDS} s.",
+                f"Expected at most {most} files at a time, and {most // 2} of one key, found as many; ask again in "
+                f"{_BUSY_SECONDS} s.",
                 retry_after=_BUSY_SECONDS,
             )
-        request_id = request.headers.get(_REQUEST_ID_HEADER) or secrets.token_urlsafe(16)
-        if not _REQUEST_ID.fullmatch(request_id) or request_id in self._running:
+        name = request.headers.get(REQUEST_ID) or request_id() or secrets.token_urlsafe(16)
+        if not _REQUEST_ID.fullmatch(name) or name in self._running:
             raise QueryError(
-                f"{_REQUEST_ID_HEADER}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
+                f"{REQUEST_ID}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
                 "found something else; choose another, or leave it out."
             )
-        self._running[request_id] = _Progress(account_name())
+        self._running[name] = _Progress(owner)
         try:
-            yield request_id, self._running[request_id]
+            yield name, self._running[name]
         finally:
-            del self._running[request_id]
+            del self._running[name]
 
     def _job(self, options: FileOptions, output: FileOutput) -> FileJob:
         limits = self._limits
@@ -166,16 +171,17 @@ class Files:
 
     async def _answer(self, path: str, body: bytes) -> bytes:
         """Answer what the process that reads a file asks of the endpoint."""
-        if path == "/v1/info":
-            return self._endpoint.info()
-        if path == "/v1/features":
-            return self._endpoint.features()
-        if path != "/v1/map":
-            raise EndpointError(f"{path}: expected a route that files need, found another.")
+        route, _, query = path.partition("?")
+        reference = dict(parse_qsl(query)).get("reference")
+        if route == "/v1/info":
+            return self._endpoint.info(reference)
+        if route == "/v1/features":
+            return self._endpoint.features(reference)
+        if route != "/v1/map":
+            raise EndpointError(f"{route}: expected a route that files need, found another.")
         while True:
             try:
-                with self._endpoint.queue.admit() as slot:
-                    return await slot.run(lambda: self._endpoint.map_chunk(body, False))
+                return (await self._endpoint.answer("files", chunk_job, body)).content
             except BusyError as error:
                 if type(error) is not BusyError:
                     raise  # of a quota, which no waiting helps
@@ -188,7 +194,7 @@ class _Sent(FileResponse):
 
     def __init__(self, made: Path, request_id: str, stay: ExitStack, seconds: float) -> None:
         kind = _PARQUET if made.suffix == ".parquet" else _HDF5
-        super().__init__(made, media_type=kind, filename=made.name, headers={_REQUEST_ID_HEADER: request_id})
+        super().__init__(made, media_type=kind, filename=made.name, headers={REQUEST_ID: request_id})
         self._stay = stay
         self._seconds = seconds
 

@@ -150,7 +150,7 @@ def _do(serialized: bytes, carrier: PipeCarrier) -> str:
 
     carrier.tell("p", done=0, total=total)
     map_file(
-        lambda: Reporting(carrier, concurrency=1, chunk_cells=job.chunk_cells),
+        lambda: Reporting(carrier, 1, job.chunk_cells, reference=job.options.reference),
         query,
         f"{RESULT}.{output}",
         proteins=job.options.proteins,
