@@ -6,9 +6,12 @@
     POST /v1/predict   a few cells as JSON
     POST /v1/files     a file of cells, an annotated copy or a table back (`totalanvi.serving.endpoint.files`)
     GET  /v1/files/{X-Request-ID}/progress   how far a file has come
+    …    /v1/uploads   a file in steps (`totalanvi.serving.endpoint.files.keeping`)
     GET  /v1/info      the reference, and what the endpoint accepts
     GET  /v1/features  genes and proteins that chunks are aligned to, and their digest
     GET  /v1/labels    what a cell can be called
+    GET  /v1/landmarks places of the reference's own cells on its map: x and y of each, float32
+    GET  /             a page that does all of this (`totalanvi.serving.endpoint.page`)
     GET  /metrics      for Prometheus
 
 ``/livez`` and ``/readyz`` are BentoML's own; see `totalanvi.serving.endpoint.service`. A body may be compressed
@@ -32,7 +35,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from totalanvi.serving.endpoint.answers import JSON, error_answer
+from totalanvi.serving.endpoint.files.keeping import Uploads
 from totalanvi.serving.endpoint.files.service import Files
+from totalanvi.serving.endpoint.page.routes import page_routes
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import DeadlineError, EndpointError, MediaTypeError, ServingError, TooLargeError
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
@@ -50,6 +55,7 @@ def create_app(endpoint: Endpoint) -> Starlette:
     """Return the application that answers for an endpoint."""
     limits = endpoint.limits
     files = Files(endpoint)
+    uploads = Uploads(endpoint, files)
 
     async def map_chunk(request: Request) -> Response:
         _require_type(request, MEDIA_TYPE)
@@ -68,6 +74,9 @@ def create_app(endpoint: Endpoint) -> Starlette:
     async def labels(request: Request) -> Response:
         return Response(endpoint.labels(), media_type=JSON)
 
+    async def landmarks(request: Request) -> Response:
+        return Response(endpoint.landmarks(), media_type="application/octet-stream")
+
     async def metrics(request: Request) -> Response:
         return Response(endpoint.metrics.exposition(), media_type=endpoint.metrics.content_type)
 
@@ -84,6 +93,7 @@ def create_app(endpoint: Endpoint) -> Starlette:
         endpoint.start()
         yield
         endpoint.close()
+        await uploads.close()
         files.close()
 
     routes = [
@@ -91,12 +101,30 @@ def create_app(endpoint: Endpoint) -> Starlette:
         Route("/v1/predict", _answering(endpoint, "predict", predict), methods=["POST"]),
         Route("/v1/files", _answering(endpoint, "files", files.map, limits.file_seconds), methods=["POST"]),
         Route("/v1/files/{request_id}/progress", _answering(endpoint, "progress", files.progress), methods=["GET"]),
+        *_upload_routes(endpoint, uploads),
         Route("/v1/info", _answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", _answering(endpoint, "features", features), methods=["GET"]),
         Route("/v1/labels", _answering(endpoint, "labels", labels), methods=["GET"]),
+        Route("/v1/landmarks", _answering(endpoint, "landmarks", landmarks), methods=["GET"]),
+        *page_routes(),
         Route("/metrics", metrics, methods=["GET"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: refuse}, lifespan=lifespan)
+
+
+def _upload_routes(endpoint: Endpoint, uploads: Uploads) -> list[Route]:
+    seconds = endpoint.limits.file_seconds
+
+    def route(path: str, handler: Handler, method: str) -> Route:
+        return Route(f"/v1/uploads{path}", _answering(endpoint, "uploads", handler, seconds), methods=[method])
+
+    return [
+        route("", uploads.upload, "POST"),
+        route("/{id}/map", uploads.map, "POST"),
+        route("/{id}", uploads.state, "GET"),
+        route("/{id}", uploads.remove, "DELETE"),
+        route("/{id}/{part}", uploads.part, "GET"),
+    ]
 
 
 async def _compute(

@@ -92,6 +92,10 @@ class Endpoint:
         features = self._require_reference().features
         return LabelsAnswer(labels=list(features.labels)).model_dump_json().encode()
 
+    def landmarks(self) -> bytes:
+        """Return the places of the reference's own cells on its map, x and y of each, as little-endian float32."""
+        return self._require_reference().landmarks().astype("<f4").tobytes()
+
     def map_chunk(self, body: bytes, compressed: bool) -> bytes:
         """Map one chunk in the binary format.
 

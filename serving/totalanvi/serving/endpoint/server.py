@@ -79,7 +79,10 @@ def serve(
     # BentoML's decorator turns the class into a service, which its types do not say.
     bento: Any = service.TotalanviService
     stopped = threading.Event()
-    message = f"Serving {manifest.name} {manifest.version} at {_url(host, port)} (press Ctrl+C to stop)"
+    message = (
+        f"Serving {manifest.name} {manifest.version} at {_url(host, port)} (press Ctrl+C to stop)\n"
+        f"In a browser: {_url(_asked(address), port)}/"
+    )
     threading.Thread(target=_announce, args=(_url(_asked(address), port), message, stopped), daemon=True).start()
     try:
         bento.serve_http(host=address, port=port)

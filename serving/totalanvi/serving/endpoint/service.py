@@ -20,6 +20,7 @@ from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.mapping.local import LocalReference
@@ -72,4 +73,4 @@ class TotalanviService:
 _service: Any = TotalanviService
 # Around all that the server answers, BentoML's own pages included; the first is the outermost.
 _service.add_asgi_middleware(SafeHeaders)
-_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ), pages=PAGE_PATHS)
