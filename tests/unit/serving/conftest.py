@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.command_line import Run, runner
 from tests.support.queries import write_anndata
+from tests.support.server import app_in_thread
 from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.uploads import MAX_BYTES, Open
 
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE
+from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.limits import Limits
 
 
 @pytest.fixture
@@ -34,3 +45,24 @@ def reference(toy_folder: Path) -> LocalReference:
 def query(tmp_path: Path) -> Path:
     """23 cells in `query.h5ad`, alone in `tmp_path`."""
     return write_anndata(toy_query(23), tmp_path / "query.h5ad")
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that endpoints of a test keep uploaded files in."""
+    monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
+    """Serve with other limits, and with keys if there are any."""
+    with ExitStack() as stack:
+
+        def serve(settings: AccessSettings | None = None, **limits: float) -> httpx.Client:
+            endpoint = Endpoint(Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits), lambda: reference)
+            endpoint._load()
+            app = create_app(endpoint)
+            return stack.enter_context(app_in_thread(app if settings is None else Access(app, settings)))
+
+        yield serve

@@ -78,9 +78,10 @@ class Uploads:
         # What is too large is refused as such, below.
         kept = self._shelf.place(min(expected, self._limits.max_file_bytes))
         try:
-            await receive_file(request, kept.folder / QUERY, self._limits.max_file_bytes)
-            made = await unless_gone(request, self._do(kept, "look", options))
-            said = json.loads(await asyncio.to_thread(made.read_bytes))
+            with kept.lent():
+                await receive_file(request, kept.folder / QUERY, self._limits.max_file_bytes)
+                made = await unless_gone(request, self._do(kept, "look", options))
+                said = json.loads(await asyncio.to_thread(made.read_bytes))
         except BaseException:
             await self._shelf.remove(kept)
             raise
@@ -101,6 +102,8 @@ class Uploads:
             raise _conflict("Expected a file with which nothing is done, found that it is at work; wait until it ends.")
         kept.stage, kept.cells, kept.options = "waiting", 0, options
         kept.work = asyncio.create_task(self._show(kept, options))
+        # What goes wrong is told to whoever asks, and to nobody when nobody does.
+        kept.work.add_done_callback(lambda work: work.cancelled() or work.exception())
         return _json(self._state(kept), 202)
 
     async def state(self, request: Request) -> Response:

@@ -51,7 +51,7 @@ class Kept:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever changes what is in the folder."""
     users: int = 0
-    """Requests that read from the folder."""
+    """Requests that need the folder."""
     timer: asyncio.TimerHandle | None = None
 
     @property
@@ -64,7 +64,7 @@ class Kept:
         self.stage, self.cells, self.total = "writing" if done == total else "mapping", done, total
 
     def lent(self) -> ExitStack:
-        """Return what says, once it is closed, from whatever thread, that a request no longer reads from the folder."""
+        """Return what says, once it is closed, from whatever thread, that a request no longer needs the folder."""
         self.users += 1
         stay = ExitStack()
         stay.callback(asyncio.get_running_loop().call_soon_threadsafe, self._give_back)
@@ -189,7 +189,7 @@ class Shelf:
         kept.timer = asyncio.get_running_loop().call_later(self._limits.kept_seconds, self._expire, kept)
 
     def _expire(self, kept: Kept) -> None:
-        if kept.busy or kept.stage == "receiving":
+        if kept.busy:
             self._wind(kept)
             return
         removal = asyncio.ensure_future(self.remove(kept))

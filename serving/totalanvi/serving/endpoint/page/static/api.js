@@ -79,7 +79,7 @@ export function send(path, file, progress, signal) {
       else reject(refusal(request.status, request.responseText, request.getResponseHeader("Retry-After")));
     };
     // An endpoint that refuses a file may hang up before all of it was sent.
-    request.onerror = () => reject(unreachable());
+    request.onerror = () => reject(new Fault("Expected the endpoint to take the file, found the connection closed; send it again.", 0));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
     signal.addEventListener("abort", () => request.abort());
     request.send(file);

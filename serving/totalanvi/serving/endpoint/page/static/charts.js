@@ -11,7 +11,7 @@ export function bar(value, colour) {
   const filled = make("div");
   filled.style.width = `${Math.max(value * 100, 0.3)}%`;
   filled.style.background = colour;
-  return make("div", { class: "bar" }, filled);
+  return filled;
 }
 
 /** How many values lie in each of some equal steps from 0 to 1; those that are no numbers in none. */

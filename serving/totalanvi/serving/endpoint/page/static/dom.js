@@ -64,5 +64,5 @@ export function bytes(number) {
   const units = ["bytes", "KiB", "MiB", "GiB"];
   let power = 0;
   while (number >= 1024 && power < units.length - 1) [number, power] = [number / 1024, power + 1];
-  return `${power && number < 10 ? number.toFixed(1) : Math.round(number)} ${units[power]}`;
+  return `${Number(number.toFixed(number < 10 ? 1 : 0))} ${units[power]}`;
 }

@@ -112,9 +112,10 @@ export class Painter {
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.lineJoin = "round";
-    for (const { sign, x, y } of this.signs ?? []) {
-      const place = [left + x * scale, top - y * scale];
-      if (place.some((at) => at < size / 2 || at > side - size / 2)) continue;
+    const signs = (this.signs ?? []).map(({ sign, x, y }) => ({ sign, place: [left + x * scale, top - y * scale] }));
+    const seen = signs.filter(({ place }) => place.every((at) => at > size / 2 && at < side - size / 2));
+    moveApart(seen.map(({ place }) => place), size * 1.2);
+    for (const { sign, place } of seen) {
       context.strokeStyle = "#fff";
       context.lineWidth = size / 3.5;
       context.strokeText(sign, ...place);
@@ -139,6 +140,26 @@ export class Painter {
     const { view } = this;
     const place = [view.centre[0] + ((x - 0.5) * view.span) / view.zoom, view.centre[1] - ((y - 0.5) * view.span) / view.zoom];
     return this.grid.nearest(place, REACH / view.scale(width), this.only);
+  }
+}
+
+/** Move places until none is nearer to another than `least`, or for a while. */
+function moveApart(places, least) {
+  for (let round = 0; round < 30; round++) {
+    let moved = false;
+    places.forEach((one, i) => places.slice(0, i).forEach((other) => {
+      // Those on the same spot go different ways.
+      const [x, y] = [one[0] - other[0] || Math.cos(i), one[1] - other[1] || Math.sin(i)];
+      const apart = Math.hypot(x, y);
+      if (apart >= least) return;
+      const push = (least - apart) / 2 / apart;
+      one[0] += x * push;
+      one[1] += y * push;
+      other[0] -= x * push;
+      other[1] -= y * push;
+      moved = true;
+    }));
+    if (!moved) return;
   }
 }
 

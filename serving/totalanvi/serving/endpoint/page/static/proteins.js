@@ -14,7 +14,7 @@ export function proteinTable(proteins, info, colour) {
       name,
       doubtful ? make("span", { class: "unreliable" }, `${figure(known.pearson)}, do not rely on it`) : figure(known.pearson),
       known.n_cells === undefined ? "" : count(known.n_cells),
-      make("button", { type: "button", class: "small", "aria-label": `Show ${name} on the map`, onclick: () => colour(place) }, "On the map"),
+      make("button", { type: "button", class: "small", "aria-label": `Show ${name} on the map`, onclick: () => colour(place) }, "Show"),
     ];
   });
   return make("div", {},
