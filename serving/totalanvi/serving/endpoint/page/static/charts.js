@@ -50,10 +50,10 @@ export function histogram(title, axis, values) {
 export function composition(groups, labels, counts, total, mark) {
   const most = Math.max(...counts, 1);
   const rows = groups.map(({ code, sign, style }) => [
-    make("span", {}, mark(style), ` ${sign} ${labels[code]}`), bar(counts[code] / most, style.colour), count(counts[code]),
+    make("span", { class: "named" }, mark(style), make("span", {}, sign), make("span", {}, labels[code])), bar(counts[code] / most, style.colour), count(counts[code]),
     share(counts[code] / total),
   ]);
-  const made = table(["Cell type", "", "Cells", "Share"], rows, { numeric: [2, 3], className: "bars" });
+  const made = table(["Cell type", make("span", { class: "unseen" }, "As a bar"), "Cells", "Share"], rows, { numeric: [2, 3], className: "bars" });
   for (const row of made.querySelectorAll("tr")) row.children[1].className = "bar";
   return made;
 }

@@ -112,7 +112,9 @@ export class Painter {
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.lineJoin = "round";
-    const signs = (this.signs ?? []).map(({ sign, x, y }) => ({ sign, place: [left + x * scale, top - y * scale] }));
+    const signs = (this.signs ?? []).map(({ sign, x, y, beside }) => ({
+      sign, place: [left + x * scale, top - y * scale - (beside ? size : 0)],
+    }));
     const seen = signs.filter(({ place }) => place.every((at) => at > size / 2 && at < side - size / 2));
     moveApart(seen.map(({ place }) => place), size * 1.2);
     for (const { sign, place } of seen) {

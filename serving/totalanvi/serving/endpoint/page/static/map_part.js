@@ -165,7 +165,8 @@ export class MapPart {
         const found = Math.abs(x[cell] - middle[0]) + Math.abs(y[cell] - middle[1]);
         if (found < distance) [best, distance] = [cell, found];
       }
-      return { sign, x: x[best], y: y[best] };
+      // A sign must not hide the only cells that it stands for.
+      return { sign, x: x[best], y: y[best], beside: own.length < 6 };
     });
   }
 }

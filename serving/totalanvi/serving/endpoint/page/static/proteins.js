@@ -22,5 +22,5 @@ export function proteinTable(proteins, info, colour) {
       `reference that training did not see. Below ${UNRELIABLE_BELOW} an imputed value says little about a cell in which the ` +
       "protein was not measured."),
     make("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "Proteins" },
-      table(["Protein", "Correlation", "Held-out cells", ""], rows, { numeric: [2] })));
+      table(["Protein", "Correlation", "Held-out cells", "On the map"], rows, { numeric: [2] })));
 }
