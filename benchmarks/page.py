@@ -20,7 +20,9 @@ from playwright.sync_api import Page, sync_playwright
 MOVE = """async () => {
   const map = document.getElementById("map");
   const drawn = [];
-  const seen = new PerformanceObserver((list) => drawn.push(...list.getEntriesByName("map").map((one) => one.duration)));
+  const seen = new PerformanceObserver((list) => {
+    drawn.push(...list.getEntriesByName("map").map((one) => one.duration));
+  });
   seen.observe({ entryTypes: ["measure"] });
   map.focus();
   const keys = ["+", "ArrowLeft", "ArrowUp", "-", "ArrowRight", "ArrowDown"];

@@ -27,12 +27,12 @@ import typer
 import peer_runs
 import results
 import speed_inputs
+from speed_inputs import CACHE
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 
-CACHE = Path(__file__).resolve().parent / ".cache" / "speed"
 RESULT = results.RESULTS / "speed.json"
 BATCH_SIZES = {"labels": (128, 512, 2048, 8192), "proteins": (32, 128, 512)}
 N_CHECKED, N_IMPUTED = 2_000, 2_000
@@ -83,7 +83,7 @@ def main(
         raise typer.BadParameter("Expected --check with the peer, found --no-peer; ratios are what is compared.")
     speed_inputs.prepare(CACHE, seed)
     query = ad.read_h5ad(CACHE / "query.h5ad")
-    cells = {with_proteins: _aligned(query, with_proteins) for with_proteins in (True, False)}
+    cells = {with_proteins: aligned(query, with_proteins) for with_proteins in (True, False)}
     engines = {name: Engine(Bundle.open(CACHE / f"{name}.bundle"), "cpu", threads) for name in ("plain", "readout")}
     for engine in engines.values():
         engine.warm()
@@ -129,7 +129,7 @@ def main(
         RESULT.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _aligned(query: ad.AnnData, with_proteins: bool) -> AlignedCells:
+def aligned(query: ad.AnnData, with_proteins: bool) -> AlignedCells:
     """Return the query in the model's order, which is its own."""
     rna = sp.csr_matrix(query.X, dtype=np.float32)
     protein = query.obsm[speed_inputs.PROTEINS].to_numpy(dtype=np.float32) * np.float32(with_proteins)

@@ -17,6 +17,13 @@ NON_ZERO = 0.073
 EPOCHS, PEER_EPOCHS = 20, 5
 """Of training: enough for labels that are worth something; how fast they come does not depend on it."""
 LABELS, PROTEINS = "cell_type", "protein_expression"
+CACHE = Path(__file__).resolve().parent / ".cache" / "speed"
+
+
+def simulated_bundle() -> Path:
+    """Return the bundle without a readout, made when it is not there."""
+    prepare(CACHE, seed=0)
+    return CACHE / "plain.bundle"
 
 
 def prepare(folder: Path, seed: int) -> None:
@@ -53,8 +60,17 @@ def prepare(folder: Path, seed: int) -> None:
 
 def thinned(counts: sp.csr_matrix, non_zero: float, rng: np.random.Generator) -> sp.csr_matrix:
     """Keep each molecule with the chance that leaves this share of the counts, (cells, genes), above zero."""
+    return drawn_again(counts, share_to_keep(counts, non_zero), rng)
+
+
+def share_to_keep(counts: sp.csr_matrix, non_zero: float) -> float:
+    """Share of molecules that leaves this share of the counts, (cells, genes), above zero."""
     size = counts.shape[0] * counts.shape[1]
-    kept = brentq(lambda p: float((1 - (1 - p) ** counts.data).sum()) / size - non_zero, 0, 1)
+    return float(brentq(lambda p: float((1 - (1 - p) ** counts.data).sum()) / size - non_zero, 0, 1))
+
+
+def drawn_again(counts: sp.csr_matrix, kept: float, rng: np.random.Generator) -> sp.csr_matrix:
+    """Keep each molecule with this chance."""
     rows = counts.copy()
     rows.data = rng.binomial(counts.data.astype(np.int64), kept).astype(np.float32)
     rows.eliminate_zeros()

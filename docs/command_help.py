@@ -1,4 +1,4 @@
-"""The help of every command as Markdown, as the command line itself would say it."""
+"""The help of all commands as Markdown, as the command line itself would say it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from totalanvi.serving.cli import COMMANDS, build_app
 __all__ = ["write_command_help"]
 
 
-def write_command_help(folder: Path) -> None:
-    """Write a file for each command into a folder.
+def write_command_help(file: Path) -> None:
+    """Write a section for each command.
 
     Parameters
     ----------
-    folder
-        Where to: ``COMMAND.md`` for each.
+    file
+        The Markdown file to write.
     """
-    for name in COMMANDS:
-        group = typer.main.get_command(build_app(name))
-        with group.make_context("totalanvi", [name]) as root:
-            command = group.commands[name]  # type: ignore[attr-defined]
-            text = get_docs_for_click(obj=command, ctx=root, name=name, call_prefix="totalanvi")
-        # The pages that include this have headings of their own.
-        (folder / f"{name}.md").write_text(text.partition("\n")[2].strip() + "\n", encoding="utf-8")
+    file.write_text("\n".join(_section(name) for name in COMMANDS), encoding="utf-8")
+
+
+def _section(name: str) -> str:
+    group = typer.main.get_command(build_app(name))
+    with group.make_context("totalanvi", [name]) as root:
+        command = group.commands[name]  # type: ignore[attr-defined]
+        # typer carries a click of its own, whose context is not the one that it announces here.
+        text = get_docs_for_click(obj=command, ctx=root, name=name, call_prefix="totalanvi")  # type: ignore[arg-type]
+    # The page that includes this has a heading above.
+    return f"## totalanvi {name}\n{text.partition(chr(10))[2].rstrip()}\n"

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 from command_help import write_command_help  # noqa: E402
-from endpoint_tables import write_limits_table, write_metrics_table  # noqa: E402
+from endpoint_tables import write_metrics_table, write_settings_table  # noqa: E402
 from pydantic import BaseModel  # noqa: E402
 
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
@@ -81,8 +81,8 @@ def setup(app: Sphinx) -> None:
 def write_generated(folder: Path) -> None:
     """Write what pages include of the code: help, and metrics."""
     folder.mkdir(exist_ok=True)
-    write_command_help(folder)
-    write_limits_table(folder / "limits.md")
+    write_command_help(folder / "commands.md")
+    write_settings_table(folder / "limits.md")
     write_metrics_table(folder / "metrics.md")
 
 

@@ -41,6 +41,7 @@ PUBLIC = {
         "CountsError",
         "DeadlineError",
         "EndpointError",
+        "HubError",
         "MediaTypeError",
         "NotReadyError",
         "OutputError",
@@ -51,6 +52,7 @@ PUBLIC = {
         "SettingsError",
         "StaleFeaturesError",
         "TooLargeError",
+        "UnknownReferenceError",
         "load_reference",
     },
 }

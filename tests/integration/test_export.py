@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.support.altered_checkpoint import sign
 from tests.support.files import contents
 
@@ -22,6 +25,7 @@ from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
 from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, SCHEMA_VERSION
+from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.cli import main
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -39,11 +43,13 @@ def run(arguments: list[object], store: Path) -> subprocess.CompletedProcess[str
 
 
 def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Replaces an earlier bundle, puts it into the store, and says what it did in a few lines."""
+    """Replaces an earlier bundle, signs it, puts it into the store, and says what it did in a few lines."""
     store = tmp_path_factory.mktemp("store")
+    key = ed25519.Ed25519PrivateKey.generate()
+    (store / "signer.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     before = Bundle.open(copied)
     source = with_ensembl_ids(checkpoint, store)
-    options = ["--overwrite", "--name", "renamed", "--store"]
+    options = ["--overwrite", "--name", "renamed", "--store", "--sign", store / "signer.pem"]
     program = "from totalanvi.serving.cli import main; main()"
     done = run(["-c", program, "export", source, "-o", copied, *options], store)
     assert done.returncode == 0, done.stderr
@@ -73,16 +79,20 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Output:      .*bundle",
         r"Stored as:   renamed:[0-9a-f]{12}",
     )
+    signature = base64.b64decode((copied / SIGNATURE_FILE).read_bytes())
+    key.public_key().verify(signature, b"totalanvi bundle 1\n" + (copied / MANIFEST_FILE).read_bytes())
     for line, pattern in zip(done.stderr.splitlines(), expected, strict=True):
         assert re.fullmatch(pattern, line)
 
     after = Bundle.open(copied)
     assert after.manifest.name == "renamed"
-    # The same model gives the same files, byte by byte, and so the same version.
-    assert after.manifest.files == before.manifest.files
+    # The same model gives the same files, byte by byte, and so the same version; two pages tell the name.
+    pages = {CARD_FILE, REPORT_FILE}
+    assert after.manifest.files.keys() == before.manifest.files.keys()
+    assert {name for name, record in after.manifest.files.items() if record != before.manifest.files[name]} == pages
     assert after.manifest.version == before.manifest.version
     assert {file.name for file in copied.iterdir()} == {
-        *(MANIFEST_FILE, CARD_FILE, REPORT_FILE),
+        *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]

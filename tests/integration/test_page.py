@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from tests.support.browser import DESKTOP, PHONE, SECONDS, running_browser, watched
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import TOY, sign, toy_query, write_toy_bundle
 from tests.support.uploads import left, wait_until_empty
 
@@ -33,8 +33,10 @@ from totalanvi.serving.endpoint.access.keys import Keys, fixed_keys, parse_keys
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.catalogue import Catalogue
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
+from totalanvi.serving.endpoint.references import References
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.limits import Limits
@@ -70,8 +72,9 @@ def uploads(home: Path) -> Iterator[Path]:
 
 @contextmanager
 def served(reference: LocalReference, settings: AccessSettings | None = None) -> Iterator[str]:
-    endpoint = Endpoint(Limits(max_file_bytes=MAX_BYTES, max_cells=256), lambda: reference)
-    endpoint._load()
+    limits = Limits(max_file_bytes=MAX_BYTES, max_cells=256)
+    endpoint = endpoint_of(reference.bundle.path, limits, lambda _: reference)
+    endpoint.references.look()
     app = SafeHeaders(Access(create_app(endpoint), settings or AccessSettings(), pages=PAGE_PATHS))
     with app_in_thread(app) as web:
         yield str(web.base_url).rstrip("/")
@@ -288,6 +291,20 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(
         kept = page.context.storage_state()
         assert (kept["cookies"], kept["origins"]) == ([], [])
         assert SECRET not in page.content()
+
+
+def test_one_of_several_references_is_chosen(
+    browser: Browser, reference: LocalReference, uploads: Path, query: Path, tmp_path: Path
+) -> None:
+    other = write_toy_bundle(tmp_path / "other", name="other", version="2")
+    endpoint = Endpoint(Limits(max_cells=256), References(Catalogue([reference.bundle.path, other])))
+    endpoint.references.look()
+    with app_in_thread(create_app(endpoint)) as web, watched(browser, str(web.base_url).rstrip("/")) as page:
+        expect(page.locator("#about")).to_contain_text("toy 1:")
+        page.get_by_label("Reference").select_option("other 2")
+        expect(page.locator("#about")).to_contain_text("other 2:")
+        map_to_result(page, query)
+        expect(page.locator("#summary")).to_contain_text("600 cells mapped to other 2.")
 
 
 def test_nothing_that_is_named_becomes_markup(browser: Browser, uploads: Path, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
+from tests.support.command_line import parse
 
-from totalanvi.serving.cli import build_app, main
+from totalanvi.serving.cli import main
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 COMMANDS = re.findall(r"^    (totalanvi .*)$", README, flags=re.MULTILINE)
@@ -20,10 +20,7 @@ SMALL = ("--cells", "60", "--genes", "40", "--proteins", "4", "--labels", "2")
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_understood(command: str) -> None:
-    _, name, *arguments = shlex.split(command, comments=True)
-    app = typer.main.get_command(build_app(name))
-    with app.make_context("totalanvi", [name]) as root:
-        app.commands[name].make_context(name, arguments, parent=root)  # type: ignore[attr-defined]
+    parse(command)
 
 
 def test_every_command_is_shown() -> None:

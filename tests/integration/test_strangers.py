@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import httpx
 import pandas as pd
 import pytest
 from tests.support.command_line import CONSOLE_SCRIPT
-from tests.support.server import RunningServer, running_server
+from tests.support.server import RunningServer, running_server, wait_for
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.export.demo_endpoint import free_port
@@ -70,7 +70,8 @@ def test_probes_need_no_key_and_all_else_does(web: httpx.Client, guarded: Guarde
         "/v1/features",
         "/v1/labels",
         "/metrics",
-        "/",
+        "/v1/uploads/x",
+        "/v1/landmarks",
         "/docs.json",
         "/schema.json",
         "/static_content/x",
@@ -100,10 +101,20 @@ def test_keys_come_and_go_while_the_endpoint_runs(web: httpx.Client, guarded: Gu
 
 def test_the_log_knows_who_asked_and_no_key(web: httpx.Client, guarded: Guarded) -> None:
     web.get("/v1/labels", headers=guarded.headers)
+    web.get("/v1/a%0Aforged", headers=guarded.headers)
+    web.get("/v1/files/a%1b[2J/progress", headers=guarded.headers)
+    expected = {("/v1/labels", 200, "lab"), ("/v1/files/a\x1b[2J/progress", 404, "lab")}
 
+    def answered() -> set[tuple[str, int, str]]:
+        lines = [json.loads(line) for line in guarded.server.log.read_text().splitlines() if line.startswith("{")]
+        return {(line["path"], line["status"], line["key"]) for line in lines if "key" in line}
+
+    # A line is written once the answer is sent.
+    wait_for(lambda: expected <= answered(), seconds=20)
     log = guarded.server.log.read_text()
-    assert "GET '/v1/labels' of key 'lab': 200" in log
     assert guarded.secret not in log
+    assert "\nforged" not in log
+    assert "\x1b" not in log
 
 
 def test_a_client_with_the_key_maps(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +154,5 @@ def test_no_endpoint_is_opened_to_others_without_keys(bundle: Path) -> None:
 
 def test_it_is_opened_where_that_is_wanted(bundle: Path, tmp_path: Path) -> None:
     with running_server(bundle, tmp_path, "--host", "0.0.0.0", "--no-auth") as server:
-        own = f"http://{socket.gethostbyname(socket.gethostname())}:{server.port}"
-        assert httpx.get(f"{own}/v1/info", timeout=60, trust_env=False).status_code == 200
+        named = {"Host": "endpoint.lab.org"}
+        assert httpx.get(f"{server.url}/v1/info", headers=named, timeout=60, trust_env=False).status_code == 200

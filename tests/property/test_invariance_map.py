@@ -12,16 +12,14 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.serving.client import Client
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
-from totalanvi.serving.wire.limits import Limits
 
 N_CELLS = 30
 PROTEIN_KEY = "protein_expression"
@@ -39,8 +37,8 @@ def local(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def remote(local: LocalReference) -> Iterator[Client]:
-    endpoint = Endpoint(Limits(), lambda: local)
-    endpoint._load()
+    endpoint = endpoint_of(local.bundle.path, opened=lambda _: local)
+    endpoint.references.look()
     with app_in_thread(create_app(endpoint)) as web, Client(str(web.base_url)) as client:
         yield client
 

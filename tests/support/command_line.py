@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
-from totalanvi.serving.cli import main
+from totalanvi.serving.cli import build_app, main
 
-__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "exit_code", "hear_signals", "quiet_runner", "runner"]
+__all__ = ["CONSOLE_SCRIPT", "QuietRun", "Run", "exit_code", "hear_signals", "parse", "quiet_runner", "runner"]
 
 CONSOLE_SCRIPT = Path(sys.executable).with_name("totalanvi")
 """The command, as installed beside the interpreter that runs the tests."""
@@ -28,6 +30,15 @@ def exit_code(*arguments: object) -> int:
     with pytest.raises(SystemExit) as caught:
         main([str(argument) for argument in arguments])
     return int(caught.value.code or 0)
+
+
+def parse(command: str) -> str:
+    """Let the command line read a command, as a text shows it, without running it; returns the sub-command's name."""
+    _, name, *arguments = shlex.split(command, comments=True)
+    app = typer.main.get_command(build_app(name))
+    with app.make_context("totalanvi", [name]) as root:
+        app.commands[name].make_context(name, arguments, parent=root)  # type: ignore[attr-defined]
+    return name
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:

@@ -82,7 +82,13 @@ def toy_query(n_cells: int = 40, seed: int = 1, proteins: bool = True) -> AnnDat
     return query
 
 
-def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Path:
+def write_toy_bundle(
+    folder: Path,
+    name: str = "toy",
+    version: str = "1",
+    created: str = "2026-01-01T00:00:00Z",
+    noise_seed: int = 7,
+) -> Path:
     """Write the bundle into a new folder and return it."""
     folder.mkdir(parents=True)
     for file, graph in toy_graphs().items():
@@ -92,7 +98,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         schema_version=SCHEMA_VERSION,
         name=name,
         version=version,
-        created="2026-01-01T00:00:00Z",
+        created=created,
         genes=Genes(names=TOY.genes, ensembl_ids=TOY.ensembl_ids),
         proteins=TOY.proteins,
         labels=TOY.labels,
@@ -105,7 +111,7 @@ def write_toy_bundle(folder: Path, name: str = "toy", version: str = "1") -> Pat
         confidence=dict.fromkeys(MODES, _CONFIDENCE),
         protein_reliability=[_reliability(name) for name in TOY.proteins],
         thresholds=Thresholds(gene_weight_warn=0.8, gene_weight_refuse=0.2),
-        noise_seed=7,
+        noise_seed=noise_seed,
         provenance=Provenance(
             data_digest="0" * 64, n_cells=1000, n_labelled=900, versions={"totalanvi": "0.1.0"}, model={}, training={}
         ),

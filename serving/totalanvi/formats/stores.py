@@ -27,6 +27,7 @@ __all__ = [
     "layout_of",
     "open_hdf5",
     "open_zarr",
+    "opened_hdf5",
     "row_pointers",
 ]
 
@@ -81,9 +82,8 @@ def layout_of(path: Path) -> Layout:
     return "hdf5"
 
 
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file that reaches into no other.
+def opened_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file that reaches into no other; it stays open until it is closed, or nothing of it is in use.
 
     Raises
     ------
@@ -104,9 +104,25 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             f"Expected a whole HDF5 file; found that {str(path)!r} is truncated or damaged ({error}). "
             f"Copy it again and compare sizes."
         ) from error
-    with file:
+    try:
         with reading(path):
             require_self_contained(file)
+    except FormatError:
+        file.close()
+        raise
+    return file
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file that reaches into no other, and close it.
+
+    Raises
+    ------
+    FormatError
+        As `opened_hdf5`.
+    """
+    with opened_hdf5(path) as file:
         yield file
 
 

@@ -30,6 +30,7 @@ caption { text-align: left; color: #4a4a4a; padding-bottom: .25rem; }
 th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #d5d5d5; vertical-align: top;
   overflow-wrap: anywhere; }
 thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; overflow-wrap: normal; }
+thead .number { white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bars { width: 100%; }
 th[scope=row] { min-width: 5.5rem; }
@@ -37,6 +38,7 @@ th[scope=row] { min-width: 5.5rem; }
 .bars .bar { width: 34%; min-width: 4.5rem; vertical-align: middle; }
 .bar div { height: .85rem; min-width: 1px; background: #172ce5; }
 .bar .low { background: #b34700; }
+.bars td:not(.bar):not(.number) { min-width: 5rem; }
 .facts th { font-weight: 600; padding-right: 1rem; white-space: nowrap; }
 .facts td { font-variant-numeric: tabular-nums; }
 code, .digest { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .9em; overflow-wrap: anywhere; }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CountsError,
         DeadlineError,
         EndpointError,
+        HubError,
         MediaTypeError,
         NotReadyError,
         OutputError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         SettingsError,
         StaleFeaturesError,
         TooLargeError,
+        UnknownReferenceError,
     )
     from totalanvi.serving.reference import load_reference
 
@@ -42,6 +44,7 @@ __all__ = [
     "CountsError",
     "DeadlineError",
     "EndpointError",
+    "HubError",
     "MediaTypeError",
     "NotReadyError",
     "OutputError",
@@ -52,6 +55,7 @@ __all__ = [
     "SettingsError",
     "StaleFeaturesError",
     "TooLargeError",
+    "UnknownReferenceError",
     "load_reference",
 ]
 

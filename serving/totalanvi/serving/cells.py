@@ -75,7 +75,7 @@ class AlignedCells:
         _require_structure(self.rna)
         for name, values in (("rna", self.rna.data), ("library", self.library), ("protein", self.protein)):
             _require_counts(name, values)
-        if np.any(self.protein[~self.measured]):
+        if not self.measured.all() and np.any(self.protein[~self.measured]):
             raise CountsError("protein: expected 0 where `measured` is false, found a count; set either of the two.")
 
     def __len__(self) -> int:
@@ -132,9 +132,7 @@ def _require_structure(rna: sparse.csr_matrix) -> None:
 
 
 def _require_counts(name: str, values: npt.NDArray[np.float32]) -> None:
-    # One pass: NaN fails the comparison as well.
-    good = (values >= 0) & (values < np.inf)
-    if not good.all():
-        raise CountsError(
-            f"{name}: expected finite counts of at least 0, found {values[~good].flat[0]}; pass raw counts."
-        )
+    # Extremes are NaN where any value is, and NaN fails the comparison as well.
+    if values.size and not (values.min() >= 0 and values.max() < np.inf):
+        bad = values[~((values >= 0) & (values < np.inf))]
+        raise CountsError(f"{name}: expected finite counts of at least 0, found {bad.flat[0]}; pass raw counts.")

@@ -181,9 +181,26 @@ def _resuming_client(reference: str, folder: Path) -> Client:
 
 
 def serve(
-    bundle: Annotated[
-        str, typer.Argument(metavar="BUNDLE", help="A bundle's folder or a model-store tag.", show_default=False)
-    ],
+    bundles: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or model-store tags.", show_default=False),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A folder of bundles, which may come and go.", show_default=False),
+    ] = None,
+    default: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[@VERSION]",
+            help="Which is meant where a request names none; the first BUNDLE when left out.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Settings; the environment goes before it.", show_default=False),
+    ] = None,
     host: Annotated[str, typer.Option(metavar="H", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="P", min=1, max=65535, help="Port to listen on.")] = 3000,
     keys: Annotated[
@@ -198,10 +215,19 @@ def serve(
         bool, typer.Option("--no-auth", help="Let everybody in at an address that other machines can reach.")
     ] = False,
 ) -> None:
-    """Start an endpoint that maps queries to a reference."""
-    from totalanvi.serving.endpoint.server import serve as serve_bundle
+    """Start an endpoint that maps queries to references."""
+    from totalanvi.serving.endpoint.server import serve as serve_bundles
 
-    serve_bundle(bundle, host, port, keys, no_auth)
+    serve_bundles(
+        *bundles or (),
+        host=host,
+        port=port,
+        references=references,
+        default=default,
+        config=config,
+        keys=keys,
+        no_auth=no_auth,
+    )
 
 
 def info(

@@ -20,6 +20,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
         ├── AccessError    a request carries no key, or none of the endpoint's
         ├── BusyError      an endpoint has as much work as it accepts
         │   └── QuotaError a key has used up what it may for now
+        ├── UnknownReferenceError  an endpoint has no reference of that name
         ├── NotReadyError  an endpoint is still loading its reference
         └── DeadlineError  an endpoint could not answer within its time limit
 """
@@ -44,6 +45,7 @@ __all__ = [
     "SettingsError",
     "StaleFeaturesError",
     "TooLargeError",
+    "UnknownReferenceError",
 ]
 
 
@@ -112,6 +114,12 @@ class MediaTypeError(EndpointError):
     """A request body is in a format that the endpoint does not read."""
 
     http_status = 415
+
+
+class UnknownReferenceError(EndpointError):
+    """An endpoint has no reference of that name, or of that version."""
+
+    http_status = 404
 
 
 class AccessError(EndpointError):

@@ -97,7 +97,7 @@ class Reference(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """How many chunks are worth scoring at the same time: 1 in process, a few over a network."""
+        """How many chunks are worth scoring at a time: one on a device, two on the cores here, a few over a network."""
 
     def info(self) -> ReferenceInfo:
         """Which reference this is; name, version and digest go into every output."""

@@ -25,7 +25,8 @@ def load_reference(name: str | os.PathLike[str]) -> LocalReference | Client:
     ----------
     name
         Folder of a bundle, tag in the BentoML model store (``pbmc``, ``pbmc:latest``, ``pbmc:3``), or URL of an
-        endpoint. A folder of that name goes before a tag.
+        endpoint, with ``?reference=NAME`` or ``?reference=NAME@VERSION`` for another than its default one. A folder of
+        that name goes before a tag.
 
     Returns
     -------

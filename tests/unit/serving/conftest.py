@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +12,7 @@ import httpx
 import pytest
 from tests.support.command_line import Run, runner
 from tests.support.queries import write_anndata
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 from tests.support.uploads import MAX_BYTES, Open
 
@@ -18,7 +20,7 @@ from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE
-from totalanvi.serving.endpoint.routes import Endpoint
+from totalanvi.serving.endpoint.request_log import JsonLines
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.limits import Limits
 
@@ -48,6 +50,21 @@ def query(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What an endpoint in this process logs meanwhile."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    ours = logging.getLogger("totalanvi")
+    level = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG)
+    yield written
+    ours.removeHandler(handler)
+    ours.setLevel(level)
+
+
+@pytest.fixture
 def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that endpoints of a test keep uploaded files in."""
     monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path / "uploads"))
@@ -60,8 +77,12 @@ def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def serve(settings: AccessSettings | None = None, **limits: float) -> httpx.Client:
-            endpoint = Endpoint(Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits), lambda: reference)
-            endpoint._load()
+            endpoint = endpoint_of(
+                reference.bundle.path,
+                Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits),
+                lambda _: reference,
+            )
+            endpoint.references.look()
             app = create_app(endpoint)
             return stack.enter_context(app_in_thread(app if settings is None else Access(app, settings)))
 

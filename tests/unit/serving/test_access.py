@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import itertools
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import toy_cells
 
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
@@ -24,7 +24,6 @@ from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.chunks import MEDIA_TYPE, ChunkRequest, encode_request
-from totalanvi.serving.wire.limits import Limits
 
 CELL = {"cells": [{"genes": {"GENE000": 9, "GENE001": 8}}]}
 
@@ -39,8 +38,8 @@ def bearer(secret: str) -> dict[str, str]:
 
 @pytest.fixture
 def endpoint(reference: LocalReference) -> Endpoint:
-    endpoint = Endpoint(Limits(), lambda: reference)
-    endpoint._load()
+    endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
+    endpoint.references.look()
     return endpoint
 
 
@@ -59,7 +58,7 @@ def test_whoever_has_a_key_is_let_in(web: httpx.Client) -> None:
 
 
 def test_whoever_has_none_is_told_so(web: httpx.Client) -> None:
-    paths = ("/v1/info", "/v1/map", "/v1/predict", "/metrics", "/nowhere", "/", "/livez/../v1/info")
+    paths = ("/v1/info", "/v1/map", "/v1/predict", "/metrics", "/nowhere", "/", "/livez/../v1/info", "/page/app.js")
     keys: tuple[dict[str, Any], ...] = (
         {},
         bearer("three"),
@@ -116,19 +115,19 @@ def test_keys_are_replaced_without_a_restart(endpoint: Endpoint, tmp_path: Path)
         assert web.get("/v1/info", headers=bearer("one")).status_code == 401
 
 
-def test_the_log_names_the_key_and_never_holds_it(web: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        web.get("/v1/info", headers=bearer("one"))
-        web.get("/v1/a%0Aforged: line", headers=bearer("three-that-is-none"))
+def test_the_log_names_the_key_and_never_holds_it(web: httpx.Client, lines: io.StringIO) -> None:
+    web.get("/v1/info", headers=bearer("one"))
+    web.get("/v1/a%0Aforged: line", headers=bearer("three-that-is-none"))
 
-    assert "GET '/v1/info' of key 'lab': 200" in caplog.text
-    assert "three-that-is-none" not in caplog.text
-    assert "\nforged" not in caplog.text
-    assert "Refused GET '/v1/a%0Aforged" in caplog.text
+    text = lines.getvalue()
+    assert '"key": "lab", "method": "GET", "path": "/v1/info", "status": 200' in text
+    assert "three-that-is-none" not in text
+    assert "\nforged" not in text
+    assert "Refused GET '/v1/a%0Aforged" in text
 
 
-def answer_at(app: Any, server: tuple[str, int] | None) -> int:
-    """Ask for /v1/info as if at an address."""
+def answer_at(app: Any, server: tuple[str, int] | None, host: str = "localhost:3000") -> int:
+    """Ask for /v1/info as if at an address, under a name."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -137,7 +136,14 @@ def answer_at(app: Any, server: tuple[str, int] | None) -> int:
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    scope = {"type": "http", "method": "GET", "path": "/v1/info", "headers": [], "query_string": b"", "server": server}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/info",
+        "headers": [(b"host", host.encode())],
+        "query_string": b"",
+        "server": server,
+    }
     asyncio.run(app(scope, receive, send))
     return int(sent[0]["status"])
 
@@ -151,6 +157,11 @@ def test_without_keys_only_this_machine_is_answered(endpoint: Endpoint) -> None:
     for elsewhere in (("10.0.0.1", 3000), None):
         assert answer_at(closed, elsewhere) == 403
         assert answer_at(opened, elsewhere) == 200
+    for name in ("127.0.0.1:3000", "[::1]:3000", "LOCALHOST"):
+        assert answer_at(closed, ("127.0.0.1", 3000), name) == 200
+    for name in ("rebound.org:3000", "127.0.0.1.rebound.org", "", "[", "0.0.0.0:3000"):
+        assert answer_at(closed, ("127.0.0.1", 3000), name) == 403
+        assert answer_at(opened, ("127.0.0.1", 3000), name) == 200
 
 
 def test_answers_are_of_no_use_to_other_sites(web: httpx.Client) -> None:

@@ -19,6 +19,7 @@ from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, reorder
+from totalanvi.serving.outputs.label_names import label_sets
 
 
 def test_an_anndata_gets_all_annotations(reference: LocalReference) -> None:
@@ -220,3 +221,18 @@ def _joined(mdata: Any) -> anndata.AnnData:
     frame = mdata["adt"].to_df().reindex(rna.obs_names)
     rna.obsm["protein_expression"] = frame
     return rna
+
+
+def test_label_sets_are_named_once_each_and_in_order(reference: LocalReference) -> None:
+    names = ("b", "a", "a|b", *(f"t{i}" for i in range(9)))
+    features = reference.features.model_copy(update={"labels": names})
+    sets = np.zeros((6, len(names)), dtype=bool)
+    sets[1, [0, 1]] = sets[2, 2] = sets[3, 11] = sets[4, 0] = True
+    arrays = {name: np.zeros(6, dtype=np.int32) for name in ("label", "guess", "certain")}
+    arrays["guess"][5] = -1
+    numbers = {name: np.zeros(6, dtype=np.float32) for name in ("confidence", "novelty")}
+    tables = {name: np.zeros((6, 2), dtype=np.float32) for name in ("probabilities", "latent", "coordinates")}
+    codes, found = label_sets(MappedCells(**arrays, **numbers, **tables, label_set=sets), features)
+    # Within a set, labels keep the order of the reference.
+    assert found == ["", "a|b", "b", "b|a", "t8"]
+    assert codes.tolist() == [0, 3, 1, 4, 2, -1]

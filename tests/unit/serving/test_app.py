@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of, wait_for
 from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
 
 from totalanvi.serving.endpoint.app import create_app
@@ -34,18 +34,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> LocalReference:
     return LocalReference(write_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
 
 
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("waited in vain")
-
-
 @pytest.fixture
 def endpoint(local: LocalReference) -> Endpoint:
-    return Endpoint(Limits(max_cells=50, max_json_bytes=2048, max_body_bytes=20_000), lambda: local)
+    limits = Limits(max_cells=50, max_json_bytes=2048, max_body_bytes=20_000)
+    return endpoint_of(local.bundle.path, limits, lambda _: local)
 
 
 @pytest.fixture
@@ -118,11 +110,11 @@ def test_charset_in_the_content_type_is_fine(web: httpx.Client) -> None:
 def test_while_the_reference_loads_the_answer_is_503(local: LocalReference) -> None:
     release = threading.Event()
 
-    def slowly() -> LocalReference:
+    def slowly(_: Path) -> LocalReference:
         release.wait(30)
         return local
 
-    endpoint = Endpoint(Limits(), slowly)
+    endpoint = endpoint_of(local.bundle.path, opened=slowly)
     with app_in_thread(create_app(endpoint)) as web:
         for answer in (web.get("/v1/info"), web.get("/v1/labels"), web.post("/v1/predict", json=ONE_CELL)):
             assert answer.status_code == 503
@@ -136,7 +128,7 @@ def test_while_the_reference_loads_the_answer_is_503(local: LocalReference) -> N
 
 
 def test_a_reference_that_cannot_be_opened_says_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    endpoint = Endpoint(Limits(), lambda: LocalReference(tmp_path / "missing"))
+    endpoint = endpoint_of(tmp_path / "missing")
     with caplog.at_level(logging.ERROR), app_in_thread(create_app(endpoint)) as web:
         wait_for(lambda: "cannot be served" in caplog.text)
         answer = web.get("/v1/info")
@@ -147,11 +139,11 @@ def test_a_reference_that_cannot_be_opened_says_why(tmp_path: Path, caplog: pyte
     assert not endpoint.ready
 
 
-def test_a_bug_while_loading_is_logged_not_shown(caplog: pytest.LogCaptureFixture) -> None:
-    def broken() -> LocalReference:
+def test_a_bug_while_loading_is_logged_not_shown(local: LocalReference, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: Path) -> LocalReference:
         raise RuntimeError("of ours")
 
-    endpoint = Endpoint(Limits(), broken)
+    endpoint = endpoint_of(local.bundle.path, opened=broken)
     with caplog.at_level(logging.ERROR), app_in_thread(create_app(endpoint)) as web:
         wait_for(lambda: "cannot be served" in caplog.text)
         answer = web.get("/v1/info")
@@ -170,7 +162,7 @@ class Broken(LocalReference):
 def test_a_bug_is_500_and_leaves_no_data_in_log_or_answer(
     local: LocalReference, caplog: pytest.LogCaptureFixture
 ) -> None:
-    endpoint = Endpoint(Limits(), lambda: Broken(local.bundle.path))
+    endpoint = endpoint_of(local.bundle.path, opened=Broken)
     with caplog.at_level(logging.INFO), app_in_thread(create_app(endpoint)) as web:
         wait_for(lambda: endpoint.ready)
         answer = web.post("/v1/predict", json=ONE_CELL)
@@ -194,8 +186,7 @@ class Slow(LocalReference):
 
 def test_no_answer_in_time_is_504_and_a_full_queue_429(local: LocalReference) -> None:
     limits = Limits(request_seconds=0.5, max_concurrency=1, max_queue=0)
-    slow = Slow(local.bundle.path)
-    endpoint = Endpoint(limits, lambda: slow)
+    endpoint = endpoint_of(local.bundle.path, limits, Slow)
     with app_in_thread(create_app(endpoint)) as web:
         wait_for(lambda: endpoint.ready)
         late = web.post("/v1/predict", json=ONE_CELL)
@@ -212,7 +203,7 @@ def test_no_answer_in_time_is_504_and_a_full_queue_429(local: LocalReference) ->
 
 def test_a_client_that_hangs_up_is_no_fault(endpoint: Endpoint) -> None:
     app = create_app(endpoint)
-    endpoint._load()
+    endpoint.references.look()
     sent: list[Any] = []
     messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
     scope = {

@@ -10,15 +10,13 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import TOY, toy_cells, toy_query, write_toy_bundle
 
 from totalanvi.serving.client import Client
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import StaleFeaturesError, TooLargeError
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.wire.limits import Limits
 
 
@@ -35,8 +33,8 @@ class Site:
 
 
 def served(bundle: Path, limits: Limits | None = None) -> ASGIApp:
-    endpoint = Endpoint(limits or Limits(), lambda: LocalReference(bundle))
-    endpoint._load()
+    endpoint = endpoint_of(bundle, limits)
+    endpoint.references.look()
     return create_app(endpoint)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tests.support.command_line import Run
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.client import AsyncClient, Client
@@ -22,10 +22,8 @@ from totalanvi.serving.client.patience import Patience
 from totalanvi.serving.client.transport import Transport
 from totalanvi.serving.endpoint.answers import error_answer
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BusyError, DeadlineError, EndpointError, QuotaError, ServingError
 from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.wire.limits import Limits
 
 OUT_OF_ORDER = EndpointError("out of order")
 OUT_OF_ORDER.http_status = 500
@@ -54,8 +52,8 @@ class Site:
 
 @pytest.fixture
 def site(reference: LocalReference) -> Iterator[Site]:
-    endpoint = Endpoint(Limits(), lambda: reference)
-    endpoint._load()
+    endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
+    endpoint.references.look()
     site = Site(create_app(endpoint))
     with app_in_thread(site) as web:
         site.url = str(web.base_url).rstrip("/")
@@ -204,6 +202,6 @@ def test_the_surface_is_the_clients() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert public(Client) - public(AsyncClient) == {"forget_answers", "remember", "with_patience"}
+    assert public(Client) - public(AsyncClient) == {"forget_answers", "landmarks", "remember", "with_patience"}
     assert public(AsyncClient) <= public(Client)
     assert AsyncClient.map.__doc__ == Client.map.__doc__

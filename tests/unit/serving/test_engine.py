@@ -20,8 +20,8 @@ from tests.support.toy_bundle import TOY, toy_cells
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine import engine as engine_module
-from totalanvi.serving.engine.engine import BLOCK_SIZES, Engine
-from totalanvi.serving.engine.feeds import Block, blocks_of
+from totalanvi.serving.engine.engine import BLOCK_SIZES, AbandonedError, Engine
+from totalanvi.serving.engine.feeds import Block, SparseFeeds, blocks_of
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapped import MapOptions
 
@@ -292,3 +292,43 @@ def test_warm_computes_every_block_size(
     assert sizes == set(BLOCK_SIZES)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("Warm on cpu after")
+
+
+class SetAfter(threading.Event):
+    """An event that is set once it has been looked at so often; counts how often it was seen unset."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.seen_unset = 0
+        self._looks = looks
+        self._counting = threading.Lock()
+
+    def is_set(self) -> bool:
+        with self._counting:
+            if self.seen_unset == self._looks:
+                return True
+            self.seen_unset += 1
+            return False
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_further_block_is_computed_once_nobody_waits(
+    toy_folder: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Block] = []
+    feed = SparseFeeds.feed
+    monkeypatch.setattr(SparseFeeds, "feed", lambda feeds, block: computed.append(block) or feed(feeds, block))
+    engine = Engine(Bundle.open(toy_folder), provider="cpu", threads=threads)
+
+    with pytest.raises(AbandonedError):
+        engine.run(toy_cells(8 * BLOCK_SIZES[-1])[0], PLUG_IN, SetAfter(looks=2))
+
+    assert len(computed) == 2
+
+
+def test_who_waits_to_the_end_gets_everything(engine: Engine) -> None:
+    cells = toy_cells(100)[0]
+
+    found = engine.run(cells, PLUG_IN, threading.Event())
+
+    assert (found.latent == engine.run(cells, PLUG_IN).latent).all()

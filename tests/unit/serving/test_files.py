@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
 from tests.support.uploads import MAX_BYTES, Open, left, refusal, wait_until_empty
 
+from totalanvi.serving.endpoint.files import receive
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
+from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.mapping.local import LocalReference
 
@@ -181,6 +185,43 @@ def test_a_client_that_hangs_up_ends_the_work(opened: Open, uploads: Path, tmp_p
     assert web.get("/v1/files/impatient/progress").status_code == 404
 
 
+def trickle(n_blocks: int) -> Iterator[bytes]:
+    for _ in range(n_blocks):
+        yield b"x"
+        time.sleep(0.1)
+
+
+def test_next_to_nothing_keeps_no_place(opened: Open, uploads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "_SILENT_SECONDS", 0.5)
+    web = opened(max_files=1)
+
+    found = refusal(web.post("/v1/files", content=trickle(50)))
+
+    assert found[:2] == (504, "DeadlineError")
+    assert "bytes of the file a second" in found[2]
+    with socket.create_connection((web.base_url.host, web.base_url.port or 80)) as silent:
+        silent.sendall(b"POST /v1/files HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n\r\nx")
+        assert b" 504 " in silent.recv(1000)
+    assert left(uploads) == []
+
+
+def test_places_are_limited(opened: Open, uploads: Path) -> None:
+    web = opened(max_files=1)
+    with ExitStack() as held:
+        for _ in range(ARRIVING_PER_FILE):
+            one = held.enter_context(socket.create_connection((web.base_url.host, web.base_url.port or 80)))
+            one.sendall(b"POST /v1/files HTTP/1.1\r\nHost: here\r\nContent-Length: 5000\r\n\r\nx")
+        end = time.monotonic() + 30
+        while len(left(uploads)) < ARRIVING_PER_FILE:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        busy = web.post("/v1/files", content=b"x")
+        assert refusal(busy)[:2] == (429, "BusyError")
+        assert int(busy.headers["retry-after"]) > 0
+        assert web.get("/v1/info").status_code == 200
+    wait_until_empty(uploads)
+
+
 def test_progress_is_told_while_a_file_is_at_work(web: httpx.Client, tmp_path: Path) -> None:
     toy_query(400).write_h5ad(tmp_path / "query.h5ad")
     body = (tmp_path / "query.h5ad").read_bytes()
@@ -203,7 +244,10 @@ def test_progress_is_told_while_a_file_is_at_work(web: httpx.Client, tmp_path: P
     cells = [one["cells"] for one in told]
     assert cells == sorted(cells)
     assert {one["total"] for one in told} <= {None, 400}
-    assert web.get("/v1/files/watched-1/progress").status_code == 404
+    # The stay of a file ends once its answer was sent, which a client may notice first.
+    end = time.monotonic() + 30
+    while web.get("/v1/files/watched-1/progress").status_code != 404:
+        assert time.monotonic() < end
 
 
 def test_folders_are_private_and_a_crashed_endpoints_are_swept(tmp_path: Path) -> None:

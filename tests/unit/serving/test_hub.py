@@ -71,6 +71,7 @@ def test_what_is_pushed_is_what_is_pulled(hub: Hub, run: Run, tmp_path: Path) ->
     assert (code, said) == (0, "")
     assert contents(tmp_path / "pulled") == kept
     assert Bundle.open(bundle).digest in printed
+    assert run("pull", REPOSITORY, "-o", tmp_path / "pulled", "--overwrite")[0] == 0
     assert listing(tmp_path) == ["bundle", "pulled"]
 
 

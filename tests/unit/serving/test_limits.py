@@ -1,49 +1,16 @@
-"""Limits from the environment, and the queue that holds work within them."""
+"""The queue that holds work within its limits; for how these are set see test_settings.py."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
 from totalanvi.serving.endpoint.work_queue import WorkQueue
-from totalanvi.serving.errors import BusyError, SettingsError
-from totalanvi.serving.wire.limits import Limits
-
-
-def test_defaults_hold_where_nothing_is_set() -> None:
-    assert Limits.from_environment({}) == Limits()
-
-
-def test_every_limit_is_set_by_its_variable() -> None:
-    environment = {f"TOTALANVI_{name.upper()}": "2000" for name in Limits.model_fields}
-
-    assert set(Limits.from_environment(environment).model_dump().values()) == {2000}
-
-
-def test_other_variables_are_nobodys_business() -> None:
-    assert Limits.from_environment({"TOTALANVI_REFERENCE": "bundle", "MAX_CELLS": "1"}) == Limits()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("TOTALANVI_MAX_CELLS", "many"),
-        ("TOTALANVI_MAX_CELLS", "0"),
-        ("TOTALANVI_MAX_CONCURRENCY", "-1"),
-        ("TOTALANVI_REQUEST_SECONDS", ""),
-        ("TOTALANVI_REQUEST_SECONDS", "nan"),
-        ("TOTALANVI_MAX_BODY_BYTES", "64MB"),
-    ],
-)
-def test_an_unusable_value_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=name) as caught:
-        Limits.from_environment({name: value})
-
-    assert repr(value) in str(caught.value)
-    assert caught.value.exit_code == 2
+from totalanvi.serving.errors import BusyError, NotReadyError
 
 
 def test_work_runs_off_the_event_loop() -> None:
@@ -154,3 +121,91 @@ def test_a_closed_queue_drops_what_waits() -> None:
                 await waiting
 
     asyncio.run(close())
+
+
+def test_the_unit_of_the_queue_is_what_work_costs_not_how_many_ask() -> None:
+    async def crowd() -> tuple[int, BusyError, int]:
+        queue = WorkQueue(workers=1, waiting=10, max_cost=100)
+        with queue.admit() as large, queue.admit() as small, queue.admit() as next_one:
+            large.charge(90)
+            small.charge(10)
+            with pytest.raises(BusyError) as caught:
+                next_one.charge(1)
+            during = queue.cost
+        return during, caught.value, queue.cost
+
+    during, error, after = asyncio.run(crowd())
+
+    assert (during, after) == (100, 0)
+    assert "found 100 at work and 1 asked for" in str(error)
+    assert error.retry_after >= 1
+
+
+def test_what_alone_costs_more_than_the_queue_takes_is_computed_alone() -> None:
+    async def ask() -> int:
+        queue = WorkQueue(workers=1, waiting=1, max_cost=100)
+        with queue.admit() as slot:
+            slot.charge(1000)
+            return await slot.run(lambda: 42)
+
+    assert asyncio.run(ask()) == 42
+
+
+def test_a_request_is_told_to_come_back_when_the_work_will_be_done() -> None:
+    async def ask() -> int:
+        queue = WorkQueue(workers=1, waiting=10, max_cost=100)
+        with queue.admit() as slot:
+            slot.charge(1)
+            await slot.run(lambda: time.sleep(0.1))
+        with queue.admit() as large, queue.admit() as next_one:
+            large.charge(100)
+            with pytest.raises(BusyError) as caught:
+                next_one.charge(50)
+        return caught.value.retry_after
+
+    # 150 units at 0.1 s each
+    assert 15 <= asyncio.run(ask()) <= 30
+
+
+def test_bodies_are_read_while_all_workers_compute() -> None:
+    async def ask() -> str:
+        queue = WorkQueue(workers=1, waiting=1)
+        release = threading.Event()
+        with queue.admit() as first, queue.admit() as second:
+            running = asyncio.ensure_future(first.run(release.wait))
+            answer = await second.read(lambda: "read")
+            release.set()
+            await running
+        return answer
+
+    assert asyncio.run(ask()) == "read"
+
+
+def test_work_is_told_that_nobody_waits_any_more_and_what_it_held_is_given_back() -> None:
+    held = ["lease"]
+
+    async def ask() -> bool:
+        queue = WorkQueue(workers=1, waiting=0)
+        slot = queue.admit()
+        slot.at_end(held.clear)
+        with pytest.raises(TimeoutError), slot:
+            await asyncio.wait_for(slot.run(lambda: slot.abandoned.wait(30)), 0.05)
+        told = slot.abandoned.is_set()
+        while queue.taken:
+            await asyncio.sleep(0.01)
+        return told
+
+    assert asyncio.run(ask())
+    assert held == []
+
+
+def test_a_draining_queue_answers_what_it_has_and_takes_in_nothing() -> None:
+    async def ask() -> int:
+        queue = WorkQueue(workers=1, waiting=5)
+        with queue.admit() as slot:
+            queue.drain()
+            with pytest.raises(NotReadyError, match="shutting down"):
+                queue.admit()
+            return await slot.run(lambda: 42)
+
+    assert asyncio.run(ask()) == 42

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 
 from totalanvi.serving import load_reference
 from totalanvi.serving.client import Client
 from totalanvi.serving.commands import map_query
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.wire.limits import Limits
 from totalanvi.serving.wire.schemas import PredictOptions
 
 OPTIONS = {field.name: field.default for field in fields(MapOptions)}
@@ -48,8 +46,8 @@ def test_options_and_their_defaults_are_the_same_everywhere(found: dict[str, Any
 
 @pytest.fixture
 def url(toy_folder: Path) -> Iterator[str]:
-    endpoint = Endpoint(Limits(), lambda: LocalReference(toy_folder))
-    endpoint._load()
+    endpoint = endpoint_of(toy_folder)
+    endpoint.references.look()
     with app_in_thread(create_app(endpoint)) as web:
         yield str(web.base_url)
 

@@ -18,7 +18,7 @@ from totalanvi.serving.errors import AlignmentError, CountsError, OutputError, Q
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
-from totalanvi.serving.outputs import writers
+from totalanvi.serving.outputs import annotated_copy
 from totalanvi.serving.outputs.output import plan_output, staged
 
 # What is refused, before any work
@@ -156,7 +156,7 @@ def test_too_little_memory_to_write_is_no_damage(
     def exhausted(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(writers, "copy_query", exhausted)
+    monkeypatch.setattr(annotated_copy, "copy_query", exhausted)
     with pytest.raises(MemoryError):
         map_to(reference, query, tmp_path / "out.h5ad")
     assert listing(tmp_path) == ["query.h5ad"]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.support.toy_bundle import TOY, toy_query
 
-from totalanvi.serving.endpoint.predict import predict
+from totalanvi.serving.endpoint.catalogue import Offer
+from totalanvi.serving.endpoint.jobs import json_job
 from totalanvi.serving.errors import AlignmentError, QueryError
 from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.wire.schemas import PredictAnswer, PredictRequest
+from totalanvi.serving.wire.limits import Limits
+from totalanvi.serving.wire.schemas import PredictAnswer
 
 
 def ask(reference: LocalReference, *cells: dict[str, Any], **fields: Any) -> PredictAnswer:
-    return predict(reference, PredictRequest.model_validate({"cells": list(cells), **fields}))
+    body = json.dumps({"cells": list(cells), **fields}).encode()
+    job = json_job(body, lambda _: Offer.of(reference.bundle), Limits())
+    return PredictAnswer.model_validate_json(job.answer(reference.score(job.cells, job.options)).content)
 
 
 def as_cells(names: list[str], counts: np.ndarray[Any, Any]) -> list[dict[str, int]]:

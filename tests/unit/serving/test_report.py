@@ -16,16 +16,14 @@ from anndata import AnnData
 from tests.support.command_line import Run, exit_code
 from tests.support.pages import Node, parse_page, references_elsewhere
 from tests.support.queries import assert_three_parts, make_mudata, toy_mudata, write_anndata, write_mudata
-from tests.support.server import app_in_thread
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import TOY, sign, toy_cells, toy_query, write_toy_bundle
 
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.report.sample import MAP_CELLS, CellSample
 from totalanvi.serving.report.tally import CellResults, Tally
-from totalanvi.serving.wire.limits import Limits
 
 SECTIONS = [
     *("What was mapped", "Cell types", "Map", "Confidence", "Novelty", "Proteins", "Genes and proteins matched"),
@@ -270,8 +268,8 @@ def test_an_endpoint_gives_the_same_page_without_the_reference_behind(
     mapped: tuple[Path, Node, AnnData], run: Run, toy_folder: Path, tmp_path: Path
 ) -> None:
     folder, page, _ = mapped
-    served = Endpoint(Limits(), lambda: LocalReference(toy_folder))
-    served._load()
+    served = endpoint_of(toy_folder)
+    served.references.look()
     with app_in_thread(create_app(served)) as web:
         arguments = (
             "map",

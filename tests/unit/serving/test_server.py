@@ -12,7 +12,7 @@ import pytest
 
 from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.endpoint.server import _asked, _require_free, _url, serve
-from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError
+from totalanvi.serving.errors import BundleError, EndpointError, ServingError, SettingsError, UnknownReferenceError
 from totalanvi.serving.version import software_version
 
 
@@ -27,7 +27,7 @@ def test_a_port_in_use_is_named(toy_folder: Path) -> None:
 
 def test_an_address_that_is_not_ours_is_named(toy_folder: Path) -> None:
     with pytest.raises(EndpointError, match="--host"):
-        serve(toy_folder, "203.0.113.1")
+        serve(toy_folder, host="203.0.113.1")
 
 
 @pytest.mark.parametrize("port", [0, -1, 70000])
@@ -96,23 +96,39 @@ def test_importing_the_client_leaves_everything_heavy_out() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def test_the_service_wants_a_reference_and_reports_nothing_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    from totalanvi.serving.endpoint import service
-
-    monkeypatch.delenv(service.REFERENCE_VARIABLE, raising=False)
+def test_nothing_to_serve_is_told_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOTALANVI_REFERENCE", raising=False)
     with pytest.raises(SettingsError, match="TOTALANVI_REFERENCE"):
-        service._open_reference()
-    assert os.environ["BENTOML_DO_NOT_TRACK"] == "True"
+        serve(port=free_port())
 
 
-def test_the_service_opens_the_reference_that_the_environment_names(
-    toy_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from totalanvi.serving.endpoint import service
+def test_a_default_that_is_not_there_is_told_first(toy_folder: Path) -> None:
+    with pytest.raises(UnknownReferenceError, match="expected one of 'toy@1', found 'other'"):
+        serve(toy_folder, default="other", port=free_port())
 
-    monkeypatch.setenv(service.REFERENCE_VARIABLE, str(toy_folder))
 
-    assert service._open_reference().info().name == "toy"
+def service_says(code: str, **environment: str) -> str:
+    """In a process of its own: the service is configured when it is imported."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TOTALANVI_")}
+    program = f"import os; from totalanvi.serving.endpoint import service; print({code})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean | environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_service_can_be_imported_without_a_reference_and_reports_nothing_home() -> None:
+    assert service_says("service.endpoint.ready, os.environ['BENTOML_DO_NOT_TRACK']") == "False True"
+
+
+def test_the_service_serves_what_the_environment_names(toy_folder: Path) -> None:
+    said = service_says(
+        "service.endpoint.references.look(), service.endpoint.references.find(None).full_name",
+        TOTALANVI_REFERENCE=str(toy_folder),
+    )
+
+    assert said == "None toy@1"
 
 
 def test_the_version_is_the_projects() -> None:

@@ -20,7 +20,7 @@ from totalanvi.serving.errors import (
     NotReadyError,
     StaleFeaturesError,
 )
-from totalanvi.serving.wire.chunks import PROTOCOL
+from totalanvi.serving.wire.protocol import PROTOCOL
 
 
 @pytest.fixture

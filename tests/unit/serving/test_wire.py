@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from tests.support.toy_bundle import TOY, toy_cells
@@ -51,7 +53,9 @@ def columns(n_rows: int = 2) -> dict[str, pa.Array]:
 
 
 def body(metadata: dict[str, Any] | None = None, **changed: pa.Array) -> bytes:
-    header = {"protocol": PROTOCOL, "features": DIGEST, "options": {}, "present": None} | (metadata or {})
+    header = {"protocol": PROTOCOL, "reference": None, "features": DIGEST, "options": {}, "present": None} | (
+        metadata or {}
+    )
     return write_stream(pa.RecordBatch.from_pydict(columns() | changed), header)
 
 
@@ -281,6 +285,17 @@ def test_zstd_bodies_are_read_up_to_their_limit() -> None:
     assert decompress(compress(content), max_bytes=5000) == content
     with pytest.raises(TooLargeError, match="at most 4999 bytes"):
         decompress(compress(content), max_bytes=4999)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is told by the system")
+def test_bodies_that_cannot_be_decompressed_leave_no_memory_behind() -> None:
+    before = psutil.Process().memory_info().vms
+    for _ in range(300):
+        with pytest.raises(QueryError):
+            decompress(b"plain text, not zstd", max_bytes=1000)
+
+    # A megabyte of each is what pyarrow lost.
+    assert psutil.Process().memory_info().vms - before < 100 * 2**20
 
 
 def test_a_decompression_bomb_stops_at_the_limit() -> None:

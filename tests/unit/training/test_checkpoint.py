@@ -19,9 +19,8 @@ from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
-FILES = [
-    *("cells.safetensors", "config.json", "model.safetensors", "readout.safetensors", "registry.json", "report.html")
-]
+FILES = ["cells.safetensors", "config.json", "model.safetensors", "readout.safetensors", "registry.json"]
+"""Those that are read; beside them is `report.html`, for people."""
 
 
 # What is written is what is read
@@ -78,8 +77,8 @@ def test_it_says_how_it_was_made(saved: Path, reference_mdata: md.MuData) -> Non
 
 
 def test_no_file_is_a_pickle(saved: Path) -> None:
-    assert sorted(file.name for file in saved.iterdir()) == FILES
-    for file in saved.iterdir():
+    assert sorted(file.name for file in saved.iterdir()) == sorted([*FILES, "report.html"])
+    for file in (saved / name for name in FILES):
         head = file.read_bytes()[:16]
         # A zip (torch.save) begins with PK, a pickle with \x80; a safetensors header is JSON after its length.
         assert head[8:9] == b"{" if file.suffix == ".safetensors" else head[:1] == b"{"
@@ -224,6 +223,14 @@ def test_an_altered_byte_is_noticed(copied: Path, name: str) -> None:
     (copied / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{name}: expected the file that was saved, found one that was altered"):
         TOTALANVI.load(copied)
+
+
+@pytest.mark.parametrize("left", [b"mine", None])
+def test_a_page_may_be_changed_or_lost(copied: Path, left: bytes | None) -> None:
+    (copied / "report.html").unlink()
+    if left is not None:
+        (copied / "report.html").write_bytes(left)
+    assert TOTALANVI.load(copied).is_trained
 
 
 def edit(file: Path, change: Callable[[dict[str, object]], object]) -> None:

@@ -134,7 +134,7 @@ class BaseModel(SetUp):
         positions = np.arange(len(cells)) if indices is None else positions_of(indices, len(cells), "indices")
         if len(positions) == 0:
             raise ArgumentError("Expected cells, found none; look at what chose them.")
-        return (cells, names) if indices is None else (cells[positions], names[positions])
+        return (cells, names) if indices is None else (cells.chosen(positions), names[positions])
 
     def _batch_codes(self, batches: Batches | None) -> list[int | None]:
         """Codes of the batches to decode as; `None` for each cell's own."""

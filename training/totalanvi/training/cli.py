@@ -131,6 +131,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    backed: Annotated[
+        bool | None,
+        typer.Option(
+            "--backed/--no-backed",
+            help="Leave counts in the file and read them in parts; by default where they would take more than a "
+            "quarter of the memory.",
+            show_default=False,
+        ),
+    ] = None,
     max_epochs: Annotated[
         int | None,
         typer.Option(
@@ -152,7 +161,7 @@ def train(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.devices import chosen_device
-    from totalanvi.training.files import read_reference
+    from totalanvi.training.files import is_large, read_reference
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.registration.obs_table import join_obs, read_obs_table
 
@@ -170,7 +179,10 @@ def train(
         "continuous_covariate_keys": continuous_covariate,
     }
     with told_warnings():
-        data = read_reference(reference)
+        stored = is_large(reference) if backed is None else backed
+        if stored and backed is None:
+            typer.echo("Counts stay in their file, and are read in parts (--no-backed reads them whole).", err=True)
+        data = read_reference(reference, stored)
         if described is not None:
             join_obs(data, described)
         data = _set_up(data, proteins, layer, columns)
@@ -189,7 +201,6 @@ def _set_up(
     """Note on the data where its parts are; what is returned has its counts in ``X`` or in a layer, genes alone."""
     from mudata import MuData
 
-    from totalanvi.formats.feature_types import apart
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.registration.counts_choice import with_counts
 
@@ -201,7 +212,7 @@ def _set_up(
         for name, wanted, cure in ((rna, layer, "--layer NAME"), (protein_modality, None, "keep it in X alone")):
             if name in data.mod:
                 data.mod[name], layers[name] = with_counts(data.mod[name], wanted, name, cure)
-        data.mod[rna] = apart(data.mod[rna], layers[rna])
+        data.mod[rna] = _genes_alone(data.mod[rna], layers[rna])
         TOTALANVI.setup_mudata(
             data,
             rna_layer=layers[rna],
@@ -211,9 +222,24 @@ def _set_up(
         )
     else:
         data, layer = with_counts(data, layer)
-        data = apart(data, layer)
+        data = _genes_alone(data, layer)
         TOTALANVI.setup_anndata(data, protein_expression_obsm_key=proteins or _PROTEINS_OBSM, layer=layer, **columns)
     return data
+
+
+def _genes_alone(adata: AnnData, layer: str | None) -> AnnData:
+    """Leave the genes of features that are of several kinds; proteins among them go to ``obsm``."""
+    from totalanvi.formats.feature_types import FEATURE_TYPES, apart, feature_kinds
+    from totalanvi.training.errors import RegistrationError
+    from totalanvi.training.registration.stored_rows import is_stored
+
+    stored = is_stored(adata.X if layer is None else adata.layers[layer])
+    if stored and FEATURE_TYPES in adata.var and feature_kinds(adata.var[FEATURE_TYPES]) is not None:
+        raise RegistrationError(
+            f"Expected genes alone in var of a file that is read in parts, found features of several kinds "
+            f"(var[{FEATURE_TYPES!r}]); read it whole (--no-backed), or write genes to X and proteins to obsm once."
+        )
+    return apart(adata, layer)
 
 
 def _first_of(data: MuData, candidates: tuple[str, ...], what: str, cure: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-__all__ = ["UNLABELLED", "CellBatch", "Cells", "SparseRows"]
+from totalanvi.training.stored_counts import Counts, StoredCounts
+
+__all__ = ["UNLABELLED", "CellBatch", "Cells", "SparseRows", "StoredCells", "registered_cells"]
 
 UNLABELLED = -1
 """The label code of a cell without a label."""
@@ -166,7 +168,17 @@ class Cells:
         return int(self.rna.shape[0])
 
     def __getitem__(self, index: npt.NDArray[np.intp] | slice) -> Cells:
+        """Take cells into memory."""
         return Cells(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    def chosen(self, positions: npt.NDArray[np.intp]) -> Cells:
+        """Take cells, however many: what lies in a file stays there."""
+        return self[positions]
+
+    @property
+    def library(self) -> npt.NDArray[np.float32]:
+        """Total RNA count, (cells,)."""
+        return np.asarray(self.rna.sum(axis=1)).ravel()
 
     def to_batch(self) -> CellBatch:
         """These cells as one mini-batch in host memory."""
@@ -181,3 +193,50 @@ class Cells:
             continuous=torch.from_numpy(self.continuous),
             size_factor=torch.from_numpy(self.size_factor),
         )
+
+
+@dataclass(frozen=True)
+class StoredCells(Cells):
+    """Registered cells whose RNA stays in a file, and the rest in memory; indexed, they are `Cells`."""
+
+    rna: StoredCounts
+    """Counts, (cells, genes)."""
+    protein: npt.NDArray[Any]
+    """Counts, (cells, proteins), of a small type where that holds them; 0 where not measured."""
+
+    def __getitem__(self, index: npt.NDArray[np.intp] | slice) -> Cells:
+        """Take cells into memory."""
+        taken = super().__getitem__(index)
+        return replace(taken, protein=taken.protein.astype(np.float32, copy=False))
+
+    def chosen(self, positions: npt.NDArray[np.intp]) -> StoredCells:
+        """Take cells, however many: what lies in a file stays there."""
+        others = {f.name: getattr(self, f.name)[positions] for f in fields(self) if f.name != "rna"}
+        return StoredCells(rna=self.rna.chosen(positions), **others)
+
+    @property
+    def library(self) -> npt.NDArray[np.float32]:
+        """Total RNA count, (cells,)."""
+        return self.rna.sum_of_cells()
+
+    def to_batch(self) -> CellBatch:
+        """These cells as one mini-batch in host memory."""
+        return self[:].to_batch()
+
+
+def registered_cells(rna: Counts, **others: npt.NDArray[Any]) -> Cells:
+    """Put the parts of cells together, wherever their RNA is.
+
+    Parameters
+    ----------
+    rna
+        Counts, (cells, genes), in memory or in a file.
+    **others
+        The other fields of `Cells`.
+    """
+    if not isinstance(rna, StoredCounts):
+        return Cells(rna, **others)
+    protein = others.pop("protein")
+    if protein.max(initial=0) <= np.iinfo(np.uint16).max:
+        protein = protein.astype(np.uint16)
+    return StoredCells(rna, protein, **others)

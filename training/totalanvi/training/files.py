@@ -1,4 +1,4 @@
-"""References as files: read whole, and written beside their final name first."""
+"""References as files: read whole or in parts, and written beside their final name first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,26 @@ from mudata import MuData
 
 from totalanvi.formats.errors import FormatError
 from totalanvi.formats.objects import read_object
+from totalanvi.formats.stored_objects import bytes_of_counts, open_object
 from totalanvi.training.errors import OutputError, RegistrationError
+from totalanvi.training.memory import bytes_of_memory
 
-__all__ = ["obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
+__all__ = ["is_large", "obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
 
 
-def read_reference(path: Path) -> AnnData | MuData:
-    """Read a reference whole: ``.h5ad``, ``.h5mu``, a 10x ``.h5``, or a folder, of Zarr or of a 10x matrix.
+_SHARE_OF_MEMORY = 0.25
+"""What counts may take of the memory before they stay in their file: read whole, they are there up to three times."""
+
+
+def read_reference(path: Path, backed: bool = False) -> AnnData | MuData:
+    """Read a reference: ``.h5ad``, ``.h5mu``, a 10x ``.h5``, or a folder, of Zarr or of a 10x matrix.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+    backed
+        Leave counts in the file; see `totalanvi.formats.stored_objects.open_object`.
 
     Raises
     ------
@@ -27,9 +40,24 @@ def read_reference(path: Path) -> AnnData | MuData:
         When nothing is there, it is damaged, reaches outside itself, or holds something else.
     """
     try:
-        return read_object(path)
+        return open_object(path) if backed else read_object(path)
     except FormatError as error:
         raise RegistrationError(str(error)) from error
+
+
+def is_large(path: Path) -> bool:
+    """Whether counts should stay in their file: they would take more than a quarter of the memory, and can be read so.
+
+    Raises
+    ------
+    RegistrationError
+        As `read_reference`.
+    """
+    try:
+        found = bytes_of_counts(path)
+    except FormatError as error:
+        raise RegistrationError(str(error)) from error
+    return found is not None and found > _SHARE_OF_MEMORY * bytes_of_memory()
 
 
 _TEMPORARY_BYTES = 10

@@ -1,4 +1,7 @@
-"""Cells in mini-batches: in order for results, shuffled anew each epoch for training."""
+"""Cells in mini-batches: in order for results, shuffled anew each epoch for training.
+
+Cells whose RNA lies in a file come by way of windows that a thread reads ahead (`windows`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from totalanvi.training.data import UNLABELLED, CellBatch, Cells
+from totalanvi.training.data import UNLABELLED, CellBatch, Cells, StoredCells
+from totalanvi.training.errors import ArgumentError
+from totalanvi.training.windows import Window, WindowReader, cells_per_window, order_in_blocks, windows_of
 
 __all__ = ["TrainingBatch", "cell_loader", "training_loader"]
 
@@ -31,6 +36,45 @@ class _OrderedCells(Dataset[CellBatch]):
         return self.cells[self.indices[np.asarray(positions)]].to_batch()
 
 
+class _WindowDraw(NamedTuple):
+    """A mini-batch out of a window: rows of it, and whether each one's label counts, both (cells,)."""
+
+    window: Window
+    coming: Window | None
+    """The one after it."""
+    rows: npt.NDArray[np.intp]
+    counts: npt.NDArray[np.bool_] | None = None
+
+
+class _WindowsInOrder(Sampler[_WindowDraw]):
+    """Mini-batches one after another, window by window."""
+
+    def __init__(self, cells: StoredCells, indices: npt.NDArray[np.intp], batch_size: int):
+        self.indices = indices
+        self.batch_size = batch_size
+        self.window_size = cells_per_window(cells, batch_size)
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[_WindowDraw]:
+        for window, coming in windows_of(self.indices, self.window_size, ascending=False):
+            rows = np.arange(len(window.cells))
+            for start in range(0, len(rows), self.batch_size):
+                yield _WindowDraw(window, coming, rows[start : start + self.batch_size])
+
+
+class _StoredCells(Dataset[CellBatch]):
+    """Serves mini-batches out of windows."""
+
+    def __init__(self, cells: StoredCells):
+        self.reader = WindowReader(cells)
+
+    def __getitem__(self, draw: _WindowDraw) -> CellBatch:
+        batch = self.reader.take(draw.window, draw.coming)[draw.rows].to_batch()
+        return batch if draw.counts is None else _with_target(batch, draw.counts)
+
+
 def cell_loader(
     cells: Cells, indices: npt.NDArray[np.intp] | None = None, batch_size: int = 256
 ) -> DataLoader[CellBatch]:
@@ -46,6 +90,8 @@ def cell_loader(
         Cells in a mini-batch.
     """
     indices = np.arange(len(cells)) if indices is None else np.asarray(indices)
+    if isinstance(cells, StoredCells):
+        return _loader(_StoredCells(cells), _WindowsInOrder(cells, indices, batch_size))
     batches = BatchSampler(range(len(indices)), batch_size, drop_last=False)
     return _loader(_OrderedCells(cells, indices), batches)
 
@@ -56,6 +102,11 @@ class TrainingBatch(CellBatch):
 
     target: Tensor
     """Label codes that the classification loss counts, (cells,); `UNLABELLED` for cells that this epoch leaves out."""
+
+
+def _with_target(batch: CellBatch, counts: npt.NDArray[np.bool_]) -> TrainingBatch:
+    target = torch.where(torch.from_numpy(counts), batch.label, UNLABELLED)
+    return TrainingBatch(**batch.__dict__, target=target)
 
 
 class _Draw(NamedTuple):
@@ -76,12 +127,10 @@ class _ShuffledCells(Dataset[TrainingBatch]):
         return len(self.indices)
 
     def __getitem__(self, draw: _Draw) -> TrainingBatch:
-        batch = self.cells[self.indices[draw.positions]].to_batch()
-        target = torch.where(torch.from_numpy(draw.counts), batch.label, UNLABELLED)
-        return TrainingBatch(**batch.__dict__, target=target)
+        return _with_target(self.cells[self.indices[draw.positions]].to_batch(), draw.counts)
 
 
-class _Shuffled(Sampler[_Draw]):
+class _Shuffled(Sampler[Any]):
     """Mini-batches in an order that depends on the seed and the epoch alone, so that a resumed run sees the same.
 
     It yields whole mini-batches because Lightning tells the epoch to a loader's sampler, and to no sampler inside it.
@@ -109,13 +158,33 @@ class _Shuffled(Sampler[_Draw]):
     def __len__(self) -> int:
         return -(-self.n_used // self.batch_size)
 
-    def __iter__(self) -> Iterator[_Draw]:
+    def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng((self.seed, self.epoch))
         order = rng.permutation(len(self.label))[: self.n_used]
         counts = _choose_per_label(self.label, self.n_samples_per_label, rng)
         for start in range(0, self.n_used, self.batch_size):
             positions = order[start : start + self.batch_size]
             yield _Draw(positions, counts[positions])
+
+
+class _ShuffledWindows(_Shuffled):
+    """The same for cells of a file: blocks of neighbours in a random order, shuffled within windows of 64 of them."""
+
+    def __init__(self, cells: StoredCells, indices: npt.NDArray[np.intp], batch_size: int, *options: Any):
+        self.indices = np.sort(indices)  # neighbours in the file
+        super().__init__(cells.label[self.indices], batch_size, *options)
+        self.window_size = cells_per_window(cells, batch_size)
+
+    def __iter__(self) -> Iterator[_WindowDraw]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = order_in_blocks(len(self.label), self.window_size, rng)[: self.n_used]
+        counts = _choose_per_label(self.label, self.n_samples_per_label, rng)
+        for window, coming in windows_of(self.indices[order], self.window_size, ascending=True):
+            counted = counts[np.searchsorted(self.indices, window.cells)]
+            within = rng.permutation(len(window.cells))
+            for start in range(0, len(within), self.batch_size):
+                rows = within[start : start + self.batch_size]
+                yield _WindowDraw(window, coming, rows, counted[rows])
 
 
 def _choose_per_label(
@@ -160,8 +229,21 @@ def training_loader(
     drop_last
         Leave out a last mini-batch that is not full; not if it is the only one.
     num_workers
-        Processes that make mini-batches ahead of time.
+        Processes that make mini-batches ahead of time; of cells in memory.
+
+    Raises
+    ------
+    ArgumentError
+        For processes that would read cells of a file.
     """
+    if isinstance(cells, StoredCells):
+        if num_workers:
+            raise ArgumentError(
+                f"num_workers: expected 0 for cells in a file, which a thread of this process reads ahead, found "
+                f"{num_workers}; leave it out."
+            )
+        stored = _ShuffledWindows(cells, indices, batch_size, seed, n_samples_per_label, drop_last)
+        return _loader(_StoredCells(cells), stored)
     batches = _Shuffled(cells.label[indices], batch_size, seed, n_samples_per_label, drop_last)
     return _loader(_ShuffledCells(cells, np.asarray(indices)), batches, num_workers)
 

@@ -13,9 +13,10 @@ from totalanvi.serving.alignment.controls import CONTROLS
 from totalanvi.serving.alignment.feature_map import places_of
 from totalanvi.serving.alignment.gene_names import gene_names
 from totalanvi.serving.alignment.genes import QueryGenes, match_genes, share_of
-from totalanvi.serving.alignment.matching import Columns, match
+from totalanvi.serving.alignment.matching import match
 from totalanvi.serving.alignment.messages import alignment_notes, alignment_warnings, unused_map
 from totalanvi.serving.alignment.protein_names import protein_names
+from totalanvi.serving.alignment.renumber import TakeColumns
 from totalanvi.serving.alignment.report import AlignmentReport, feature_match
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import AlignmentError
@@ -111,6 +112,7 @@ class Aligner:
             [mapped_proteins.get(name) or proteins.find(name) for name in protein_names],
             sums_equals=False,
         )
+        self._take_columns = TakeColumns(self.genes.columns, len(reference.genes))
         self._coverage = share_of(self.genes, index.gene_share)
         self._gene_weight = share_of(self.genes, self._weight)
         # Controls may be counted in cells whose proteins were not measured.
@@ -148,7 +150,7 @@ class Aligner:
         AlignedCells
             The same cells (cells, model genes).
         """
-        rna = _take_columns(query.rna, self.genes.columns, len(self._reference.genes))
+        rna = self._take_columns(query.rna)
         known = self.proteins.columns >= 0
         targets = self.proteins.columns[known]
         protein = np.zeros((len(query), len(self._reference.proteins)), dtype=np.float32)
@@ -201,19 +203,6 @@ class Aligner:
             f"in common: {n_matched} of {len(reference.genes)} genes, which carry {self._gene_weight:.1%}. Missing "
             f"are {examples(missing)}. Map a query with all of its genes, not a selection."
         )
-
-
-def _take_columns(rna: sparse.csr_matrix, columns: Columns, n_genes: int) -> sparse.csr_matrix:
-    """Renumber the columns of a canonical CSR, dropping those that map to -1 and adding up those that map to one."""
-    targets = columns[rna.indices]
-    kept = targets >= 0
-    pointers = np.concatenate([[0], np.cumsum(kept)])[rna.indptr]
-    aligned = sparse.csr_matrix(
-        (rna.data[kept], targets[kept].astype(np.int32), pointers.astype(rna.indptr.dtype)),
-        shape=(rna.shape[0], n_genes),
-    )
-    aligned.sum_duplicates()
-    return aligned
 
 
 def _known_names(reference: ReferenceFeatures) -> str:

@@ -58,6 +58,11 @@ class AsyncClient:
         return self._client.url
 
     @property
+    def reference(self) -> str | None:
+        """Which of the endpoint's references was chosen, None for its default one."""
+        return self._client.reference
+
+    @property
     def in_flight(self) -> int:
         """How many chunks of a query are sent at a time."""
         return self._client.in_flight

@@ -18,8 +18,9 @@ from totalanvi.serving.client.remote import RemoteReference
 
 __all__ = ["Client"]
 
-CHUNK_CELLS = 1024
-"""Cells in a chunk unless asked otherwise: enough to fill the server's blocks, few enough for several in flight."""
+CHUNK_CELLS = 2048
+"""Cells in a chunk unless asked otherwise: enough to fill the server's blocks and to outweigh what a request costs by
+itself, few enough for several in flight."""
 
 
 class Client(RemoteReference):
@@ -31,7 +32,8 @@ class Client(RemoteReference):
     Parameters
     ----------
     url
-        Where `totalanvi serve` answers, such as ``"http://localhost:3000"``.
+        Where `totalanvi serve` answers, such as ``"http://localhost:3000"``. An endpoint may serve several references:
+        ``"http://localhost:3000?reference=pbmc"`` chooses one, as `reference` does.
     timeout
         Seconds to wait for one answer.
     concurrency
@@ -51,6 +53,8 @@ class Client(RemoteReference):
     allow_plain_http
         Whether the key may travel to another machine by plain HTTP, where all between can read it; None takes
         ``TOTALANVI_ALLOW_PLAIN_HTTP``.
+    reference
+        Which of the endpoint's references is meant: a name, or ``NAME@VERSION``; its default one when left out.
 
     Raises
     ------
@@ -78,7 +82,10 @@ class Client(RemoteReference):
         resume: str | os.PathLike[str] | None = None,
         api_key: str | None = None,
         allow_plain_http: bool | None = None,
+        *,
+        reference: str | None = None,
     ) -> None:
+        from totalanvi.serving.client.chosen import split_reference
         from totalanvi.serving.client.transport import Transport
 
         if api_key is None:
@@ -86,8 +93,10 @@ class Client(RemoteReference):
         if allow_plain_http is None:
             allow_plain_http = os.environ.get("TOTALANVI_ALLOW_PLAIN_HTTP", "").lower() in ("1", "true", "yes")
         self.deadline = deadline
-        self._transport = Transport(url, timeout, retries, api_key, allow_plain_http)
-        super().__init__(self._transport, concurrency, chunk_cells, None if resume is None else AnswerCache(resume))
+        address, chosen = split_reference(url, reference)
+        self._transport = Transport(address, timeout, retries, api_key, allow_plain_http)
+        answers = None if resume is None else AnswerCache(resume)
+        super().__init__(self._transport, concurrency, chunk_cells, answers, reference=chosen)
 
     def with_patience(self, patience: Patience) -> Client:
         """Return this client, as it is for one query that is given so much time."""

@@ -6,25 +6,34 @@ import json
 from typing import Any
 
 from totalanvi.serving.client.carrier import Carrier, parse_answer
+from totalanvi.serving.client.chosen import asking_for, full_name
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.wire.chunks import PROTOCOL
+from totalanvi.serving.wire.protocol import difference
 from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer
 
 __all__ = ["ask_features", "ask_info"]
 
 
-def ask_info(carrier: Carrier) -> EndpointInfo:
+def ask_info(carrier: Carrier, reference: str | None = None) -> EndpointInfo:
     """Ask which reference is served now.
+
+    Parameters
+    ----------
+    carrier
+        To the endpoint.
+    reference
+        Which of its references is meant, None for the default one.
 
     Raises
     ------
     EndpointError
         When the endpoint cannot be reached, is none, or speaks another protocol version.
     """
-    answer = carrier.get("/v1/info")
+    path = asking_for("/v1/info", reference)
+    answer = carrier.get(path)
     _require_protocol(carrier.url, answer)
-    return parse_answer(carrier, "/v1/info", answer, EndpointInfo)
+    return parse_answer(carrier, path, answer, EndpointInfo)
 
 
 def ask_features(carrier: Carrier, info: EndpointInfo) -> ReferenceFeatures:
@@ -44,7 +53,8 @@ def ask_features(carrier: Carrier, info: EndpointInfo) -> ReferenceFeatures:
     EndpointError
         When the endpoint cannot be reached.
     """
-    found = parse_answer(carrier, "/v1/features", carrier.get("/v1/features"), FeaturesAnswer)
+    path = asking_for("/v1/features", full_name(info))
+    found = parse_answer(carrier, path, carrier.get(path), FeaturesAnswer)
     if found.digest != info.features_digest:
         raise StaleFeaturesError(
             f"{carrier.url}: the reference was replaced while the client asked about it; try again."
@@ -59,6 +69,5 @@ def _require_protocol(url: str, answer: bytes) -> None:
         raise EndpointError(
             f"{url}: expected a totalanvi endpoint, found something else that answers; check the URL."
         ) from error
-    if found != PROTOCOL:
-        older = "the endpoint" if isinstance(found, int) and found < PROTOCOL else "this end"
-        raise EndpointError(f"{url}: expected protocol {PROTOCOL}, found {found!r}; upgrade totalanvi at {older}.")
+    if (wrong := difference(found, "this end", "the endpoint")) is not None:
+        raise EndpointError(f"{url}: {wrong}.")

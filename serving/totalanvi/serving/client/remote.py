@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError
+from totalanvi.serving.errors import EndpointError, StaleFeaturesError, TooLargeError, UnknownReferenceError
 from totalanvi.serving.mapping.maps_queries import MapsQueries
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class RemoteReference(MapsQueries):
         Cells in a chunk; results do not depend on it.
     answers
         Where answers are kept for a later run; None keeps none.
+    reference
+        Which of the endpoint's references is meant; None for its default one.
 
     Raises
     ------
@@ -47,7 +49,12 @@ class RemoteReference(MapsQueries):
     """
 
     def __init__(
-        self, carrier: Carrier, concurrency: int, chunk_cells: int, answers: AnswerCache | None = None
+        self,
+        carrier: Carrier,
+        concurrency: int,
+        chunk_cells: int,
+        answers: AnswerCache | None = None,
+        reference: str | None = None,
     ) -> None:
         if concurrency < 1 or chunk_cells < 1:
             raise EndpointError(
@@ -58,6 +65,7 @@ class RemoteReference(MapsQueries):
         self._concurrency = concurrency
         self._chunk_cells = chunk_cells
         self._answers = answers
+        self._reference = reference
         self._info: EndpointInfo | None = None
         self._features: ReferenceFeatures | None = None
 
@@ -65,6 +73,11 @@ class RemoteReference(MapsQueries):
     def url(self) -> str:
         """The endpoint's address."""
         return self._carrier.url
+
+    @property
+    def reference(self) -> str | None:
+        """Which of the endpoint's references was chosen, None for its default one."""
+        return self._reference
 
     @property
     def in_flight(self) -> int:
@@ -104,18 +117,20 @@ class RemoteReference(MapsQueries):
         EndpointError
             When the endpoint cannot be reached, or answers with anything but the whole result.
         """
+        from totalanvi.serving.client.chosen import full_name
         from totalanvi.serving.mapped import MappedCells
         from totalanvi.serving.wire.chunks import ChunkRequest, encode_request
 
         info = self.info()
-        if len(cells) <= info.limits.max_cells:
-            body = encode_request(ChunkRequest(info.features_digest, options, cells))
-            if len(body) <= info.limits.max_body_bytes:
+        limits = info.limits
+        if len(cells) <= limits.max_cells and cells.rna.nnz <= limits.max_nonzeros:
+            body = encode_request(ChunkRequest(info.features_digest, options, cells, full_name(info)))
+            if len(body) <= limits.max_body_bytes:
                 return self._send(info, body, len(cells), options)
         if len(cells) == 1:
             raise TooLargeError(
-                f"Expected cells of at most {info.limits.max_body_bytes} bytes, found a larger one; "
-                "ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES."
+                f"Expected cells of at most {limits.max_body_bytes} bytes and {limits.max_nonzeros} counts, found a "
+                "larger one; ask the endpoint's operator to raise TOTALANVI_MAX_BODY_BYTES and TOTALANVI_MAX_NONZEROS."
             )
         middle = len(cells) // 2
         halves = (cells.rows(slice(0, middle)), cells.rows(slice(middle, len(cells))))
@@ -136,7 +151,7 @@ class RemoteReference(MapsQueries):
     def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
         """Map one chunk, or take what it was mapped to in an earlier run."""
         if self._answers is None:
-            return self._understood(info, self._asked(body), n_cells, options)
+            return self._understood(info, self._asked(info, body), n_cells, options)
         name = self._answers.name(info.digest, body)
         kept = self._answers.find(name)
         if kept is not None:
@@ -145,12 +160,12 @@ class RemoteReference(MapsQueries):
             except EndpointError:
                 # Damaged, or of an older version: as good as none.
                 self._answers.drop(name)
-        answer = self._asked(body)
+        answer = self._asked(info, body)
         mapped = self._understood(info, answer, n_cells, options)
         self._answers.keep(name, answer)
         return mapped
 
-    def _asked(self, body: bytes) -> bytes:
+    def _asked(self, info: EndpointInfo, body: bytes) -> bytes:
         from totalanvi.serving.wire.arrow_stream import compress
         from totalanvi.serving.wire.chunks import MEDIA_TYPE
 
@@ -159,7 +174,13 @@ class RemoteReference(MapsQueries):
             # Within one machine, compressing takes longer than sending.
             headers["Content-Encoding"] = "zstd"
             body = compress(body)
-        return self._carrier.post("/v1/map", body, headers)
+        try:
+            return self._carrier.post("/v1/map", body, headers)
+        except UnknownReferenceError as error:
+            raise StaleFeaturesError(
+                f"Expected an answer of {info.name} {info.version}, found that the endpoint's reference has been "
+                f"replaced ({error}). Map the query again."
+            ) from error
 
     def _understood(self, info: EndpointInfo, answer: bytes, n_cells: int, options: MapOptions) -> MappedCells:
         from totalanvi.serving.bundles.hierarchy import Hierarchy
@@ -195,7 +216,7 @@ class RemoteReference(MapsQueries):
         """Ask which reference is served now, and for its features when it is not the one that is known."""
         from totalanvi.serving.client.handshake import ask_features, ask_info
 
-        info = ask_info(self._carrier)
+        info = ask_info(self._carrier, self._reference)
         if self._info is None or self._info.digest != info.digest:
             self._features = ask_features(self._carrier, info)
         self._info = info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,6 +18,7 @@ __all__ = ["Transport"]
 
 _CONNECT_SECONDS = 10
 _RETRIES_BEFORE_CONTACT = 2
+_PIECE_BYTES = 1 << 17
 _GATEWAY_STATUSES = (502, 503, 504)
 """What a proxy in front of an endpoint answers while that restarts."""
 
@@ -107,7 +109,7 @@ class Transport:
             seconds = self._patience.remaining(self._timeout)
             limits = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
             try:
-                response = self._http.request(method, self.url + path, content=body, headers=headers, timeout=limits)
+                response = self._http.request(method, self.url + path, timeout=limits, **_content(body, headers))
             except httpx.RequestError as error:
                 failure: ServingError = self._unreachable(path, error, attempt)
                 if not isinstance(error, _LOST):
@@ -147,6 +149,19 @@ class Transport:
                 f"({response.reason_phrase}); check the URL, and what stands between."
             )
         return named_error(name, message)
+
+
+def _content(body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return body and headers as httpx wants them, the body in pieces.
+
+    httpx copies what is left of a body each time that the socket has taken a part of it: of a chunk of some megabytes,
+    that is several times the whole.
+    """
+    if body is None:
+        return {"headers": headers}
+    whole = memoryview(body)
+    pieces = (whole[start : start + _PIECE_BYTES] for start in range(0, len(whole), _PIECE_BYTES))
+    return {"content": pieces, "headers": {**headers, "Content-Length": str(len(body))}}
 
 
 def _valid(url: str) -> str:

@@ -13,9 +13,17 @@ __all__ = ["JSON", "error_answer"]
 JSON = "application/json"
 
 
-def error_answer(error: ServingError) -> Response:
-    """Return the answer that an error is."""
-    body = {"error": {"type": type(error).__name__, "message": str(error)}}
+def error_answer(error: ServingError, plain: bool = False) -> Response:
+    """Return the answer that an error is.
+
+    Parameters
+    ----------
+    error
+        What went wrong.
+    plain
+        Whether the answer is to hold a plain message, as other protocols have it.
+    """
+    body = {"error": str(error) if plain else {"type": type(error).__name__, "message": str(error)}}
     headers = {}
     if isinstance(error, BusyError):
         headers["Retry-After"] = str(error.retry_after)

@@ -4,28 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
 
 from totalanvi.serving.alignment.align import Aligner, FeatureIndex
 from totalanvi.serving.alignment.report import AlignmentReport, feature_match
+from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.features import Reference, ReferenceFeatures
+from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.outputs.annotate import certain_names, label_names
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.label_names import certain_names, label_names
 from totalanvi.serving.wire.schemas import PredictAnswer, PredictedCell, PredictRequest, ReferenceName
 
-__all__ = ["predict"]
+__all__ = ["AlignedRequest", "align_request", "answer_request"]
 
 
-def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
-    """Map the cells of one JSON request.
+@dataclass(frozen=True, eq=False)
+class AlignedRequest:
+    """The cells of a JSON request in the model's terms, and what there is to say about their names.
+
+    Parameters
+    ----------
+    ids
+        Of the cells (cells,).
+    cells
+        Aligned.
+    report
+        How the names of all cells were resolved.
+    """
+
+    ids: list[str]
+    cells: AlignedCells
+    report: AlignmentReport
+
+
+def align_request(features: ReferenceFeatures, index: FeatureIndex, request: PredictRequest) -> AlignedRequest:
+    """Align the cells of one JSON request.
 
     Names are resolved cell by cell, so that what a cell is mapped to does not depend on what others name.
 
@@ -36,17 +56,22 @@ def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
     """
     ids = [str(place) if cell.id is None else cell.id for place, cell in enumerate(request.cells)]
     _require_unique("cell id", ids)
-    aligners = _aligners(reference.features, request)
-    cells = _align(reference.features, aligners, request)
-    options = MapOptions(**request.options.model_dump())
-    mapped = reference.score(cells, options)
-    info = reference.info()
+    aligners = _aligners(features, index, request)
+    cells = _align(features, aligners, request)
+    return AlignedRequest(ids, cells, _report(features, aligners, request.measured_genes is None))
+
+
+def answer_request(
+    info: ReferenceInfo, features: ReferenceFeatures, aligned: AlignedRequest, options: MapOptions, mapped: MappedCells
+) -> PredictAnswer:
+    """Return what a JSON request is answered, once its cells were mapped."""
     # A cell may lack what another names: there it is imputed.
-    imputed = [name for name, measured in zip(info.proteins, cells.measured.T, strict=True) if not measured.all()]
-    alignment = _report(reference.features, aligners, request.measured_genes is None)
+    columns = zip(info.proteins, aligned.cells.measured.T, strict=True)
+    imputed = [name for name, measured in columns if not measured.all()]
+    alignment = aligned.report
     return PredictAnswer(
         reference=ReferenceName(name=info.name, version=info.version, digest=info.digest),
-        cells=_answers(ids, mapped, reference.features),
+        cells=_answers(aligned.ids, mapped, features),
         unknown_genes=list(alignment.genes.extra_names),
         unknown_proteins=list(alignment.proteins.extra_names),
         warnings=[*alignment.warnings, *imputation_messages(info, options, imputed)],
@@ -54,7 +79,7 @@ def predict(reference: Reference, request: PredictRequest) -> PredictAnswer:
     )
 
 
-def _aligners(features: ReferenceFeatures, request: PredictRequest) -> list[Aligner]:
+def _aligners(features: ReferenceFeatures, index: FeatureIndex, request: PredictRequest) -> list[Aligner]:
     """Return the aligner of each cell; cells that name the same features share one."""
     measured = request.measured_genes
     if measured is None:
@@ -63,7 +88,6 @@ def _aligners(features: ReferenceFeatures, request: PredictRequest) -> list[Alig
         features = features.model_copy(update={"thresholds": thresholds})
     else:
         _require_measured([name for cell in request.cells for name in cell.genes], measured)
-    index = FeatureIndex(features)
     made: dict[tuple[tuple[str, ...], tuple[str, ...]], Aligner] = {}
     aligners = []
     for cell in request.cells:
@@ -159,9 +183,11 @@ def _number(value: np.float32) -> float:
 
 
 def _require_unique(what: str, names: Sequence[str]) -> None:
-    repeated = pd.Index(names)[pd.Index(names).duplicated()]
-    if len(repeated):
-        raise QueryError(f"Expected each {what} once, found {str(repeated[0])!r} again; make them unique.")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise QueryError(f"Expected each {what} once, found {name!r} again; make them unique.")
+        seen.add(name)
 
 
 def _require_measured(named: Sequence[str], measured: Sequence[str]) -> None:

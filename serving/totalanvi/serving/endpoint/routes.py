@@ -1,197 +1,199 @@
-"""What an endpoint does, HTTP aside: load a reference in the background, then map chunks and JSON requests with it."""
+"""What an endpoint does, HTTP aside: find the reference that is meant, understand a request, and map its cells."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from totalanvi.serving.bundles.info import ReferenceInfo
-from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.endpoint.access.account import charge
+from totalanvi.serving.endpoint.bodies import Bodies
+from totalanvi.serving.endpoint.catalogue import Offer
+from totalanvi.serving.endpoint.jobs import Answer, Find, Job
 from totalanvi.serving.endpoint.metrics import Metrics
-from totalanvi.serving.endpoint.predict import predict
-from totalanvi.serving.endpoint.work_queue import WorkQueue
-from totalanvi.serving.errors import NotReadyError, QueryError, ServingError, TooLargeError
-from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.endpoint.references import References
+from totalanvi.serving.endpoint.request_log import note
+from totalanvi.serving.endpoint.work_queue import Slot, WorkQueue
+from totalanvi.serving.errors import QueryError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.version import software_version
 from totalanvi.serving.wire.arrow_stream import decompress
-from totalanvi.serving.wire.chunks import PROTOCOL, ChunkResponse, ReferenceStamp, decode_request, encode_response
 from totalanvi.serving.wire.limits import Limits
-from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer, LabelsAnswer, PredictRequest
+from totalanvi.serving.wire.protocol import PROTOCOL
+from totalanvi.serving.wire.schemas import EndpointInfo, LabelsAnswer, ReferenceListed, ReferencesAnswer
 
-__all__ = ["Endpoint"]
+__all__ = ["Asked", "Endpoint", "Understand"]
 
-_log = logging.getLogger(__name__)
+Understand = Callable[[bytes, Find, Limits], Job]
+"""Turns a body into a job; see `totalanvi.serving.endpoint.jobs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A request with cells, as it came.
+
+    Parameters
+    ----------
+    route
+        What it is counted as.
+    understand
+        Knows the body's format.
+    body, compressed
+        What came, and whether it is compressed.
+    max_bytes
+        How long it may be once it is not.
+    reference
+        The reference that was asked for beside the body, if one was.
+    """
+
+    route: str
+    understand: Understand
+    body: bytes
+    max_bytes: int
+    compressed: bool = False
+    reference: str | None = None
 
 
 class Endpoint:
-    """One reference, ready to answer requests.
+    """References, ready to answer requests.
 
     Parameters
     ----------
     limits
         What requests may cost.
-    open_reference
-        Opens the reference; called once, in a thread, by `start`.
+    references
+        What they may be mapped to.
 
     Attributes
     ----------
     queue : WorkQueue
-        Where `map_chunk` and `predict` are to be run: they compute.
+        Where requests with cells take their places.
+    bodies : Bodies
+        Reads what these are given.
     metrics : Metrics
         What has been answered so far.
     """
 
-    def __init__(self, limits: Limits, open_reference: Callable[[], LocalReference]) -> None:
+    def __init__(self, limits: Limits, references: References) -> None:
         self.limits = limits
-        self.queue = WorkQueue(limits.max_concurrency, limits.max_queue)
-        self.metrics = Metrics(queued=lambda: self.queue.taken)
-        self._open_reference = open_reference
-        self._reference: LocalReference | None = None
-        self._failure: ServingError | None = None
-        self._info = b""
-        self._features = b""
+        self.references = references
+        self.queue = WorkQueue(limits.max_concurrency, limits.max_queue, limits.max_queue_nonzeros)
+        self.bodies = Bodies(limits.max_arriving_bytes)
+        self.metrics = Metrics(self.queue, references)
+        self._started = False
 
     @property
     def ready(self) -> bool:
-        """Whether the reference is loaded and warm."""
-        return self._reference is not None
+        """Whether requests are taken in: the default reference is loaded and warm, and nothing is shutting down."""
+        return self.references.ready and not self.queue.draining
 
     def start(self) -> None:
-        """Load and warm the reference in the background, so that liveness can be asked for meanwhile."""
-        threading.Thread(target=self._load, name="totalanvi-load", daemon=True).start()
+        """Load and warm the default reference in the background, once, so that liveness can be asked for meanwhile."""
+        if not self._started:
+            self._started = True
+            self.references.start()
 
     def close(self) -> None:
         """Let go of what waits in the queue."""
+        self.references.close()
         self.queue.close()
 
-    def info(self) -> bytes:
-        """Return the reference and the limits as JSON.
+    def info(self, name: str | None = None) -> bytes:
+        """Return a reference and the limits as JSON.
+
+        Parameters
+        ----------
+        name
+            Of the reference, with ``@VERSION`` or without; None for the default one.
 
         Raises
         ------
         ServingError
-            Like all that follow, while there is no reference: a `NotReadyError`, or what made loading fail.
+            Like all that follow, when there is no such reference, see `References.find`.
         """
-        self._require_reference()
-        return self._info
+        offer = self.references.find(name)
+        info = offer.info.model_dump() | {"provider": self.references.provider(offer)}
+        answer = EndpointInfo(**info, protocol=PROTOCOL, server=software_version(), limits=self.limits)
+        return answer.model_dump_json().encode()
 
-    def features(self) -> bytes:
+    def features(self, name: str | None = None) -> bytes:
         """Return what queries are aligned to, and its digest, as JSON."""
-        self._require_reference()
-        return self._features
+        return self.references.find(name).features_answer
 
-    def labels(self) -> bytes:
+    def labels(self, name: str | None = None) -> bytes:
         """Return the names of the labels as JSON."""
-        features = self._require_reference().features
-        return LabelsAnswer(labels=list(features.labels)).model_dump_json().encode()
+        return LabelsAnswer(labels=list(self.references.find(name).features.labels)).model_dump_json().encode()
 
-    def landmarks(self) -> bytes:
-        """Return the places of the reference's own cells on its map, x and y of each, as little-endian float32."""
-        return self._require_reference().landmarks().astype("<f4").tobytes()
+    def landmarks(self, name: str | None = None) -> bytes:
+        """Return the places of a reference's own cells on its map, x and y of each, as little-endian float32."""
+        return self.references.find(name).landmarks.astype("<f4").tobytes()
 
-    def map_chunk(self, body: bytes, compressed: bool) -> bytes:
-        """Map one chunk in the binary format.
-
-        Raises
-        ------
-        QueryError
-            When the chunk is not what `totalanvi.serving.wire.chunks` describes.
-        """
-        reference = self._require_reference()
-        if compressed:
-            body = decompress(body, self.limits.max_body_bytes)
-        info = reference.info()
-        request = decode_request(
-            body,
-            features=info.features_digest,
-            n_genes=info.n_genes,
-            n_proteins=len(info.proteins),
-            max_cells=self.limits.max_cells,
-        )
-        charge(len(request.cells))
-        mapped = _Timed(reference, self.metrics, "map").score(request.cells, request.options)
-        return encode_response(ChunkResponse(ReferenceStamp(info.name, info.version, info.digest), mapped))
-
-    def predict(self, body: bytes, compressed: bool) -> bytes:
-        """Map the cells of one JSON request.
-
-        Raises
-        ------
-        QueryError
-            When the body is not a `PredictRequest`, or its cells cannot be mapped.
-        """
-        reference = self._require_reference()
-        if compressed:
-            body = decompress(body, self.limits.max_json_bytes)
-        try:
-            request = PredictRequest.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(str(step) for step in first["loc"]) or "the body"
-            raise QueryError(
-                'Expected {"cells": [{"genes": {NAME: COUNT, …}, "proteins": {NAME: COUNT, …}}, …]}, with raw counts '
-                f"(whole numbers, 0 or more); found at {where}: {first['msg']}."
-            ) from error
-        if len(request.cells) > self.limits.max_cells:
-            raise TooLargeError(
-                f"Expected at most {self.limits.max_cells} cells, found {len(request.cells)}; send fewer at a time."
+    def listing(self) -> bytes:
+        """Return all references as JSON."""
+        catalogue = self.references.catalogue
+        default = self.references.default()
+        loaded = {offer.digest for offer in self.references.loaded}
+        listed = [
+            ReferenceListed(
+                name=offer.info.name,
+                version=offer.info.version,
+                digest=offer.digest,
+                created=offer.info.created,
+                default=offer is default,
+                loaded=offer.digest in loaded,
+                n_genes=offer.info.n_genes,
+                n_proteins=len(offer.info.proteins),
+                n_labels=len(offer.info.labels),
             )
-        charge(len(request.cells))
-        return predict(_Timed(reference, self.metrics, "predict"), request).model_dump_json().encode()
+            for offer in catalogue.offers
+        ]
+        return ReferencesAnswer(references=listed, refused=catalogue.refused).model_dump_json().encode()
 
-    def _load(self) -> None:
-        try:
-            reference = self._open_reference()
-            reference.engine.warm()
-            info, features = reference.info(), reference.features
-            answer = EndpointInfo(**info.model_dump(), protocol=PROTOCOL, server=software_version(), limits=self.limits)
-            self._info = answer.model_dump_json().encode()
-            self._features = FeaturesAnswer(digest=info.features_digest, features=features).model_dump_json().encode()
-        except ServingError as error:
-            self._failure = error
-            _log.error("The reference cannot be served: %s", error)
-        except Exception as error:
-            self._failure = ServingError("The reference cannot be served; its log on the server says why.")
-            self._failure.http_status = 500
-            _log.exception("The reference cannot be served: %s", type(error).__name__)
-        else:
-            self._reference = reference
-            self.metrics.serving(info.name, info.version, info.digest)
-            _log.info("Serving %s %s (%s) on %s.", info.name, info.version, info.digest[:12], info.provider)
+    async def answer(self, route: str, understand: Understand, body: bytes) -> Answer:
+        """Answer a request whose body is here already; see `answer_in`."""
+        with self.queue.admit() as slot:
+            return await self.answer_in(slot, Asked(route, understand, body, self.limits.max_body_bytes))
 
-    def _require_reference(self) -> LocalReference:
-        if self._reference is not None:
-            return self._reference
-        if self._failure is not None:
-            raise self._failure
-        raise NotReadyError("The endpoint is still loading its reference; ask again in some seconds.")
+    async def answer_in(self, slot: Slot, asked: Asked) -> Answer:
+        """Understand a request beside the queue, and compute its answer in the queue.
 
+        Parameters
+        ----------
+        slot
+            The request's place.
+        asked
+            What came.
 
-class _Timed:
-    """A reference whose scoring is counted."""
+        Raises
+        ------
+        ServingError
+            Whatever is wrong with the request, or a `BusyError` when it is too much for now.
+        """
+        job = await slot.read(lambda: self._understand(asked))
+        note(reference=job.offer.full_name, cells=len(job.cells), nonzeros=int(job.cells.rna.nnz))
+        slot.charge(job.cost)
+        charge(len(job.cells))
+        lease = await self.references.lease(job.offer)
+        slot.at_end(lease.release)
+        answer = await slot.run(lambda: self._compute(asked.route, job, lease.reference, slot.abandoned))
+        self.metrics.waited(asked.route, slot.wait_seconds)
+        return answer
 
-    def __init__(self, reference: LocalReference, metrics: Metrics, route: str) -> None:
-        self._reference = reference
-        self._metrics = metrics
-        self._route = route
-        self.in_flight = reference.in_flight
+    def _understand(self, asked: Asked) -> Job:
+        def find(within: str | None) -> Offer:
+            if None not in (within, asked.reference) and within != asked.reference:
+                raise QueryError(
+                    "reference: expected the same one in the address and in the body, found "
+                    f"{asked.reference!r} and {within!r}; name it once."
+                )
+            return self.references.find(asked.reference if within is None else within)
 
-    @property
-    def features(self) -> ReferenceFeatures:
-        return self._reference.features
+        body = decompress(asked.body, asked.max_bytes) if asked.compressed else asked.body
+        return asked.understand(body, find, self.limits)
 
-    def info(self) -> ReferenceInfo:
-        return self._reference.info()
-
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+    def _compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> Answer:
         started = time.perf_counter()
-        mapped = self._reference.score(cells, options)
-        self._metrics.mapped(self._route, len(cells), time.perf_counter() - started)
-        return mapped
+        mapped = reference.score(job.cells, job.options, abandoned)
+        self.metrics.mapped(route, job, mapped, time.perf_counter() - started)
+        return job.answer(mapped)

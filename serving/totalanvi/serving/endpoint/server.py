@@ -6,14 +6,17 @@ import ipaddress
 import os
 import socket
 import threading
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, NO_AUTH_VARIABLE, AccessSettings
+from totalanvi.serving.endpoint.catalogue import Catalogue
+from totalanvi.serving.endpoint.settings import Settings, joined
 from totalanvi.serving.errors import BundleError, EndpointError
 from totalanvi.serving.reference import find_bundle, is_url
-from totalanvi.serving.wire.limits import Limits
+from totalanvi.serving.wire.limits import variable
 
 __all__ = ["serve"]
 
@@ -22,22 +25,28 @@ _LAST_PORT = 65535
 
 
 def serve(
-    bundle: str | os.PathLike[str],
+    *bundles: str | os.PathLike[str],
     host: str = "127.0.0.1",
     port: int = 3000,
+    references: str | os.PathLike[str] | None = None,
+    default: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     keys: str | os.PathLike[str] | None = None,
     no_auth: bool = False,
 ) -> None:
-    """Serve a bundle until SIGINT or SIGTERM; requests at work are answered before this returns.
+    """Serve bundles until SIGINT or SIGTERM; requests at work are answered before this returns.
 
     Parameters
     ----------
-    bundle
-        Folder of a bundle, or tag in the model store.
+    bundles
+        Folders of bundles, or tags in the model store.
     host
         Name or address to listen on; ``0.0.0.0`` for every interface.
     port
         Port to listen on.
+    references, default, config
+        See `totalanvi.serving.endpoint.settings`; left out, what ``TOTALANVI_REFERENCES``,
+        ``TOTALANVI_DEFAULT_REFERENCE`` and ``TOTALANVI_CONFIG`` say.
     keys
         File of the keys that requests have to carry; see `totalanvi.serving.endpoint.access.keys`.
     no_auth
@@ -46,10 +55,10 @@ def serve(
     Raises
     ------
     BundleError
-        When the bundle cannot be served.
+        When a bundle cannot be served.
     SettingsError
-        When a ``TOTALANVI_…`` variable or the file of keys cannot be used, or strangers could ask although neither keys
-        nor `no_auth` are given.
+        When there is no bundle to serve, a setting or the file of keys cannot be used, or strangers could ask although
+        neither keys nor `no_auth` are given.
     EndpointError
         When the address is not one of this machine's, or the port is in use.
 
@@ -58,32 +67,48 @@ def serve(
     >>> serve("bundle/", port=8080)  # doctest: +SKIP
     Serving pbmc 1 at http://127.0.0.1:8080 (press Ctrl+C to stop)
     """
-    if is_url(bundle):
-        raise BundleError(
-            f"{bundle}: expected a bundle to serve, found the URL of an endpoint; name a folder or a tag."
-        )
-    folder = find_bundle(bundle).resolve()
-    manifest = Bundle.open(folder).manifest
-    Limits.from_environment(os.environ)
+    given: dict[str, str] = {}
+    # The process that serves has another working directory.
+    for name, path in (("references", references), ("config", config)):
+        if path is not None:
+            given[variable(name)] = str(Path(path).resolve())
     if keys is not None:
-        os.environ[KEYS_FILE_VARIABLE] = str(Path(keys).absolute())
+        given[KEYS_FILE_VARIABLE] = str(Path(keys).absolute())
     if no_auth:
-        os.environ[NO_AUTH_VARIABLE] = "1"
-    access = AccessSettings.from_environment(os.environ)
+        given[NO_AUTH_VARIABLE] = "1"
+    if default is not None:
+        given[variable("default_reference")] = default
+    if bundles:
+        given[variable("reference")] = joined([os.fspath(name) for name in bundles])
+    settings = Settings.read(os.environ | given)
+    for name in settings.reference:
+        if is_url(name):
+            raise BundleError(
+                f"{name}: expected a bundle to serve, found the URL of an endpoint; name a folder or a tag."
+            )
+    folders = [find_bundle(name).resolve() for name in settings.reference]
+    if folders:
+        given[variable("reference")] = joined([str(folder) for folder in folders])
+    catalogue = Catalogue(folders, settings.references, settings.default_reference)
+    catalogue.look()
+    if settings.default_reference is not None and catalogue.offers:
+        catalogue.find(None)
+    access = AccessSettings.from_environment(os.environ | given)
     address = _require_free(host, port)
     access.require_for(address)
-    os.environ["TOTALANVI_REFERENCE"] = str(folder)
+    os.environ.update(given)
 
     from totalanvi.serving.endpoint import service
 
     # BentoML's decorator turns the class into a service, which its types do not say.
     bento: Any = service.TotalanviService
     stopped = threading.Event()
+    served = ", ".join(f"{offer.info.name} {offer.info.version}" for offer in catalogue.offers)
     message = (
-        f"Serving {manifest.name} {manifest.version} at {_url(host, port)} (press Ctrl+C to stop)\n"
+        f"Serving {served or settings.references} at {_url(host, port)} (press Ctrl+C to stop)\n"
         f"In a browser: {_url(_asked(address), port)}/"
     )
-    threading.Thread(target=_announce, args=(_url(_asked(address), port), message, stopped), daemon=True).start()
+    threading.Thread(target=_announce, args=(_asked(address), port, message, stopped), daemon=True).start()
     try:
         bento.serve_http(host=address, port=port)
     finally:
@@ -108,15 +133,18 @@ def _require_free(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _announce(url: str, message: str, stopped: threading.Event) -> None:
+def _announce(address: str, port: int, message: str, stopped: threading.Event) -> None:
     """Print the message once the endpoint is ready."""
-    import httpx
-
+    # Of the standard library: asked five times a second, a client that reads certificates each time slows the start.
     while not stopped.wait(_POLL_SECONDS):
+        connection = HTTPConnection(address, port, timeout=5)
         try:
-            ready = httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
-        except httpx.TransportError:
+            connection.request("GET", "/readyz")
+            ready = connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
             continue
+        finally:
+            connection.close()
         if ready:
             print(message, flush=True)
             return

@@ -1,72 +1,91 @@
 """The BentoML service: a thin class around the endpoint's application.
 
-What BentoML offers and what is used of it: the server process, ``/livez``, ``/readyz`` (ready after warm-up), access
-logs, and the packing of a Bento. Its batching, its body parsing and its metrics are not used: bodies, limits and status
-codes are the mounted application's.
+What BentoML offers and what is used of it: the server process, ``/livez``, ``/readyz`` (ready after warm-up), traces,
+and the packing of a Bento. Its batching, its body parsing, its metrics and its access log are not used: bodies, limits
+and status codes are the mounted application's.
 
-The environment configures it: ``TOTALANVI_REFERENCE`` is a bundle's folder or a model-store tag; for the rest see
-`totalanvi.serving.wire.limits.Limits` and `totalanvi.serving.endpoint.access.settings.AccessSettings`.
+The environment configures it, see `totalanvi.serving.endpoint.settings` and
+`totalanvi.serving.endpoint.access.settings`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
+from starlette.applications import Starlette
 
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
-from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
-from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import SettingsError
-from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.reference import find_bundle
-from totalanvi.serving.wire.limits import Limits
+from totalanvi.serving.endpoint.request_log import set_up_logging
+from totalanvi.serving.endpoint.settings import Settings
+from totalanvi.serving.endpoint.system_limits import allow_many_connections, give_memory_back
 
-__all__ = ["REFERENCE_VARIABLE", "TotalanviService"]
+if TYPE_CHECKING:
+    from totalanvi.serving.endpoint.routes import Endpoint
 
-REFERENCE_VARIABLE = "TOTALANVI_REFERENCE"
+__all__ = ["TotalanviService"]
 
 _TIMEOUT_MARGIN = 30
 """Seconds that BentoML waits beyond our own deadline: it can only cut a request off, not say what to do."""
 
 
-def _open_reference() -> LocalReference:
-    name = os.environ.get(REFERENCE_VARIABLE)
-    if not name:
-        raise SettingsError(
-            f"{REFERENCE_VARIABLE}: expected a bundle's folder or a model-store tag, found nothing; set it and restart."
-        )
-    return LocalReference(find_bundle(name))
+def _open_endpoint() -> Endpoint:
+    """Make what answers requests, and let it load its references while BentoML prepares the rest of the process."""
+    from totalanvi.serving.engine.ahead import compile_ahead
+
+    allow_many_connections()
+    give_memory_back()
+    # The longest part of the start, and nothing else has to be imported before.
+    compile_ahead(readout=False)
+    from totalanvi.serving.endpoint.routes import Endpoint
+
+    made = Endpoint(settings.limits, settings.make_references())
+    made.start()
+    return made
+
+
+def _application() -> Starlette:
+    """Return the endpoint's application, or an empty one where nothing is answered.
+
+    The process with which BentoML supervises its workers imports this module as well: it starts them sooner this way.
+    """
+    if endpoint is None:
+        return Starlette()
+    from totalanvi.serving.endpoint.app import create_app
+
+    return create_app(endpoint, settings.drain_seconds)
 
 
 # Usage reports go out only where the operator asks for them.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
-endpoint = Endpoint(Limits.from_environment(os.environ), _open_reference)
+settings = Settings.read(os.environ)
+limits = settings.limits
+endpoint = None if bentoml.server_context.worker_index is None else _open_endpoint()
 
 
 # One worker: ONNX Runtime uses every core, and each further worker would hold the reference once more.
-@bentoml.asgi_app(create_app(endpoint))
+@bentoml.asgi_app(_application())
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": max(endpoint.limits.request_seconds, endpoint.limits.file_seconds) + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(limits.request_seconds, limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
+    # Ours has the id of each request, and what it was about.
+    logging={"access": {"enabled": False}},
 )
 class TotalanviService:
     """Maps single cells onto a CITE-seq reference."""
 
     def __init__(self) -> None:
-        # BentoML shows warnings of other packages only.
-        logging.getLogger("totalanvi").setLevel(logging.INFO)
+        set_up_logging()
 
     async def __is_ready__(self) -> bool:
-        return endpoint.ready
+        return endpoint is not None and endpoint.ready
 
 
 # BentoML's decorator turns the class into a service, which its types do not say.

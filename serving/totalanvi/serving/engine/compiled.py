@@ -1,6 +1,6 @@
 """Loops over cells that are compiled by numba, where no library has the operation.
 
-Each compiles in about half a second, anew in every process, when the engine opens: numba's own cache is a pickle on
+Each compiles in about half a second, anew in every process, while the engine opens: numba's own cache is a pickle on
 disk, and needs a folder that it may write to. They hold no lock while they run, so that threads share the cores.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 
 __all__ = ["compiled", "given", "room"]
 
@@ -22,11 +23,13 @@ def room(dtype: str, n_axes: int) -> tuple[str, int, bool]:
     return dtype, n_axes, False
 
 
-@cache
+_one_at_a_time = Lock()
+
+
 def compiled(
     function: Callable[..., None], *arguments: tuple[str, int, bool], reorder_sums: bool = False
 ) -> Callable[..., None]:
-    """Compile a function of arrays that returns nothing.
+    """Compile a function of arrays that returns nothing; once, whichever threads ask for it.
 
     Parameters
     ----------
@@ -37,6 +40,14 @@ def compiled(
     reorder_sums
         Whether a sum along the last axis may be taken in another order: in the same one for every cell, though.
     """
+    with _one_at_a_time:
+        return _compiled(function, arguments, reorder_sums)
+
+
+@cache
+def _compiled(
+    function: Callable[..., None], arguments: tuple[tuple[str, int, bool], ...], reorder_sums: bool
+) -> Callable[..., None]:
     from numba import njit, types
 
     arrays = [types.Array(getattr(types, dtype), n_axes, "C", readonly=read) for dtype, n_axes, read in arguments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.linalg import solve_triangular
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.engine.compiled import compiled, given, room
 
-__all__ = ["LabelDensities"]
+__all__ = ["LabelDensities", "compiled_least"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -43,16 +44,7 @@ class LabelDensities:
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._panels: dict[bytes, _Panel] = {}
-        self._least = compiled(
-            _least,
-            given("float64", 2),
-            given("int64", 1),
-            given("float64", 2),
-            given("float64", 3),
-            given("float64", 1),
-            room("float64", 1),
-            reorder_sums=True,
-        )
+        self._least = compiled_least()
 
     def surprise(
         self,
@@ -124,6 +116,20 @@ def _patterns(measured: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.intp
     patterns, pattern_of = np.unique(np.packbits(measured, axis=1), axis=0, return_inverse=True)
     rows = [np.flatnonzero(pattern_of.ravel() == number) for number in range(len(patterns))]
     return [(of_pattern, measured[of_pattern[0]]) for of_pattern in rows]
+
+
+def compiled_least() -> Callable[..., None]:
+    """Return the search for the label that a cell is nearest to, compiled."""
+    return compiled(
+        _least,
+        given("float64", 2),
+        given("int64", 1),
+        given("float64", 2),
+        given("float64", 3),
+        given("float64", 1),
+        room("float64", 1),
+        reorder_sums=True,
+    )
 
 
 def _least(

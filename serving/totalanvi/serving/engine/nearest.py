@@ -11,12 +11,14 @@ Friedman, Bentley, Finkel: An algorithm for finding best matches in logarithmic 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.engine.compiled import compiled, given, room
 
-__all__ = ["NearestSearch"]
+__all__ = ["NearestSearch", "compiled_search"]
 
 _GROUP = 64
 """Points in a group: their distances take a few registers. 32 and 64 were equally fast, 16 and one group of all three
@@ -57,18 +59,7 @@ class NearestSearch:
             self._members[number, : len(group)] = group
         self._low = np.stack([self._points[group].min(axis=0) for group in groups], axis=1)
         self._high = np.stack([self._points[group].max(axis=0) for group in groups], axis=1)
-        self._search = compiled(
-            _search,
-            given("float32", 2),
-            given("float32", 2),
-            given("float32", 3),
-            given("int64", 2),
-            given("float32", 2),
-            given("float32", 2),
-            room("int64", 2),
-            room("float64", 2),
-            reorder_sums=True,
-        )
+        self._search = compiled_search()
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:
         """Return index and Euclidean distance of the nearest points, the nearest first, (cells, nearest).
@@ -86,6 +77,22 @@ class NearestSearch:
         cells = np.require(cells, np.float32, ["C", "A"])
         self._search(cells, self._points, self._groups, self._members, self._low, self._high, index, distance)
         return index[:, :n_nearest], distance[:, :n_nearest]
+
+
+def compiled_search() -> Callable[..., None]:
+    """Return the search, compiled."""
+    return compiled(
+        _search,
+        given("float32", 2),
+        given("float32", 2),
+        given("float32", 3),
+        given("int64", 2),
+        given("float32", 2),
+        given("float32", 2),
+        room("int64", 2),
+        room("float64", 2),
+        reorder_sums=True,
+    )
 
 
 def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:

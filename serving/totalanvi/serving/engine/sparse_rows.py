@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import sparse
 from totalanvi.serving.bundles.first_layer import FirstLayer
 from totalanvi.serving.engine.compiled import compiled, given, room
 
-__all__ = ["Rows", "SparseLayer"]
+__all__ = ["Rows", "SparseLayer", "compiled_product"]
 
 _LANES = 16
 """Columns are padded to a multiple of this many: one register of single precision numbers, on today's widest CPUs."""
@@ -65,15 +66,7 @@ class SparseLayer:
         self._weight = np.ascontiguousarray(padded)
         offset = np.pad(layer.offset.astype(np.float64), (0, n_lacking))
         self._start = offset - self._centred(np.ones(len(layer.centre), dtype=bool))
-        self._product = compiled(
-            _product,
-            given("int64", 1),
-            given("int32", 1),
-            given("float32", 1),
-            given("float32", 2),
-            given("float64", 1),
-            room("float32", 2),
-        )
+        self._product = compiled_product()
 
     def start(self, present: npt.NDArray[np.bool_] | None) -> Doubles:
         """Return what a cell without any count comes to, (columns, padded): once for a query.
@@ -115,6 +108,19 @@ class SparseLayer:
         """Add up the centres of some genes as the layer sees them, (columns, padded)."""
         genes = genes & (self._layer.centre != 0)  # an encoder has no others
         return np.asarray(self._layer.centre[genes].astype(np.float64) @ self._weight[genes].astype(np.float64))
+
+
+def compiled_product() -> Callable[..., None]:
+    """Return the sum over a cell's counts, compiled."""
+    return compiled(
+        _product,
+        given("int64", 1),
+        given("int32", 1),
+        given("float32", 1),
+        given("float32", 2),
+        given("float64", 1),
+        room("float32", 2),
+    )
 
 
 def _product(

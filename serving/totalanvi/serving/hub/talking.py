@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -23,12 +24,12 @@ _LONGEST = 300
 def hub_api() -> HfApi:
     """Return what speaks to the hub that the environment names (``HF_ENDPOINT``), with the token that it has."""
     from huggingface_hub import HfApi
-    from huggingface_hub.utils.logging import set_verbosity_error
+    from huggingface_hub.utils.logging import set_verbosity
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if "HF_HUB_VERBOSITY" not in os.environ:
         # Of what goes wrong one error tells; the client would say it before each new try, in the server's words.
-        set_verbosity_error()  # type: ignore[no-untyped-call]
+        set_verbosity(logging.ERROR)
     if not sys.stderr.isatty():
         disable_progress_bars()
     # Said here as well: the client itself reads it once, when it is first imported.

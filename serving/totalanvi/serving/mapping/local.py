@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from totalanvi.serving.engine.sessions import Provider
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.maps_queries import MapsQueries
-from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
 
 __all__ = ["LocalReference"]
 
@@ -59,25 +59,32 @@ class LocalReference(MapsQueries):
 
     @property
     def in_flight(self) -> int:
-        """One chunk at a time: its graphs already use every core."""
-        return 1
+        """Two chunks at a time: cores that have nothing left to do in one go on with the next. A device takes turns."""
+        return 2 if self.engine.provider == "cpu" else 1
 
     @property
     def chunk_cells(self) -> int:
         """Cells that are aligned and scored together unless `map` is told otherwise."""
+        # With pandas, which an endpoint starts without.
+        from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE
+
         return DEFAULT_BATCH_SIZE
 
     def info(self) -> ReferenceInfo:
         """Say which reference this is."""
+        return self._info
+
+    @cached_property
+    def _info(self) -> ReferenceInfo:
         return ReferenceInfo.of(self.bundle.manifest, self.bundle.digest, self.engine.provider)
 
     def landmarks(self) -> npt.NDArray[np.float32]:
         """Places of the reference's own cells on its map, (landmarks, 2)."""
         return self.bundle.reference.coordinates
 
-    def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
+    def score(self, cells: AlignedCells, options: MapOptions, abandoned: threading.Event | None = None) -> MappedCells:
         """Map aligned cells; see `Engine.run`."""
-        return self.engine.run(cells, options)
+        return self.engine.run(cells, options, abandoned)
 
     @property
     def _where(self) -> str:

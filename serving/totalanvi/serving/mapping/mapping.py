@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.beforehand import aligner_for, messages_before
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
-from totalanvi.serving.outputs.annotate import Annotations, annotate, label_names
+from totalanvi.serving.outputs.annotate import Annotations, annotate
+from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
@@ -175,8 +176,9 @@ def map_file(
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
             progress_bar(len(source), progress) as advance,
+            closing(score_blocks(reference, source, aligner, options, batch_size)) as blocks,
         ):
-            for cell_ids, mapped in score_blocks(reference, source, aligner, options, batch_size):
+            for cell_ids, mapped in blocks:
                 writer.write(cell_ids, mapped)
                 counts.update(mapped.label[mapped.label >= 0].tolist())
                 n_unknown += int((mapped.novelty > options.novelty_threshold).sum())

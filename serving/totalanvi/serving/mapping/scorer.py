@@ -1,4 +1,4 @@
-"""The one loop behind every way to map: read a block of cells, align it, score it, hand it on.
+"""The one loop behind every way to map: blocks of cells are read, aligned, scored, and handed on.
 
 Where the query comes from (an object, a file), where it is scored (in this process, at an endpoint) and where results
 go (an object, a file) are decided outside of it, see `totalanvi.serving.mapping.mapping`.
@@ -7,19 +7,21 @@ go (an object, a file) are decided outside of it, see `totalanvi.serving.mapping
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.outputs.annotate import reorder
-from totalanvi.serving.queries.query import Query
 from totalanvi.serving.queries.source import QuerySource
 
 __all__ = ["DEFAULT_BATCH_SIZE", "score_blocks"]
@@ -30,10 +32,12 @@ DEFAULT_BATCH_SIZE = 4096
 
 def score_blocks(
     reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions, batch_size: int
-) -> Iterator[tuple[pd.Index, MappedCells]]:
+) -> Generator[tuple[pd.Index, MappedCells], None, None]:
     """Map a query block by block, in order.
 
-    While blocks are scored the next one is read; `reference.in_flight` of them are scored at a time.
+    Three things go on at a time: one thread reads and aligns blocks, `reference.in_flight` others score them, and
+    whoever asks for results does with them what takes time, such as writing them. No more blocks are in memory than
+    keep these busy.
 
     Parameters
     ----------
@@ -60,28 +64,50 @@ def score_blocks(
     """
     n_latent = reference.info().n_latent
 
-    def score(block: Query) -> tuple[pd.Index, MappedCells]:
-        present = block.rna_measured
-        if not present.any():
-            return block.cell_ids, _missing(len(block), reference, n_latent, options)
-        mapped = reference.score(aligner.align(block.rows(present)), options)
-        if len(mapped) != present.sum():
-            raise QueryError(
-                f"Expected results for all {present.sum()} cells of a chunk; found {len(mapped)}. Map the query again."
-            )
-        return block.cell_ids, reorder(mapped, np.where(present, np.cumsum(present) - 1, -1))
+    blocks = source.blocks(batch_size)
 
+    def read() -> _Block:
+        query = next(blocks)
+        present = query.rna_measured
+        aligned = aligner.align(query.rows(present)) if present.any() else None
+        return _Block(query.cell_ids, present, aligned)
+
+    def score(reading: Future[_Block]) -> tuple[pd.Index, MappedCells]:
+        block = reading.result()
+        if block.aligned is None:
+            return block.cell_ids, _missing(len(block.cell_ids), reference, n_latent, options)
+        mapped = reference.score(block.aligned, options)
+        n_cells = len(block.aligned)
+        if len(mapped) != n_cells:
+            raise QueryError(
+                f"Expected results for all {n_cells} cells of a chunk; found {len(mapped)}. Map the query again."
+            )
+        return block.cell_ids, reorder(mapped, np.where(block.present, np.cumsum(block.present) - 1, -1))
+
+    reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
+    scorers = ThreadPoolExecutor(max_workers=reference.in_flight, thread_name_prefix="score")
     pending: deque[Future[tuple[pd.Index, MappedCells]]] = deque()
-    pool = ThreadPoolExecutor(max_workers=reference.in_flight, thread_name_prefix="score")
     try:
-        for block in source.blocks(batch_size):
-            if len(pending) > reference.in_flight:
+        for _ in range(0, len(source), batch_size):
+            if len(pending) > reference.in_flight + 1:
                 yield pending.popleft().result()
-            pending.append(pool.submit(score, block))
+            pending.append(scorers.submit(score, reader.submit(read)))
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # What is being read or scored comes to its end; nothing else begins.
+        reader.shutdown(wait=False, cancel_futures=True)
+        scorers.shutdown(cancel_futures=True)
+        reader.shutdown()
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some cells of a query: their names (cells,), which have RNA (cells,), and those that do; None if that is none."""
+
+    cell_ids: pd.Index
+    present: npt.NDArray[np.bool_]
+    aligned: AlignedCells | None
 
 
 def _missing(n_cells: int, reference: Reference, n_latent: int, options: MapOptions) -> MappedCells:

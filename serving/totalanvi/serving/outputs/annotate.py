@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from totalanvi.serving.bundles.hierarchy import Hierarchy
-from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MappedCells
+from totalanvi.serving.outputs.label_names import certain_names, label_names, label_sets
 
 if TYPE_CHECKING:
     import anndata
@@ -25,15 +24,15 @@ __all__ = [
     "GUESS",
     "LABEL",
     "LABEL_SET",
+    "MISSING",
     "NOVELTY",
     "OBSM_KEYS",
     "OBS_COLUMNS",
     "UNS_KEY",
     "Annotations",
     "annotate",
-    "certain_names",
-    "label_names",
-    "label_set_names",
+    "obs_entries",
+    "obsm_entries",
     "reorder",
 ]
 
@@ -99,50 +98,44 @@ class Annotations:
             See `totalanvi.serving.outputs.provenance.provenance`.
         """
         placed = reorder(mapped, cell_ids.get_indexer(names))
-        labels = list(features.labels)
-        found: dict[str, Any] = {
-            LABEL: pd.Categorical.from_codes(placed.label, categories=pd.Index(label_names(features))),
-            GUESS: pd.Categorical.from_codes(placed.guess, categories=pd.Index(labels)),
-            CONFIDENCE: placed.confidence,
-            NOVELTY: placed.novelty,
-            LABEL_SET: pd.Categorical(label_set_names(placed, features)),
-        }
-        if features.parents:
-            found[CERTAIN] = pd.Categorical.from_codes(placed.certain, categories=pd.Index(certain_names(features)))
-        obs = {column: found[column] for column in OBS_COLUMNS if column in found}
-        obsm: dict[str, Any] = {
-            "X_totalanvi": placed.latent,
-            "X_totalanvi_map": placed.coordinates,
-            "totalanvi_probabilities": pd.DataFrame(placed.probabilities, index=names, columns=labels),
-            LABEL_SET: pd.DataFrame(placed.label_set, index=names, columns=labels),
-        }
-        for name in PROTEIN_ARRAYS:
-            values = getattr(placed, name)
-            if values is not None and features.proteins:
-                obsm[f"totalanvi_{name}"] = pd.DataFrame(values, index=names, columns=list(features.proteins))
+        obs: dict[str, Any] = {}
+        for column, (array, categories) in obs_entries(features).items():
+            values = getattr(placed, array)
+            obs[column] = values if categories is None else pd.Categorical.from_codes(values, pd.Index(categories))
+        codes, sets = label_sets(placed, features)
+        obs[LABEL_SET] = pd.Categorical.from_codes(codes, pd.Index(sets, dtype=object))
+        obsm: dict[str, Any] = {}
+        for key, (array, columns) in obsm_entries(features).items():
+            if (values := getattr(placed, array)) is not None:
+                obsm[key] = values if columns is None else pd.DataFrame(values, index=names, columns=columns)
         return cls(obs, obsm, uns)
 
 
-def label_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.label` counts: the reference's labels, and what a novel cell is called."""
-    return [*features.labels, UNKNOWN]
+def obs_entries(features: ReferenceFeatures) -> dict[str, tuple[str, list[str] | None]]:
+    """Say what stands in each column of ``obs`` but `LABEL_SET`: the array of `MappedCells`, what its codes count."""
+    labels = list(features.labels)
+    entries: dict[str, tuple[str, list[str] | None]] = {
+        LABEL: ("label", label_names(features)),
+        GUESS: ("guess", labels),
+    }
+    if features.parents:
+        entries[CERTAIN] = ("certain", certain_names(features))
+    return entries | {CONFIDENCE: ("confidence", None), NOVELTY: ("novelty", None)}
 
 
-def certain_names(features: ReferenceFeatures) -> list[str]:
-    """Return what `MappedCells.certain` counts: the labels, their ancestors, and what a cell without any is called."""
-    return [*Hierarchy(features.labels, features.parents).names, UNKNOWN]
+def obsm_entries(features: ReferenceFeatures) -> dict[str, tuple[str, list[str] | None]]:
+    """Say what stands in each entry of ``obsm``: the array of `MappedCells`, and the names of its columns, if any."""
+    labels, proteins = list(features.labels), list(features.proteins)
+    return {
+        "X_totalanvi": ("latent", None),
+        "X_totalanvi_map": ("coordinates", None),
+        "totalanvi_probabilities": ("probabilities", labels),
+        LABEL_SET: ("label_set", labels),
+    } | {f"totalanvi_{name}": (name, proteins) for name in PROTEIN_ARRAYS if proteins}
 
 
-def label_set_names(mapped: MappedCells, features: ReferenceFeatures) -> list[str | None]:
-    """Return the labels of each cell's set, joined by ``|``, (cells,); None for a cell that was not mapped."""
-    # As few joins as there are different sets.
-    sets, index = np.unique(mapped.label_set, axis=0, return_inverse=True)
-    joined = ["|".join(name for name, within in zip(features.labels, row, strict=True) if within) for row in sets]
-    return [joined[i] if code >= 0 else None for i, code in zip(index.ravel(), mapped.guess, strict=True)]
-
-
-_MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
-"""By kind of array."""
+MISSING: dict[str, Any] = {"i": -1, "b": False, "f": np.nan}
+"""What stands for a cell that was not mapped, by kind of array."""
 
 
 def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCells:
@@ -165,7 +158,7 @@ def reorder(mapped: MappedCells, positions: npt.NDArray[np.integer]) -> MappedCe
         return mapped.rows(positions)
     arrays: dict[str, Any] = {}
     for name, array in mapped.arrays().items():
-        missing = np.full((len(positions), *array.shape[1:]), _MISSING[array.dtype.kind], dtype=array.dtype)
+        missing = np.full((len(positions), *array.shape[1:]), MISSING[array.dtype.kind], dtype=array.dtype)
         missing[~absent] = array[positions[~absent]]
         arrays[name] = missing
     return MappedCells(**arrays)

@@ -18,18 +18,19 @@ from totalanvi.serving.outputs.annotate import (
     LABEL_SET,
     NOVELTY,
     UNS_KEY,
-    certain_names,
-    label_names,
-    label_set_names,
 )
+from totalanvi.serving.outputs.label_names import certain_names, label_names, label_sets
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MAP_COLUMNS", "result_table"]
+__all__ = ["MAP_COLUMNS", "NAME_COLUMNS", "result_table"]
 
 MAP_COLUMNS = ("map:x", "map:y")
 """Place on the reference's 2-D map."""
+
+NAME_COLUMNS = [LABEL, GUESS, CERTAIN, LABEL_SET]
+"""Columns in which few values come again and again; in no other is a dictionary of them worth the time or the room."""
 
 
 def result_table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFeatures, uns: dict[str, Any]) -> pa.Table:
@@ -70,7 +71,8 @@ def result_table(cell_ids: pd.Index, mapped: MappedCells, features: ReferenceFea
         columns[CERTAIN] = names(mapped.certain, certain_names(features))
     columns[CONFIDENCE] = numbers(mapped.confidence)
     columns[NOVELTY] = numbers(mapped.novelty)
-    columns[LABEL_SET] = pa.array(label_set_names(mapped, features), type=pa.string())
+    codes, sets = label_sets(mapped, features)
+    columns[LABEL_SET] = names(codes, sets).cast(pa.string())
     for place, label in enumerate(labels):
         columns[f"probability:{label}"] = numbers(mapped.probabilities[:, place])
     for place, label in enumerate(labels):

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.mapped import MappedCells
-from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY, Annotations
-from totalanvi.serving.outputs.copies import copy_query
+from totalanvi.serving.outputs.annotated_copy import AnnotatedCopy
 from totalanvi.serving.outputs.output import OutputPlan, staged
-from totalanvi.serving.outputs.result_table import result_table
-from totalanvi.serving.queries.readers import reading_query
-from totalanvi.serving.queries.stored_frames import stored_names
-
-if TYPE_CHECKING:
-    import h5py
+from totalanvi.serving.outputs.result_spool import ResultSpool
+from totalanvi.serving.outputs.result_table import NAME_COLUMNS, result_table
 
 __all__ = ["Writer", "open_writer"]
-
-_SLACK_BYTES = 8 << 20
-"""For what HDF5 keeps beside the values themselves."""
 
 
 class Writer(Protocol):
@@ -65,14 +56,15 @@ def open_writer(
     """
     if plan.format in ("h5ad", "h5mu"):
         _require_columns(features)
-    with staged(plan) as path:
+    with staged(plan) as path, ExitStack() as opened:
         writer: Writer
         if plan.format == "parquet":
             writer = _ParquetFile(path, features, uns)
         elif plan.format == "parts":
             writer = _ParquetFolder(path, features, uns)
         else:
-            writer = _AnnotatedCopy(path, plan, query, rna_modality, features, uns)
+            spool = opened.enter_context(ResultSpool(path.with_name(f"{path.name}.results")))
+            writer = AnnotatedCopy(path, plan, query, rna_modality, features, uns, spool)
         guarded = _Guarded(writer, plan.path)
         yield guarded
         guarded.finish()
@@ -133,7 +125,7 @@ class _ParquetFile:
 
         table = result_table(cell_ids, mapped, self._features, self._uns)
         if self._file is None:
-            self._file = pq.ParquetWriter(self._path, table.schema)
+            self._file = pq.ParquetWriter(self._path, table.schema, use_dictionary=NAME_COLUMNS)
         self._file.write_table(table)
 
     def finish(self) -> None:
@@ -154,76 +146,8 @@ class _ParquetFolder:
         import pyarrow.parquet as pq
 
         table = result_table(cell_ids, mapped, self._features, self._uns)
-        pq.write_table(table, self._path / f"part-{self._parts:05d}.parquet")
+        pq.write_table(table, self._path / f"part-{self._parts:05d}.parquet", use_dictionary=NAME_COLUMNS)
         self._parts += 1
 
     def finish(self) -> None:
         """Each part is complete by itself."""
-
-
-class _AnnotatedCopy:
-    """A copy of the query to which annotations are added: whatever else it holds stays as it is."""
-
-    def __init__(
-        self,
-        path: Path,
-        plan: OutputPlan,
-        query: Path,
-        rna_modality: str | None,
-        features: ReferenceFeatures,
-        uns: dict[str, Any],
-    ) -> None:
-        self._path = path
-        self._format = plan.format
-        self._query = query
-        self._rna_modality = rna_modality
-        self._features = features
-        self._uns = uns
-        self._cell_ids: list[pd.Index] = []
-        self._mapped: list[MappedCells] = []
-
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
-        self._cell_ids.append(cell_ids)
-        self._mapped.append(mapped)
-
-    def finish(self) -> None:
-        # Only now is everything read that is copied but not mapped. What the system says of disk and memory passes.
-        with reading_query(self._query, OSError, MemoryError):
-            self._copy_and_annotate()
-
-    def _copy_and_annotate(self) -> None:
-        import h5py
-
-        mapped = MappedCells.concatenate(self._mapped)
-        cell_ids = self._cell_ids[0].append(self._cell_ids[1:])
-        annotation_bytes = sum(array.nbytes for array in mapped.arrays().values())
-        modality = self._rna_modality if self._format == "h5ad" else None
-        copy_query(self._query, self._path, modality, room_for=3 * annotation_bytes + _SLACK_BYTES)
-        with h5py.File(self._path, "r+") as file:
-            groups = [file] if self._format == "h5ad" else [file, file["mod"][self._rna_modality]]
-            for group in groups:
-                names = stored_names(group["obs"])
-                _annotate_group(group, Annotations.of(mapped, cell_ids, names, self._features, self._uns))
-
-
-def _annotate_group(group: h5py.Group, annotations: Annotations) -> None:
-    """Add annotations to an AnnData or MuData in a file; those of an earlier run are replaced, or removed."""
-    from anndata.io import read_elem, write_elem
-
-    with warnings.catch_warnings():
-        # A label or protein may have a slash in its name, and it has to be the column's name.
-        warnings.filterwarnings("ignore", "Forward slashes", FutureWarning)
-        obs = read_elem(group["obs"])
-        obs = obs.drop(columns=[column for column in OBS_COLUMNS if column in obs and column not in annotations.obs])
-        for column, values in annotations.obs.items():
-            obs[column] = values
-        write_elem(group, "obs", obs)
-        for parent in ("obsm", "uns"):
-            if parent not in group:
-                write_elem(group, parent, {})
-        for key in OBSM_KEYS:
-            if key in annotations.obsm:
-                write_elem(group["obsm"], key, annotations.obsm[key])
-            elif key in group["obsm"]:
-                del group["obsm"][key]
-        write_elem(group["uns"], UNS_KEY, annotations.uns)

@@ -19,6 +19,9 @@ __all__ = ["protein_counts", "rna_counts"]
 _MOST = 2**53
 """Beyond it, double precision no longer has every whole number, and single precision may have no such number at all."""
 
+_WINDOW = 1 << 15
+"""Values that are looked at together: they stay in a core's cache from one look to the next."""
+
 
 def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cure: str) -> sparse.csr_matrix:
     """Check a block of RNA counts and bring it into canonical form.
@@ -37,7 +40,8 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
     Returns
     -------
     scipy.sparse.csr_matrix
-        A copy (cells, genes), float32; indices sorted, no duplicate entries, no stored zeros.
+        (cells, genes), float32; indices sorted, no duplicate entries, no stored zeros. Not to be written into: what was
+        so already is not copied.
 
     Raises
     ------
@@ -54,9 +58,11 @@ def rna_counts(block: Any, cells: pd.Index, genes: Sequence[str], where: str, cu
     # Before any compiled routine follows these indices: a file from a stranger may hold anything.
     require_structure(csr, where)
     _require_counts(csr, cells, genes, where, cure)
-    canonical = csr.astype(np.float32)
-    canonical.sum_duplicates()
-    canonical.eliminate_zeros()
+    canonical = csr.astype(np.float32, copy=False)
+    if not canonical.has_canonical_format or not canonical.data.all():
+        canonical = canonical.copy()
+        canonical.sum_duplicates()
+        canonical.eliminate_zeros()
     return canonical
 
 
@@ -117,22 +123,26 @@ def protein_counts(
 
 def _require_counts(csr: sparse.csr_matrix, cells: pd.Index, features: Sequence[str], where: str, cure: str) -> None:
     values = csr.data
-    if values.dtype.kind == "b":
+    starts = range(0, values.size, _WINDOW)
+    damaged = next((start for start in starts if not _all_counts(values[start : start + _WINDOW])), None)
+    if damaged is None:
         return
-    bad = (values < 0) | (values > _MOST)
-    if values.dtype.kind == "f":
-        # The difference is NaN, and so not 0, where the value is NaN or infinite.
-        with np.errstate(invalid="ignore"):
-            bad |= (values - np.rint(values)) != 0
-    if not bad.any():
-        return
-    entry = int(np.flatnonzero(bad)[0])
+    entry = next(entry for entry in range(damaged, values.size) if not _all_counts(values[entry : entry + 1]))
     row = int(np.searchsorted(csr.indptr, entry, side="right")) - 1
     value = values[entry]
     raise CountsError(
         f"Expected raw counts (whole numbers, 0 or more) in {where}; found {value:.6g}, which is {_fault(value)}, "
         f"in cell {str(cells[row])!r}, feature {str(features[int(csr.indices[entry])])!r}. {cure}"
     )
+
+
+def _all_counts(values: npt.NDArray[np.generic]) -> bool:
+    """Tell whether values, of which there is one at least, are whole, 0 or more, and can be counted."""
+    if values.dtype.kind == "b":
+        return True
+    # NaN fails the first comparison, infinity the second.
+    in_range = bool(values.min() >= 0 and values.max() <= _MOST)
+    return in_range and (values.dtype.kind != "f" or bool((np.rint(values) == values).all()))
 
 
 def _fault(value: Any) -> str:

@@ -9,13 +9,14 @@ import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.formats.counts_place import Place
+from totalanvi.formats.stored_rows import StoredRows
 from totalanvi.formats.stores import row_pointers
 from totalanvi.serving.errors import QueryError
 
 __all__ = ["Columns", "Matrix", "SharedRows", "readable", "require_structure", "take_rows"]
 
 Matrix: TypeAlias = Any
-"""(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, anndata's stored CSR,
+"""(cells, features), sliced by rows: NumPy array, scipy CSR, dense array of HDF5 or Zarr, `StoredRows`,
 `totalanvi.formats.tenx_h5.TenxFile`, `totalanvi.serving.queries.stored_frames.StoredFrame` or `Columns`."""
 
 
@@ -103,12 +104,13 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
             f"{tuple(matrix.shape)}. Write the query again."
         )
     if isinstance(matrix, CSRDataset):
-        if row_pointers(matrix.group, shape[0]) is None:
+        pointers = row_pointers(matrix.group, shape[0])
+        if pointers is None:
             raise QueryError(
                 f"Expected row pointers that rise from 0 to the {matrix.group['data'].shape[0]} stored values in "
                 f"{place}; found others: the matrix is damaged. Write the query again."
             )
-        return matrix
+        return StoredRows(matrix, pointers)
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     if sparse.issparse(matrix):

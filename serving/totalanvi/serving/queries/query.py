@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import sparse
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Kind", "Query"]
 
@@ -26,7 +28,7 @@ class Query:
     gene_names
         Names of the query's genes (genes,).
     rna
-        Counts (cells, genes), float32 CSR; no entries where RNA was not measured.
+        Counts (cells, genes), float32 CSR in canonical form; no entries where RNA was not measured.
     rna_measured
         Whether the cell has RNA at all (cells,); always true in an AnnData query.
     protein_names
@@ -50,6 +52,8 @@ class Query:
 
     def rows(self, index: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Query:
         """Take a part of the cells: integer positions, or a mask (cells,)."""
+        if index.dtype == np.bool_ and index.all():
+            return self
         return Query(
             cell_ids=self.cell_ids[index],
             gene_names=self.gene_names,

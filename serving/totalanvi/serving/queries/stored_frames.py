@@ -23,8 +23,10 @@ def stored_names(frame: Group) -> pd.Index:
     from anndata.io import read_elem
 
     names = np.asarray(read_elem(frame[frame.attrs["_index"]]))
-    # Zarr's strings of variable length, kind "T", turn into no others.
-    index: pd.Index = pd.Index((names if names.dtype.kind == "T" else names.astype(str)).astype(object))
+    # Zarr's strings of variable length, kind "T", turn into no others; of a million texts no copy is made without need.
+    if names.dtype.kind != "T" and not (names.dtype.kind == "O" and all(type(name) is str for name in names)):
+        names = names.astype(str)
+    index: pd.Index = pd.Index(names.astype(object, copy=False), dtype=object)
     return index
 
 

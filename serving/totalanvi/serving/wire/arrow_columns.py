@@ -24,9 +24,14 @@ def plain_array(column: pa.Array, name: str, may_be_nan: bool = False) -> npt.ND
     if column.null_count:
         raise QueryError(f"{name}: expected a value in every place, found null.")
     values: npt.NDArray[Any] = column.to_numpy()
-    if not (np.isfinite(values) | (may_be_nan & np.isnan(values))).all():
+    if values.dtype.kind == "f" and not _all_finite(values, may_be_nan):
         raise QueryError(f"{name}: expected finite values, found NaN or infinity.")
     return values
+
+
+def _all_finite(values: npt.NDArray[Any], may_be_nan: bool) -> bool:
+    finite = np.isfinite(values)
+    return bool(finite.all() or (may_be_nan and (finite | np.isnan(values)).all()))
 
 
 def list_arrays(column: pa.ListArray, name: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[Any]]:

@@ -35,10 +35,18 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, ValueError, KeyError, Index
 def write_stream(batch: pa.RecordBatch, metadata: Mapping[str, Any]) -> bytes:
     """Return a record batch as an Arrow IPC stream whose schema carries `metadata` as JSON."""
     schema = batch.schema.with_metadata({METADATA_KEY: json.dumps(metadata, allow_nan=False).encode()})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    return bytes(sink.getvalue())
+    batch = batch.replace_schema_metadata(schema.metadata)
+    # Into a place of the right size: one that grows copies what it holds again and again.
+    sized = pa.MockOutputStream()
+    _write(sized, batch)
+    content = pa.allocate_buffer(sized.size())
+    _write(pa.FixedSizeBufferWriter(content), batch)
+    return bytes(content.to_pybytes())
+
+
+def _write(sink: pa.NativeFile, batch: pa.RecordBatch) -> None:
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
 
 
 def read_metadata(body: bytes) -> dict[str, Any]:
@@ -121,14 +129,16 @@ def decompress(body: bytes, max_bytes: int) -> bytes:
     """
     parts: list[bytes] = []
     size = 0
+    # Into a place of ours: of one that pyarrow makes for what it reads, nothing is given back when reading fails.
+    block = memoryview(bytearray(_BLOCK_BYTES))
     with _refusing("zstd"), pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(body)), "zstd") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            size += len(block)
+        while n_read := stream.readinto(block):
+            size += n_read
             if size > max_bytes:
                 raise TooLargeError(
                     f"body: expected at most {max_bytes} bytes once decompressed, found more; send smaller chunks."
                 )
-            parts.append(block)
+            parts.append(bytes(block[:n_read]))
     return b"".join(parts)
 
 

@@ -7,11 +7,12 @@ A request has one row per cell::
     library         float32                           total count over the model's genes / gene coverage of the query
     protein_counts  fixed_size_list<float32>[proteins]  null: no protein measured; NaN: that protein not measured
 
-and the schema metadata ``totalanvi``: ``{"protocol": 2, "features": DIGEST, "options": {…}, "present": BITS}``, where
-DIGEST names the genes and proteins that the indices refer to, the options are `MapOptions`, and BITS says which of the
-genes the query has: a bit each, the first gene in the highest, in base64; null when it has all. A response has one row
-per cell in the same order, the columns of `MappedCells`, and the metadata ``{"protocol": 2, "reference": {name,
-version, digest}}``.
+and the schema metadata ``totalanvi``: ``{"protocol": 3, "reference": NAME, "features": DIGEST, "options": {…},
+"present": BITS}``, where NAME is that of one of the endpoint's references, with ``@VERSION`` or without, or null for
+its default one, DIGEST names the genes and proteins that the indices refer to, the options are `MapOptions`, and BITS
+says which of the genes the query has: a bit each, the first gene in the highest, in base64; null when it has all. A
+response has one row per cell in the same order, the columns of `MappedCells`, and the metadata ``{"protocol": 3,
+"reference": {name, version, digest}}``.
 
 Nothing in a request is believed: `decode_request` raises `QueryError`, or returns cells that the engine can run.
 """
@@ -31,6 +32,7 @@ from totalanvi.serving.wire.arrow_columns import plain_array, row_array, row_lis
 from totalanvi.serving.wire.arrow_stream import read_metadata, read_stream, write_stream
 from totalanvi.serving.wire.counts import read_proteins, read_rna
 from totalanvi.serving.wire.present import decode_present, encode_present
+from totalanvi.serving.wire.protocol import PROTOCOL, difference
 
 __all__ = [
     "MEDIA_TYPE",
@@ -42,10 +44,8 @@ __all__ = [
     "decode_response",
     "encode_request",
     "encode_response",
+    "requested_reference",
 ]
-
-PROTOCOL = 2
-"""Version of this format and of the endpoint's routes; a client and a server with different ones refuse each other."""
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
@@ -66,11 +66,14 @@ class ChunkRequest:
         How to map them.
     cells
         The cells.
+    reference
+        Which of the endpoint's references is meant; None for its default one.
     """
 
     features: str
     options: MapOptions
     cells: AlignedCells
+    reference: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,26 @@ def encode_request(request: ChunkRequest) -> bytes:
         batch,
         {
             "protocol": PROTOCOL,
+            "reference": request.reference,
             "features": request.features,
             "options": request.options.as_dict(),
             "present": encode_present(cells.present),
         },
     )
+
+
+def requested_reference(body: bytes) -> str | None:
+    """Return which of the endpoint's references a request is for, None for the default one.
+
+    Raises
+    ------
+    QueryError
+        When the body is no request of this protocol.
+    """
+    name = _request_metadata(body)["reference"]
+    if name is not None and not isinstance(name, str):
+        raise QueryError(f"reference: expected the name of a reference or null, found {type(name).__name__}.")
+    return name
 
 
 def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int, max_cells: int) -> ChunkRequest:
@@ -144,8 +162,7 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
     QueryError
         When anything else in it is not as the format says.
     """
-    metadata = _known_keys(read_metadata(body), {"protocol", "features", "options", "present"})
-    _require_protocol(metadata)
+    metadata = _request_metadata(body)
     if metadata["features"] != features:
         raise StaleFeaturesError(
             "request: expected cells aligned to this endpoint's reference, found the digest of other features; "
@@ -159,7 +176,8 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
     protein, measured = read_proteins(batch.column("protein_counts"))
     library = plain_array(batch.column("library"), "library")
     present = decode_present(metadata["present"], n_genes)
-    return ChunkRequest(features, options, AlignedCells(rna, library, protein, measured, present))
+    cells = AlignedCells(rna, library, protein, measured, present)
+    return ChunkRequest(features, options, cells, metadata["reference"])
 
 
 def encode_response(response: ChunkResponse) -> bytes:
@@ -190,8 +208,9 @@ def decode_response(
         When it is not a whole answer to that request.
     """
     try:
-        metadata = _known_keys(read_metadata(body), {"protocol", "reference"})
-        _require_protocol(metadata)
+        metadata = read_metadata(body)
+        _require_protocol(metadata, "this client", "the endpoint")
+        _known_keys(metadata, {"protocol", "reference"})
         stamp = ReferenceStamp(**_known_keys(metadata["reference"], {"name", "version", "digest"}))
         batch = read_stream(body, _response_schema(n_labels, n_latent, n_proteins), max_rows=n_cells)
         arrays = {name: row_array(batch.column(name), name, name in _MAY_BE_NAN) for name in batch.schema.names}
@@ -205,6 +224,13 @@ def decode_response(
         if codes.min() < 0 or codes.max() >= n_known:
             raise EndpointError(f"The endpoint answered with a label that is none of the reference's {n_labels}.")
     return ChunkResponse(stamp, mapped)
+
+
+def _request_metadata(body: bytes) -> dict[str, Any]:
+    metadata = read_metadata(body)
+    # Before the keys, which another protocol has others of.
+    _require_protocol(metadata, "the endpoint", "the client")
+    return _known_keys(metadata, {"protocol", "reference", "features", "options", "present"})
 
 
 def _request_schema(n_proteins: int) -> pa.Schema:
@@ -242,9 +268,6 @@ def _known_keys(values: Any, keys: set[str]) -> dict[str, Any]:
     return values
 
 
-def _require_protocol(metadata: dict[str, Any]) -> None:
-    if metadata["protocol"] != PROTOCOL:
-        raise QueryError(
-            f"metadata: expected protocol {PROTOCOL}, found {metadata['protocol']!r}; upgrade the older of client and "
-            "server."
-        )
+def _require_protocol(metadata: dict[str, Any], here: str, there: str) -> None:
+    if (wrong := difference(metadata.get("protocol"), here, there)) is not None:
+        raise QueryError(f"metadata: {wrong}.")

@@ -10,7 +10,7 @@ from scipy import sparse
 from totalanvi.serving.errors import CountsError, QueryError
 from totalanvi.serving.wire.arrow_columns import list_arrays
 
-__all__ = ["MAX_COUNT", "read_proteins", "read_rna"]
+__all__ = ["MAX_COUNT", "read_proteins", "read_rna", "require_counts"]
 
 MAX_COUNT = 2**31
 """Counts from here on are refused: no cell has them, and float32 could not tell them from fractions."""
@@ -42,13 +42,13 @@ def read_rna(batch: pa.RecordBatch, n_genes: int) -> sparse.csr_matrix:
             f"gene_indices: expected 0 to {n_genes - 1}, found {indices.min()} to {indices.max()}; "
             "indices refer to /v1/features."
         )
-    ascends = np.diff(indices) > 0
+    ascends = indices[1:] > indices[:-1]
     # Where a new cell starts, its first index may be anything.
     starts = pointers[1:-1]
     ascends[starts[(starts > 0) & (starts < indices.size)] - 1] = True
     if not ascends.all():
         raise QueryError("gene_indices: expected ascending indices in every cell, none twice, found others.")
-    _require_counts("gene_counts", counts)
+    require_counts("gene_counts", counts)
     matrix = sparse.csr_matrix((counts, indices, pointers), shape=(batch.num_rows, n_genes))
     matrix.has_sorted_indices = True
     return matrix
@@ -74,13 +74,22 @@ def read_proteins(column: pa.FixedSizeListArray) -> tuple[npt.NDArray[np.float32
     measured = ~np.isnan(counts)
     measured[column.is_null().to_numpy(zero_copy_only=False)] = False
     counts = np.where(measured, counts, np.float32(0))
-    _require_counts("protein_counts", counts)
+    require_counts("protein_counts", counts)
     return counts, measured
 
 
-def _require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
-    good = (counts >= 0) & (counts < MAX_COUNT) & (counts == np.rint(counts))
-    if not good.all():
+def require_counts(name: str, counts: npt.NDArray[np.float32]) -> None:
+    """Refuse what no raw count is.
+
+    Raises
+    ------
+    CountsError
+        When a value is no whole number, negative, too large or not finite.
+    """
+    if not counts.size:
+        return
+    # Extremes first: they take a fifth of the time of comparing each, and are NaN where any count is.
+    if not (counts.min() >= 0 and counts.max() < MAX_COUNT and np.array_equal(counts, np.rint(counts))):
         raise CountsError(
             f"{name}: expected raw counts (whole numbers from 0 to below 2³¹), found others; send counts as they were "
             "measured, neither normalised nor logarithms."

@@ -1,25 +1,21 @@
-"""How much an endpoint takes on: limits, each set by an environment variable, that a client is told of."""
+"""How much an endpoint takes on: limits that a client is told of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from totalanvi.serving.errors import SettingsError
-
-__all__ = ["Limits"]
+__all__ = ["Limits", "variable"]
 
 PREFIX = "TOTALANVI_"
 """Of the environment variables: ``TOTALANVI_MAX_CELLS`` sets `Limits.max_cells`, and so on."""
 
 
 class Limits(BaseModel):
-    """How much an endpoint takes on at a time; each is set by the environment variable of its name.
+    """How much an endpoint takes on at a time; see `totalanvi.serving.endpoint.settings` for how they are set.
 
     Examples
     --------
-    >>> Limits.from_environment({"TOTALANVI_MAX_CELLS": "100"}).max_cells
+    >>> Limits(max_cells=100).max_cells
     100
     """
 
@@ -29,12 +25,18 @@ class Limits(BaseModel):
     """Size of one request's body, as sent and once decompressed."""
     max_json_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Size of one JSON body: JSON is for a few cells, and costs ten times its size to read."""
+    max_arriving_bytes: int = Field(default=512 * 2**20, ge=1024)
+    """What has arrived of all bodies that are not yet whole; one that exceeds it is answered 429."""
     max_cells: int = Field(default=8192, ge=1)
     """Cells in one request."""
+    max_nonzeros: int = Field(default=2**24, ge=1)
+    """Counts that are not zero in one request."""
     max_concurrency: int = Field(default=2, ge=1)
     """Requests computed at the same time; each of them uses all cores where it can."""
     max_queue: int = Field(default=32, ge=0)
     """Requests that may wait for those; one more is answered 429."""
+    max_queue_nonzeros: int = Field(default=2**26, ge=1)
+    """What requests at work and waiting may cost together: a unit for each count that is not zero and each cell."""
     request_seconds: float = Field(default=120, gt=0)
     """Time for one request from its first byte to its answer, waiting included; past it the answer is 504."""
     max_file_bytes: int = Field(default=2**30, ge=1024)
@@ -56,32 +58,7 @@ class Limits(BaseModel):
     kept_seconds: float = Field(default=1800, gt=0)
     """Such a file is removed when nobody has asked for it for so long."""
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Limits:
-        """Read the limits, with defaults for those that are not set.
-
-        Parameters
-        ----------
-        environment
-            Such as `os.environ`.
-
-        Raises
-        ------
-        SettingsError
-            When a value is no number, or out of range.
-        """
-        values = {name: environment[variable(name)] for name in cls.model_fields if variable(name) in environment}
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False)[0]
-            name = str(first["loc"][0])
-            raise SettingsError(
-                f"{variable(name)}: expected a number in range, found {values[name]!r} ({first['msg']}); "
-                "set it to another value, or leave it out."
-            ) from error
-
 
 def variable(name: str) -> str:
-    """Return the environment variable that sets a limit."""
+    """Return the environment variable of a setting."""
     return PREFIX + name.upper()

@@ -22,7 +22,9 @@ __all__ = [
     "PredictOptions",
     "PredictRequest",
     "PredictedCell",
+    "ReferenceListed",
     "ReferenceName",
+    "ReferencesAnswer",
 ]
 
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -69,6 +71,8 @@ class PredictRequest(_Body):
     measured_genes: list[str] | None = None
     """All genes that the experiment could see, for a panel; left out, it could see all of the reference's."""
     options: PredictOptions = PredictOptions()
+    reference: str | None = None
+    """Name of the reference that is meant, or ``NAME@VERSION``; the endpoint's default one when left out."""
 
 
 class ReferenceName(_Body):
@@ -125,6 +129,31 @@ class EndpointInfo(ReferenceInfo):
     server: str
     """Version of the software."""
     limits: Limits
+
+
+class ReferenceListed(_Body):
+    """A reference that can be asked for."""
+
+    name: str
+    version: str
+    digest: str
+    created: str
+    default: bool
+    """Whether it is meant where a request names none."""
+    loaded: bool
+    """Whether it is in memory; the first request to one that is not waits until it is."""
+    n_genes: int
+    n_proteins: int
+    n_labels: int
+
+
+class ReferencesAnswer(_Body):
+    """Answer of ``GET /v1/references``."""
+
+    references: list[ReferenceListed]
+    """By name, the newest version of each first: the one that a name without a version means."""
+    refused: list[str]
+    """Folders among the bundles that hold none that can be served; the endpoint's log says why."""
 
 
 class FeaturesAnswer(_Body):

@@ -42,5 +42,5 @@ class ReadoutMethods(TrainableModel):
             raise ArgumentError(
                 "Expected a model of its reference, found one that was adapted to a query; fit the readout before that."
             )
-        cells, dims = self._reference_cells()[self._trained_split().train], self.registry.dimensions
+        cells, dims = self._reference_cells().chosen(self._trained_split().train), self.registry.dimensions
         self.readout = fit_readout(cells, dims.n_labels, dims.n_batches, self.seed if seed is None else as_seed(seed))

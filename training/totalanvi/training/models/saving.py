@@ -11,6 +11,7 @@ from totalanvi.training.checkpoints.folder import require_prefix, require_writab
 from totalanvi.training.checkpoints.legacy_saves import plain_attributes, read_legacy_save
 from totalanvi.training.checkpoints.saved_data import DataBeside
 from totalanvi.training.checks import as_names, as_path, require_flags
+from totalanvi.training.data import StoredCells
 from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.files import read_reference
@@ -58,8 +59,8 @@ class SavableModel(CheckpointedModel):
         CheckpointError
             When the folder may not be written, or something else would be lost.
         ArgumentError
-            When data is to be saved and there is none, or it cannot be written so; for arguments without a meaning, and
-            for a ``dir_path`` or a flag that is none.
+            When data is to be saved and there is none, it lies in a file already, or it cannot be written so; for
+            arguments without a meaning, and for a ``dir_path`` or a flag that is none.
 
         Examples
         --------
@@ -70,6 +71,11 @@ class SavableModel(CheckpointedModel):
         folder = as_path("dir_path", dir_path)
         if save_anndata and self.adata is None:
             raise ArgumentError("save_anndata: expected a model with data, found one without; leave it out.")
+        if save_anndata and isinstance(self._cells, StoredCells):
+            raise ArgumentError(
+                "save_anndata: expected data in memory, found counts that lie in a file already; leave it out, and "
+                "give that file's data when you load the model (adata=...)."
+            )
         if anndata_write_kwargs and not save_anndata:
             raise ArgumentError(
                 f"Expected no more arguments unless save_anndata=True, found {', '.join(anndata_write_kwargs)}; leave "

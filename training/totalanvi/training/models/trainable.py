@@ -20,8 +20,11 @@ from totalanvi.training.fitting.split import Split, split_cells
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.readout.readout import Readout
 from totalanvi.training.registration.registry import Registry
+from totalanvi.training.stored_counts import slabs
 
 __all__ = ["TrainableModel", "data_digest"]
+
+_CELLS_AT_ONCE = 16_384
 
 
 class TrainableModel(BaseModel):
@@ -219,6 +222,12 @@ def _joined(before: dict[str, pd.DataFrame], after: dict[str, pd.DataFrame]) -> 
 def data_digest(registry: Registry, cells: Cells) -> str:
     """SHA-256 over names and counts: the same data in the same order gives the same digest."""
     digest = hashlib.sha256("\0".join((*registry.genes, *registry.proteins)).encode())
-    for array in (cells.rna.indptr, cells.rna.indices, cells.rna.data, cells.protein, cells.batch, cells.label):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(np.ascontiguousarray(cells.rna.indptr).data)
+    for part in ("indices", "data"):
+        for rows in slabs(cells.rna):
+            digest.update(np.ascontiguousarray(getattr(rows, part)).data)
+    for start in range(0, len(cells), _CELLS_AT_ONCE):
+        digest.update(np.ascontiguousarray(cells.protein[start : start + _CELLS_AT_ONCE], np.float32).data)
+    for codes in (cells.batch, cells.label):
+        digest.update(np.ascontiguousarray(codes).data)
     return digest.hexdigest()

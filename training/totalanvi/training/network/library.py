@@ -27,7 +27,7 @@ def library_moments(cells: Cells, n_batches: int) -> Tensor:
     ----------
     Lopez et al., Nature Methods 15 (2018), Methods: the log-normal prior of a batch's library sizes.
     """
-    log_library = np.log(np.maximum(np.asarray(cells.rna.sum(axis=1)).ravel(), 1.0))
+    log_library = np.log(np.maximum(cells.library, 1.0))
     rows = [log_library[cells.batch == code] for code in range(n_batches)]
     return torch.tensor(
         [[row.mean(), max(row.var(), _LEAST_VARIANCE)] if len(row) else [0.0, 1.0] for row in rows],

@@ -12,17 +12,19 @@ import scipy.sparse as sp
 
 from totalanvi.training.errors import CountsError, RegistrationError
 from totalanvi.training.registration.matrices import readable
+from totalanvi.training.registration.stored_rows import is_stored, stored_rows
+from totalanvi.training.stored_counts import Counts, StoredCounts, StoredRows, canonical, read_rows
 
 __all__ = ["as_count_rows", "require_counts", "require_unique"]
 
 
-def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> sp.csr_matrix:
-    """Raw counts as canonical float32 CSR rows.
+def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) -> Counts:
+    """Raw counts as canonical float32 CSR rows; those of a file stay there, once all of them have been looked at.
 
     Parameters
     ----------
     matrix
-        Dense or sparse, (cells, features).
+        Dense or sparse, in memory or in a file, (cells, features).
     where
         Where it was found, for messages: ``"X"``, ``"layers['counts']"``.
     cells, features
@@ -31,17 +33,31 @@ def as_count_rows(matrix: Any, where: str, cells: pd.Index, features: pd.Index) 
     Raises
     ------
     CountsError
-        For values that are negative, fractional, NaN or infinite.
+        For values that are negative, fractional, NaN or infinite; for a file that stores them by columns.
     """
-    rows = sp.csr_matrix(readable(matrix, where))
+    if is_stored(matrix):
+        return _seen_through(stored_rows(matrix, where), where, cells, features)
+    return _checked(sp.csr_matrix(readable(matrix, where)), where, cells, features)
+
+
+def _seen_through(stored: StoredRows, where: str, cells: pd.Index, features: pd.Index) -> StoredCounts:
+    """Read all rows of a file once, to refuse what is no count and to know it again."""
+    lengths, totals = np.zeros(stored.shape[0], np.int32), np.zeros(stored.shape[0], np.float32)
+    start = 0
+    while start < stored.shape[0]:
+        stop = min(stored.stop_of_slab(start), stored.shape[0])
+        rows = _checked(read_rows(stored, where, start, stop), where, cells[start:stop], features)
+        lengths[start:stop], totals[start:stop] = np.diff(rows.indptr), np.asarray(rows.sum(axis=1)).ravel()
+        start = stop
+    return StoredCounts(stored, where, lengths, totals)
+
+
+def _checked(rows: sp.csr_matrix, where: str, cells: pd.Index, features: pd.Index) -> sp.csr_matrix:
     offender = _offender(rows.data)
     if offender is not None:
         row = int(np.searchsorted(rows.indptr, offender, side="right")) - 1
         _refuse(float(rows.data[offender]), where, cells[row], features[rows.indices[offender]])
-    rows = rows.astype(np.float32)
-    rows.sum_duplicates()
-    rows.eliminate_zeros()
-    return rows
+    return canonical(rows)
 
 
 def require_counts(

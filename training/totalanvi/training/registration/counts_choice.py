@@ -7,6 +7,7 @@ from anndata import AnnData
 from totalanvi.formats.counts_place import Place, find_counts, named_place
 from totalanvi.formats.errors import FormatError
 from totalanvi.training.errors import CountsError, MissingKeyError, RegistrationError, listed
+from totalanvi.training.registration.stored_rows import is_stored
 
 __all__ = ["with_counts"]
 
@@ -69,5 +70,7 @@ def with_counts(
         except FormatError as error:
             raise CountsError(str(error)) from error
     if place.kind == "raw":
+        if is_stored(adata.raw.X):
+            return AnnData(adata.raw.X, obs=adata.obs, var=adata.raw.var, obsm=dict(adata.obsm)), None
         return adata.raw.to_adata(), None
     return adata, place.layer or None

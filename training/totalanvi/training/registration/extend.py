@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.data import Cells
+from totalanvi.training.data import Cells, registered_cells
 from totalanvi.training.errors import RegistrationError, listed
 from totalanvi.training.registration.cell_covariates import read_covariates
 from totalanvi.training.registration.codes import added_names, codes_of
@@ -100,7 +100,7 @@ def extend_registry(registry: Registry, data: AnnData | MuData, setup: Setup) ->
         zeros_count=False,
         adapted=True,
     )
-    cells = Cells(
+    cells = registered_cells(
         rna=rna,
         protein=np.where(measured, proteins.counts, np.float32(0)),
         measured=measured,

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from totalanvi.training.errors import RegistrationError, listed
 from totalanvi.training.registration.protein_counts import ProteinCounts
 from totalanvi.training.registration.tables import Tables, generated_names
+from totalanvi.training.stored_counts import Counts, StoredCounts
 
 __all__ = ["ADD", "PREPARE", "match_all_proteins", "match_genes", "match_proteins", "unknown_proteins"]
 
@@ -22,7 +23,7 @@ PREPARE = "call prepare_query_anndata or prepare_query_mudata first, which adds 
 """What to do about genes that a query for surgery lacks."""
 
 
-def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: bool = False) -> sp.csr_matrix:
+def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: bool = False) -> Counts:
     """RNA counts in the model's order, (cells, genes). Genes are never taken by position.
 
     Parameters
@@ -47,7 +48,11 @@ def match_genes(tables: Tables, genes: Sequence[str], cure: str, only_these: boo
             f"Expected the model's {len(genes)} genes and no others, found {len(extra)} more ({listed(extra)}); leave "
             "them out."
         )
-    rows = sp.csr_matrix(tables.rna[:, _positions(tables.genes, genes, "gene", cure)])
+    positions = _positions(tables.genes, genes, "gene", cure)
+    if isinstance(tables.rna, StoredCounts):
+        in_order = np.array_equal(positions, np.arange(len(tables.genes)))
+        return tables.rna if in_order else tables.rna.of_genes(positions)
+    rows = sp.csr_matrix(tables.rna[:, positions])
     rows.sort_indices()  # sums over a cell's genes do not depend on the order in which a query stored them
     return rows
 

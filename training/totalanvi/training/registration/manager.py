@@ -21,7 +21,7 @@ __all__ = ["DataManager"]
 
 _PARTS: dict[str, Callable[[Cells], Any]] = {
     "X": lambda cells: cells.rna,
-    "proteins": lambda cells: cells.protein,
+    "proteins": lambda cells: cells.protein.astype(np.float32, copy=False),
     "batch": lambda cells: cells.batch[:, None],
     "panel": lambda cells: cells.panel[:, None],
     "size_factor": lambda cells: cells.size_factor,
@@ -106,9 +106,10 @@ class DataManager:
 
         Returns
         -------
-        scipy.sparse.csr_matrix or numpy.ndarray
-            RNA counts, (cells, genes), sparse; protein counts, (cells, proteins), 0 where not measured; codes, (cells,
-            1) or (cells, covariates); of cells without a label, the code after the last label.
+        scipy.sparse.csr_matrix, StoredCounts or numpy.ndarray
+            RNA counts, (cells, genes), sparse, or what reads them from their file when it is indexed; protein counts,
+            (cells, proteins), 0 where not measured; codes, (cells, 1) or (cells, covariates); of cells without a label,
+            the code after the last label.
 
         Raises
         ------

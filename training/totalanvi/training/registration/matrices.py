@@ -21,7 +21,7 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
     Parameters
     ----------
     matrix
-        Array, DataFrame, sparse matrix, or one of a backed AnnData, (cells, features).
+        Array, DataFrame or sparse matrix in memory, (cells, features).
     where
         Where it was found, for messages.
 
@@ -39,8 +39,6 @@ def readable(matrix: Any, where: str) -> npt.NDArray[Any] | sp.csr_matrix:
     """
     if matrix is None:
         raise RegistrationError(f"Expected counts in {where}, found nothing there; name the layer that holds them.")
-    if hasattr(matrix, "to_memory"):
-        matrix = matrix.to_memory()
     if sp.issparse(matrix):
         return _rows(matrix, where)
     if isinstance(matrix, pd.DataFrame):

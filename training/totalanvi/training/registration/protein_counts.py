@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from anndata.abc import CSCDataset
 
 from totalanvi.training.errors import CountsError
 from totalanvi.training.registration.codes import texts
@@ -18,8 +19,13 @@ from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.counts import require_counts
 from totalanvi.training.registration.matrices import readable
 from totalanvi.training.registration.setup_note import Setup
+from totalanvi.training.registration.stored_rows import is_stored, stored_rows
+from totalanvi.training.stored_counts import read_rows
 
 __all__ = ["ProteinCounts", "protein_counts"]
+
+
+_WINDOW_CELLS = 16_384
 
 
 class ProteinCounts(NamedTuple):
@@ -69,16 +75,33 @@ def protein_counts(
         For values that are negative, fractional or infinite; for NaN, unless a cell has it for all proteins, or a panel
         for all of its cells that have any count.
     """
-    values = readable(matrix, where)
-    dense = np.array(values if isinstance(values, np.ndarray) else values.toarray(), dtype=np.float32)
-    require_counts(dense.ravel(), dense.shape[1], where, cells, proteins, may_lack=True)
-    if cells is not columns.cells:
+    dense = _dense(matrix, where, cells, proteins)
+    if not cells.equals(columns.cells):
         dense = _of_cells(dense, cells, columns.cells)
     recorded = ~np.isnan(dense)
     if not recorded.all():
         _require_whole_panels(recorded, where, columns, proteins, setup)
         dense[~recorded] = 0.0
     return ProteinCounts(dense, recorded)
+
+
+def _dense(matrix: Any, where: str, cells: pd.Index, proteins: pd.Index) -> npt.NDArray[np.float32]:
+    """Take counts as a dense array, (cells, proteins), through a window: of a million cells, a copy is no trifle."""
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    stored = stored_rows(matrix, where) if is_stored(matrix) else None
+    if stored is None and not isinstance(matrix, pd.DataFrame):
+        matrix = readable(matrix, where)
+    dense = np.empty(matrix.shape, np.float32)
+    for start in range(0, len(dense), _WINDOW_CELLS):
+        stop = min(start + _WINDOW_CELLS, len(dense))
+        if stored is not None:
+            rows = read_rows(stored, where, start, stop)
+        else:
+            rows = readable(matrix.iloc[start:stop], where) if isinstance(matrix, pd.DataFrame) else matrix[start:stop]
+        dense[start:stop] = rows if isinstance(rows, np.ndarray) else rows.toarray()
+        require_counts(dense[start:stop].ravel(), dense.shape[1], where, cells[start:stop], proteins, may_lack=True)
+    return dense
 
 
 def _of_cells(dense: npt.NDArray[np.float32], cells: pd.Index, wanted: pd.Index) -> npt.NDArray[np.float32]:

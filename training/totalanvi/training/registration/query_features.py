@@ -19,6 +19,7 @@ from mudata import MuData
 from totalanvi.training.checks import require_type
 from totalanvi.training.errors import RegistrationError, listed
 from totalanvi.training.registration.counts import require_unique
+from totalanvi.training.registration.stored_rows import is_stored
 
 __all__ = ["with_features", "with_features_of_modalities"]
 
@@ -46,7 +47,7 @@ def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnDat
     Raises
     ------
     RegistrationError
-        When not one feature is there, or names are repeated.
+        When not one feature is there, names are repeated, or counts lie in a file.
     """
     require_type("adata", adata, AnnData, "call prepare_query_mudata for a MuData", RegistrationError)
     require_unique(adata.var_names, what)
@@ -115,6 +116,11 @@ def with_features_of_modalities(mdata: MuData, names: Mapping[str, pd.Index]) ->
 
 def _columns(matrix: Any, source: np.ndarray[Any, np.dtype[np.intp]]) -> Any:
     """Columns of a matrix by position, zeros where it is −1; a sparse matrix stays one, and values keep their type."""
+    if is_stored(matrix):
+        raise RegistrationError(
+            "Expected a query in memory, to bring its features into the reference's order, found one whose counts lie "
+            "in a file; read it first (adata.to_memory(), or without backed=)."
+        )
     there = np.flatnonzero(source >= 0)
     if sp.issparse(matrix):
         shape = (matrix.shape[1], len(source))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from anndata import AnnData
 from mudata import MuData
 
-from totalanvi.training.data import Cells
+from totalanvi.training.data import Cells, registered_cells
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.registration.cell_covariates import covariate_categories, read_covariates
 from totalanvi.training.registration.codes import codes_of, names_of
@@ -93,7 +93,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
         has_size_factor=setup.size_factor_key is not None,
         zeros_count=override_missing_proteins,
     )
-    cells = Cells(
+    cells = registered_cells(
         rna=tables.rna,
         protein=tables.protein.counts,
         measured=measured,
@@ -138,7 +138,7 @@ def read_cells(data: AnnData | MuData, setup: Setup, registry: Registry, only_ge
     batch = codes_of(columns, "batch_key", setup.batch_key, registry.batches)
     panel = batch if setup.panel_key is None else panel_codes(tables, setup, registry.panels)
     measured = _known_panels(registry, proteins, panel)[panel] & measured_by_cell(proteins, registry.zeros_count)
-    return Cells(
+    return registered_cells(
         rna=rna,
         protein=np.where(measured, proteins.counts, np.float32(0)),
         measured=measured,

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
@@ -17,6 +16,7 @@ from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.counts import as_count_rows, require_unique
 from totalanvi.training.registration.protein_counts import ProteinCounts, protein_counts
 from totalanvi.training.registration.setup_note import Setup, require_kind
+from totalanvi.training.stored_counts import Counts
 
 __all__ = ["Tables", "counts_of", "generated_names", "read_tables"]
 
@@ -33,7 +33,7 @@ class Tables:
     """The parts of one data object, cells aligned."""
 
     columns: Columns
-    rna: sp.csr_matrix
+    rna: Counts
     """Counts, (cells, genes)."""
     genes: pd.Index
     var: pd.DataFrame

@@ -1,13 +1,13 @@
-"""Lets in what carries a key, charges it to the key, and tells the log whose request it was."""
+"""Lets in what carries a key, and charges it to the key; the log tells whose request it was."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.account import Accounts, acting_for
@@ -29,8 +29,8 @@ class Access:
     """An application that answers only those who may ask.
 
     Probes (``/livez``, ``/readyz``) are answered without a key, and so is ``/metrics`` where the settings say so. Where
-    no keys are asked for, only requests that arrive at a loopback address are answered, unless the settings say
-    otherwise.
+    no keys are asked for, only requests that arrive at a loopback address, and name it, are answered, unless the
+    settings say otherwise: a page elsewhere may have its own name resolved to this machine.
 
     Parameters
     ----------
@@ -83,16 +83,15 @@ class Access:
             await error_answer(error)(scope, receive, send)
             return
         with acting_for(account):
-            await self._logged(key, scope, receive, send)
+            await self._app(scope, receive, send)
 
     def _admitted(self, scope: Scope) -> Key | None:
         """Return the key of a request; None where none is asked for."""
         if self._settings.keys is None:
-            address = scope.get("server")
-            if self._settings.no_auth or (address is not None and is_loopback(address[0])):
+            if self._settings.no_auth or _is_local(scope):
                 return None
             error = AccessError(
-                "Expected a request from this machine, as the endpoint has no keys, found one from elsewhere; its "
+                "Expected a request from this machine to localhost, as the endpoint has no keys, found another; its "
                 "operator gives it keys (TOTALANVI_KEYS_FILE), or lets everybody in (TOTALANVI_NO_AUTH=1)."
             )
             error.http_status = 403
@@ -112,20 +111,15 @@ class Access:
             )
         return key
 
-    async def _logged(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        status = 0
 
-        async def send_noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_noting)
-        finally:
-            _log.info("%s of key %r: %d after %.3f s", _what(scope), key.name, status, time.perf_counter() - started)
+def _is_local(scope: Scope) -> bool:
+    """Tell whether a request is for this machine as such, by the address where it arrived and the one that it names."""
+    address = scope.get("server")
+    try:
+        named = urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
+    except ValueError:
+        named = None
+    return address is not None and is_loopback(address[0]) and named is not None and is_loopback(named)
 
 
 def _secret(headers: Mapping[str, str]) -> bytes | None:

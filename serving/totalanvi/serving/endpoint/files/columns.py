@@ -22,16 +22,8 @@ import numpy.typing as npt
 
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.outputs.annotate import (
-    CERTAIN,
-    CONFIDENCE,
-    GUESS,
-    LABEL,
-    LABEL_SET,
-    NOVELTY,
-    certain_names,
-    label_names,
-)
+from totalanvi.serving.outputs.annotate import CERTAIN, CONFIDENCE, GUESS, LABEL, LABEL_SET, NOVELTY
+from totalanvi.serving.outputs.label_names import certain_names, label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.result_table import MAP_COLUMNS
 

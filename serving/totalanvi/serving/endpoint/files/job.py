@@ -34,6 +34,8 @@ class FileOptions(PredictOptions):
     proteins: str | None = None
     layer: str | None = None
     gene_column: str | None = None
+    reference: str | None = None
+    """Name of the reference that is meant, or ``NAME@VERSION``; the endpoint's default one when left out."""
 
 
 class FileJob(BaseModel):

@@ -21,25 +21,27 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
+from totalanvi.serving.endpoint.answering import Handler, answering
 from totalanvi.serving.endpoint.answers import JSON
 from totalanvi.serving.endpoint.files.job import CELLS, PROTEINS, QUERY, RESULT, FileOptions, Task
 from totalanvi.serving.endpoint.files.receive import receive_file
+from totalanvi.serving.endpoint.files.schemas import UploadAnswer, UploadState
 from totalanvi.serving.endpoint.files.sent import SentFile
 from totalanvi.serving.endpoint.files.service import Files, file_options, unless_gone
 from totalanvi.serving.endpoint.files.shelf import Kept, Shelf
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import DeadlineError, QueryError
 
-__all__ = ["Uploads"]
+__all__ = ["PARTS", "Uploads", "upload_routes"]
 
 _MADE_WHILE_MAPPING = {"cells": CELLS, "proteins": PROTEINS, "parquet": f"{RESULT}.parquet"}
 _MADE_WHEN_ASKED_FOR: dict[str, Task] = {"annotated": "copy", "csv": "csv"}
-_PARTS = (*_MADE_WHILE_MAPPING, *_MADE_WHEN_ASKED_FOR)
+PARTS = (*_MADE_WHILE_MAPPING, *_MADE_WHEN_ASKED_FOR)
 
 
 class Uploads:
@@ -71,8 +73,7 @@ class Uploads:
         ServingError
             Whatever is wrong with request or file; nothing stays then.
         """
-        self._endpoint.info()  # raises while there is no reference
-        options = file_options(request.query_params)
+        options = self._options(request)
         announced = request.headers.get("content-length", "")
         expected = int(announced) if announced.isdecimal() else self._limits.max_file_bytes
         # What is too large is refused as such, below.
@@ -86,7 +87,7 @@ class Uploads:
             await self._shelf.remove(kept)
             raise
         kept.stage, kept.total = "uploaded", said["n_cells"]
-        return _json(self._state(kept) | {"preview": said}, 201)
+        return _json(UploadAnswer(**self._state(kept).model_dump(), preview=said), 201)
 
     async def map(self, request: Request) -> Response:
         """Answer ``POST /v1/uploads/{id}/map``.
@@ -97,7 +98,7 @@ class Uploads:
             When there is no such file, or it is being mapped.
         """
         kept = self._shelf.find(request.path_params["id"])
-        options = file_options(request.query_params)
+        options = self._options(request)
         if kept.busy:
             raise _conflict("Expected a file with which nothing is done, found that it is at work; wait until it ends.")
         kept.stage, kept.cells, kept.options = "waiting", 0, options
@@ -128,8 +129,8 @@ class Uploads:
             When the file is not mapped, or what is asked for cannot be made.
         """
         kept, part = self._shelf.find(request.path_params["id"]), request.path_params["part"]
-        if part not in _PARTS:
-            error = QueryError(f"Expected one of {', '.join(_PARTS)}, found {part!r}; ask for one of these.")
+        if part not in PARTS:
+            error = QueryError(f"Expected one of {', '.join(PARTS)}, found {part!r}; ask for one of these.")
             error.http_status = 404
             raise error
         if kept.work is None or not kept.work.done():
@@ -192,18 +193,40 @@ class Uploads:
         await self._shelf.weigh(kept)
         return made
 
-    def _state(self, kept: Kept) -> dict[str, Any]:
-        return {
-            "id": kept.id,
-            "stage": kept.stage,
-            "cells": kept.cells,
-            "total": kept.total,
-            "kept_seconds": self._limits.kept_seconds,
-        }
+    def _options(self, request: Request) -> FileOptions:
+        """Read how a file is to be mapped; the reference by its full name, as the default one may be another soon."""
+        options = file_options(request.query_params)
+        offer = self._endpoint.references.find(options.reference)
+        return options.model_copy(update={"reference": offer.full_name})
+
+    def _state(self, kept: Kept) -> UploadState:
+        return UploadState(
+            id=kept.id,
+            stage=kept.stage,
+            cells=kept.cells,
+            total=kept.total,
+            kept_seconds=self._limits.kept_seconds,
+        )
 
 
-def _json(values: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(values, ensure_ascii=False), status, media_type=JSON)
+def upload_routes(endpoint: Endpoint, uploads: Uploads) -> list[Route]:
+    """Return the routes of files in steps."""
+    seconds = endpoint.limits.file_seconds
+
+    def route(path: str, handler: Handler, method: str) -> Route:
+        return Route(f"/v1/uploads{path}", answering(endpoint, "uploads", handler, seconds), methods=[method])
+
+    return [
+        route("", uploads.upload, "POST"),
+        route("/{id}/map", uploads.map, "POST"),
+        route("/{id}", uploads.state, "GET"),
+        route("/{id}", uploads.remove, "DELETE"),
+        route("/{id}/{part}", uploads.part, "GET"),
+    ]
+
+
+def _json(body: UploadState, status: int = 200) -> Response:
+    return Response(body.model_dump_json(), status, media_type=JSON)
 
 
 def _conflict(message: str) -> QueryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,9 @@ _BUFFER_BYTES = 1 << 20
 _FORM_BYTES = 1 << 16
 """For what a form holds beside the file."""
 _SILENT_SECONDS = 30.0
-"""Without a byte for so long, an upload is given up."""
+"""Without a byte for so long, an upload is given up; after it, one that is slower than the next says."""
+_SLOWEST_BYTES = 8192
+"""A second: a place for a file is not to be kept by sending next to nothing."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ async def receive_file(request: Request, path: Path, max_bytes: int) -> None:
     QueryError
         When a form holds no file, or more than one.
     DeadlineError
-        When nothing arrives for long.
+        When nothing arrives for long, or next to nothing.
     EndpointError
         When the disk is full.
     """
@@ -76,6 +79,7 @@ async def receive_file(request: Request, path: Path, max_bytes: int) -> None:
 async def _copy(request: Request, write: Callable[[bytes], None]) -> None:
     """Hand a body on, some of it at a time, in a thread: disks may keep one waiting."""
     buffer = bytearray()
+    received, started = 0, time.monotonic()
     stream = aiter(request.stream())
     while True:
         try:
@@ -87,6 +91,13 @@ async def _copy(request: Request, write: Callable[[bytes], None]) -> None:
             ) from error
         if block is not None:
             buffer += block
+            received += len(block)
+            seconds = time.monotonic() - started
+            if seconds > _SILENT_SECONDS and received < _SLOWEST_BYTES * seconds:
+                raise DeadlineError(
+                    f"Expected at least {_SLOWEST_BYTES} bytes of the file a second, found fewer; send it again over a "
+                    "faster connection, or map it with `totalanvi map URL FILE`, which sends less."
+                )
         if buffer and (block is None or len(buffer) >= _BUFFER_BYTES):
             try:
                 await asyncio.to_thread(write, bytes(buffer))

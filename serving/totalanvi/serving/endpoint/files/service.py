@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -26,13 +27,14 @@ from totalanvi.serving.endpoint.files.process import run_job
 from totalanvi.serving.endpoint.files.receive import receive_file
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
 from totalanvi.serving.endpoint.files.sent import PARQUET, SentFile
+from totalanvi.serving.endpoint.jobs import chunk_job
+from totalanvi.serving.endpoint.request_log import REQUEST_ID, request_id
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BusyError, EndpointError, QueryError
 
 __all__ = ["ARRIVING_PER_FILE", "Files", "file_options", "unless_gone"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_REQUEST_ID_HEADER = "X-Request-ID"
 ARRIVING_PER_FILE = 4
 """Files that arrive, wait, are mapped and sent at a time, for each that is mapped."""
 _CHUNK_CELLS = 4096
@@ -103,11 +105,11 @@ class Files:
         ServingError
             Whatever is wrong with request or file.
         """
-        self._endpoint.info()  # raises while there is no reference
         options = file_options(request.query_params)
+        self._endpoint.info(options.reference)  # raises while there is no such reference
         output = options.output or _accepted(request.headers.get("accept", ""))
         with ExitStack() as stay:
-            request_id, progress = stay.enter_context(self._place(request))
+            name, progress = stay.enter_context(self._place(request))
             folder = stay.enter_context(self.room())
             await receive_file(request, folder / QUERY, self._limits.max_file_bytes)
             progress.stage = "waiting"
@@ -116,8 +118,7 @@ class Files:
                 made = await unless_gone(request, self.run(self.job(options, output), folder, progress.mapped))
             progress.stage = "sending"
             # The answer ends the stay, once it was sent.
-            headers = {_REQUEST_ID_HEADER: request_id}
-            return SentFile(made, stay.pop_all(), self._limits.file_seconds, headers)
+            return SentFile(made, stay.pop_all(), self._limits.file_seconds, {REQUEST_ID: name})
 
     async def progress(self, request: Request) -> Response:
         """Answer ``GET /v1/files/{request_id}/progress``, to the key that sent the file.
@@ -138,23 +139,25 @@ class Files:
     @contextmanager
     def _place(self, request: Request) -> Iterator[tuple[str, _Progress]]:
         """Take a place among the files at work, under the client's name for the request, or one of ours."""
-        most = self._limits.max_files * ARRIVING_PER_FILE
-        if len(self._running) >= most:
+        most, owner = self._limits.max_files * ARRIVING_PER_FILE, account_name()
+        own = sum(progress.owner == owner for progress in self._running.values())
+        if len(self._running) >= most or (owner is not None and own >= most // 2):
             raise BusyError(
-                f"Expected at most {most} files at a time, found as many; ask again in {_BUSY_SECONDS} s.",
+                f"Expected at most {most} files at a time, and {most // 2} of one key, found as many; ask again in "
+                f"{_BUSY_SECONDS} s.",
                 retry_after=_BUSY_SECONDS,
             )
-        request_id = request.headers.get(_REQUEST_ID_HEADER) or secrets.token_urlsafe(16)
-        if not _REQUEST_ID.fullmatch(request_id) or request_id in self._running:
+        name = request.headers.get(REQUEST_ID) or request_id() or secrets.token_urlsafe(16)
+        if not _REQUEST_ID.fullmatch(name) or name in self._running:
             raise QueryError(
-                f"{_REQUEST_ID_HEADER}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
+                f"{REQUEST_ID}: expected 8 to 64 letters, digits, '-' and '_' that no other file at work has, "
                 "found something else; choose another, or leave it out."
             )
-        self._running[request_id] = _Progress(account_name())
+        self._running[name] = _Progress(owner)
         try:
-            yield request_id, self._running[request_id]
+            yield name, self._running[name]
         finally:
-            del self._running[request_id]
+            del self._running[name]
 
     def job(self, options: FileOptions, output: FileOutput) -> FileJob:
         """Return what to do with a file, within the endpoint's limits."""
@@ -177,16 +180,17 @@ class Files:
 
     async def _answer(self, path: str, body: bytes) -> bytes:
         """Answer what the process that reads a file asks of the endpoint."""
-        if path == "/v1/info":
-            return self._endpoint.info()
-        if path == "/v1/features":
-            return self._endpoint.features()
-        if path != "/v1/map":
-            raise EndpointError(f"{path}: expected a route that files need, found another.")
+        route, _, query = path.partition("?")
+        reference = dict(parse_qsl(query)).get("reference")
+        if route == "/v1/info":
+            return self._endpoint.info(reference)
+        if route == "/v1/features":
+            return self._endpoint.features(reference)
+        if route != "/v1/map":
+            raise EndpointError(f"{route}: expected a route that files need, found another.")
         while True:
             try:
-                with self._endpoint.queue.admit() as slot:
-                    return await slot.run(lambda: self._endpoint.map_chunk(body, False))
+                return (await self._endpoint.answer("files", chunk_job, body)).content
             except BusyError as error:
                 if type(error) is not BusyError:
                     raise  # of a quota, which no waiting helps

@@ -41,7 +41,7 @@ class _Reporting(RemoteReference):
 
     def __init__(self, carrier: PipeCarrier, job: FileJob, total: int) -> None:
         answers = None if job.task == "map" else AnswerCache(ANSWERS)
-        super().__init__(carrier, concurrency=1, chunk_cells=job.chunk_cells, answers=answers)
+        super().__init__(carrier, 1, job.chunk_cells, answers, job.options.reference)
         self._pipe = carrier
         self._done, self._total = 0, total
         carrier.tell("p", done=0, total=total)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from importlib import resources
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-
-from totalanvi.pages.palette import BACKGROUND, GRID, INK, UNKNOWN_STYLE, style_of
-from totalanvi.pages.style import STYLE
 
 __all__ = ["PAGE_PATHS", "page_routes"]
 
@@ -35,41 +33,39 @@ _HEADERS = {
 }
 
 
-def _files() -> dict[str, tuple[bytes, str]]:
-    """Return content and type of each file, by its path: what is not here cannot be asked for."""
-    files = {
-        # The colours and the type of reports.
-        "/page/palette.js": _palette().encode(),
-        "/page/report.css": STYLE.encode(),
-    }
-    for file in (resources.files(__package__) / "static").iterdir():
-        files["/" if file.name == "index.html" else f"/page/{file.name}"] = file.read_bytes()
-    suffixes = {path: ".html" if path == "/" else path[path.rindex(".") :] for path in files}
-    return {path: (content, _TYPES[suffixes[path]]) for path, content in files.items()}
+_STATIC = resources.files(__package__) / "static"
+_NAMES = {"/" if file.name == "index.html" else f"/page/{file.name}": file.name for file in _STATIC.iterdir()}
+_PALETTE, _REPORT = "/page/palette.js", "/page/report.css"
 
-
-def _palette() -> str:
-    values = {
-        "STYLES": [asdict(style_of(rank)) for rank in range(_STYLES)],
-        "UNKNOWN": asdict(UNKNOWN_STYLE),
-        "BACKGROUND": BACKGROUND,
-        "GRID": GRID,
-        "INK": INK,
-    }
-    return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in values.items())
-
-
-_FILES = _files()
-
-PAGE_PATHS = frozenset(_FILES)
+PAGE_PATHS = frozenset({*_NAMES, _PALETTE, _REPORT})
 """Answered to whoever may reach the endpoint, with a key or without: they are the same for everybody."""
+
+
+@cache
+def _content(path: str) -> bytes:
+    """Return a file of the page, by its path: what is not here cannot be asked for."""
+    # The process that supervises the endpoint needs the paths alone.
+    from totalanvi.pages import palette
+    from totalanvi.pages.style import STYLE
+
+    if path == _REPORT:
+        return STYLE.encode()
+    if path != _PALETTE:
+        return (_STATIC / _NAMES[path]).read_bytes()
+    values = {
+        "STYLES": [asdict(palette.style_of(rank)) for rank in range(_STYLES)],
+        "UNKNOWN": asdict(palette.UNKNOWN_STYLE),
+        **{name: getattr(palette, name) for name in ("BACKGROUND", "GRID", "INK")},
+    }
+    return "".join(f"export const {name} = {json.dumps(value)};\n" for name, value in values.items()).encode()
 
 
 def page_routes() -> list[Route]:
     """Return a route for each file of the page, itself at ``/``."""
-    return [Route(path, _send, methods=["GET"]) for path in sorted(_FILES)]
+    return [Route(path, _send, methods=["GET"], include_in_schema=False) for path in sorted(PAGE_PATHS)]
 
 
 async def _send(request: Request) -> Response:
-    content, media_type = _FILES[request.url.path]
-    return Response(content, headers=_HEADERS, media_type=media_type)
+    path = request.url.path
+    suffix = ".html" if path == "/" else path[path.rindex(".") :]
+    return Response(_content(path), headers=_HEADERS, media_type=_TYPES[suffix])

@@ -1,0 +1,34 @@
+"""Compile what an engine needs while other things are read: half of a compilation holds no lock of Python."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+__all__ = ["compile_ahead"]
+
+
+def compile_ahead(*, readout: bool) -> None:
+    """Start compiling in a thread; who needs a function before it is done waits for it, and compiles nothing twice.
+
+    Parameters
+    ----------
+    readout
+        Whether to compile what only a bundle with a readout needs as well.
+
+    Examples
+    --------
+    >>> compile_ahead(readout=False)
+    """
+    Thread(target=_compile, args=(readout,), name="totalanvi-compile", daemon=True).start()
+
+
+def _compile(readout: bool) -> None:
+    from totalanvi.serving.engine.nearest import compiled_search
+    from totalanvi.serving.engine.sparse_rows import compiled_product
+
+    compiled_product()
+    compiled_search()
+    if readout:
+        from totalanvi.serving.engine.density import compiled_least
+
+        compiled_least()
