@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
+from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.settings import Settings
 from totalanvi.serving.endpoint.system_limits import allow_many_connections, give_memory_back
@@ -91,4 +92,4 @@ class TotalanviService:
 _service: Any = TotalanviService
 # Around all that the server answers, BentoML's own pages included; the first is the outermost.
 _service.add_asgi_middleware(SafeHeaders)
-_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ), pages=PAGE_PATHS)
