@@ -103,6 +103,7 @@ def write(query: AnnData, path: Path) -> Path:
 
 
 def choose(page: Page, file: Path) -> None:
+    expect(page.locator("#start")).to_be_visible()
     page.set_input_files("#file", file)
 
 
