@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,7 @@ def write(query: AnnData, path: Path) -> Path:
 
 
 def choose(page: Page, file: Path) -> None:
+    expect(page.locator("#start")).to_be_visible()
     page.set_input_files("#file", file)
 
 
@@ -279,7 +281,8 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(
         served(reference, AccessSettings(fixed_keys(Keys(parse_keys(line, "here"))))) as url,
         watched(browser, url) as page,
     ):
-        expect(page.get_by_role("alert")).to_contain_text("Expected a key, found none")
+        expect(page.get_by_label("Key", exact=True)).to_be_focused()
+        expect(page.get_by_role("alert")).to_be_hidden()
         page.get_by_label("Key", exact=True).fill("another key")
         page.get_by_role("button", name="Use this key").click()
         expect(page.get_by_role("alert")).to_contain_text("Expected a key of this endpoint, found another")
@@ -291,6 +294,23 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(
         kept = page.context.storage_state()
         assert (kept["cookies"], kept["origins"]) == ([], [])
         assert SECRET not in page.content()
+
+
+def test_a_page_waits_for_an_endpoint_that_is_loading(
+    browser: Browser, reference: LocalReference, uploads: Path
+) -> None:
+    loading = threading.Event()
+
+    def opened(_: Path) -> LocalReference:
+        assert loading.wait(SECONDS)
+        return reference
+
+    app = create_app(endpoint_of(reference.bundle.path, opened=opened))
+    with app_in_thread(app) as web, watched(browser, str(web.base_url).rstrip("/")) as page:
+        expect(page.get_by_role("alert")).to_contain_text("still loading")
+        loading.set()
+        expect(page.locator("#start")).to_be_visible()
+        expect(page.get_by_role("alert")).to_be_hidden()
 
 
 def test_one_of_several_references_is_chosen(

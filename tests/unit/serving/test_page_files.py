@@ -33,7 +33,7 @@ def test_the_page_is_read_without_a_key_and_nothing_else_is(web: httpx.Client) -
     for path in PAGE_PATHS:
         assert web.get(path).status_code == 200
         assert web.post(path).status_code == 401
-    for path in ("/page", "/page/", "/page/none.js", "/page/../v1/info", "//", "/index.html", "/v1/info"):
+    for path in ("/page", "/page/", "/page/none.js", "/page/%2e%2e/v1/info", "/index.html", "/v1/info"):
         assert web.get(path).status_code == 401, path
 
 

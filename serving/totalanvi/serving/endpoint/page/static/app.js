@@ -34,16 +34,27 @@ async function attempt(work, back) {
     return await work();
   } catch (error) {
     if (error.name === "AbortError") return null;
-    if (error.status === 401) show("key", false);
-    else back();
-    fault(error.message);
+    if (error.status === 401) askForKey();
+    else back(error);
+    // Without a key, nobody has done anything wrong yet.
+    if (error.status !== 401 || key.get()) fault(error.message);
     return null;
   }
 }
 
+function askForKey() {
+  byId("about").textContent = "";
+  show("key", false);
+  byId("key-field").focus();
+}
+
 async function begin() {
   const retry = make("button", { type: "button", onclick: begin }, "Try again");
-  const gone = () => queueMicrotask(() => byId("key").hidden && byId("fault").append(retry));
+  const gone = (error) => {
+    // An endpoint that is still loading says when it will be done.
+    if (error.status === 503 && error.retryAfter) setTimeout(begin, error.retryAfter * 1000);
+    else queueMicrotask(() => byId("fault").append(retry));
+  };
   await attempt(async () => {
     const listed = await references();
     const select = byId("reference");

@@ -39,7 +39,10 @@ export class Result {
     );
     const proteins = cells.about.proteins;
     byId("protein-section").hidden = !proteins.length;
-    if (proteins.length) byId("proteins").replaceChildren(proteinTable(proteins, info, (place) => this.map.colourBy(`protein ${place}`)));
+    if (proteins.length) byId("proteins").replaceChildren(proteinTable(proteins, info, (place) => {
+      this.map.colourBy(`protein ${place}`);
+      byId("map").focus();
+    }));
     this.#list();
     this.#downloads();
   }
