@@ -124,6 +124,13 @@ def test_where_nothing_is_answered_the_service_is_imported_without_an_engine_and
     assert service_says(f"service.endpoint, {loaded}, os.environ['BENTOML_DO_NOT_TRACK']") == "None set() True"
 
 
+def test_nothing_keeps_requests_until_a_deadline_that_is_not_ours() -> None:
+    made = "[each.cls.__name__ for each in service.TotalanviService.to_asgi(is_main=True).user_middleware]"
+
+    assert "TimeoutMiddleware" in service_says(made)
+    assert "TimeoutMiddleware" not in service_says(f"(service._open_endpoint(), {made})[1]")
+
+
 def test_a_worker_is_not_ready_without_a_reference() -> None:
     assert service_says("service._open_endpoint().ready") == "False"
 

@@ -19,10 +19,11 @@ from starlette.applications import Starlette
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
+from totalanvi.serving.endpoint.no_second_deadline import leave_out_bentoml_deadline
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.settings import Settings
-from totalanvi.serving.endpoint.system_limits import allow_many_connections, give_memory_back
+from totalanvi.serving.endpoint.system_limits import allow_many_connections
 
 if TYPE_CHECKING:
     from totalanvi.serving.endpoint.routes import Endpoint
@@ -43,7 +44,7 @@ def _open_endpoint() -> Endpoint:
     from totalanvi.serving.engine.ahead import compile_ahead
 
     allow_many_connections()
-    give_memory_back()
+    leave_out_bentoml_deadline()
     # The longest part of the start, and nothing else has to be imported before.
     compile_ahead(readout=False)
     from totalanvi.serving.endpoint.routes import Endpoint
