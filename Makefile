@@ -10,10 +10,10 @@
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
+#   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
 #   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
-#   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks and bodies (see RELIABILITY.md)
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
@@ -33,7 +33,8 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-map bench-endpoint bench-training bench-backed soak bento constraints clean
+.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-backed \
+	soak bento constraints clean
 
 setup: $(STAMP)
 
@@ -77,11 +78,11 @@ bench-full: setup
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
 
-bench-map: setup
-	$(BIN)/python benchmarks/map_scale.py
-
 bench-endpoint: setup
 	$(BIN)/python benchmarks/endpoint_speed.py
+
+bench-map: setup
+	$(BIN)/python benchmarks/map_scale.py
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py

@@ -118,13 +118,19 @@ def service_says(code: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_service_can_be_imported_without_a_reference_and_reports_nothing_home() -> None:
-    assert service_says("service.endpoint.ready, os.environ['BENTOML_DO_NOT_TRACK']") == "False True"
+def test_where_nothing_is_answered_the_service_is_imported_without_an_engine_and_reports_nothing_home() -> None:
+    loaded = "{'numba', 'pyarrow', 'pandas', 'totalanvi.serving.endpoint.routes'} & set(__import__('sys').modules)"
+
+    assert service_says(f"service.endpoint, {loaded}, os.environ['BENTOML_DO_NOT_TRACK']") == "None set() True"
+
+
+def test_a_worker_is_not_ready_without_a_reference() -> None:
+    assert service_says("service._open_endpoint().ready") == "False"
 
 
 def test_the_service_serves_what_the_environment_names(toy_folder: Path) -> None:
     said = service_says(
-        "service.endpoint.references.look(), service.endpoint.references.find(None).full_name",
+        "(endpoint := service._open_endpoint()).references.look(), endpoint.references.find(None).full_name",
         TOTALANVI_REFERENCE=str(toy_folder),
     )
 

@@ -1,4 +1,4 @@
-"""Bodies of requests: of the right format, and read before they take a place in the queue.
+"""Bodies of requests that are computed: of the right format, and read before they take a place in the queue.
 
 A body that trickles in, or never ends, holds a connection and what has arrived of it; places are for those that are
 whole. So nobody is kept from being served by senders that are slow, on purpose or not.

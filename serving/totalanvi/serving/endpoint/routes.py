@@ -70,7 +70,7 @@ class Endpoint:
     queue : WorkQueue
         Where requests with cells take their places.
     bodies : Bodies
-        Reads what these are given.
+        Reads what these send.
     metrics : Metrics
         What has been answered so far.
     """
@@ -89,7 +89,7 @@ class Endpoint:
         return self.references.ready and not self.queue.draining
 
     def start(self) -> None:
-        """Load and warm the default reference in the background, once, so that liveness can be asked for meanwhile."""
+        """Load and warm the default reference in the background, so that liveness can be asked for meanwhile; once."""
         if not self._started:
             self._started = True
             self.references.start()

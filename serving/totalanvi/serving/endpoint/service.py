@@ -32,6 +32,11 @@ __all__ = ["TotalanviService"]
 _TIMEOUT_MARGIN = 30
 """Seconds that BentoML waits beyond our own deadline: it can only cut a request off, not say what to do."""
 
+# Usage reports go out only where the operator asks for them.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+settings = Settings.read(os.environ)
+
 
 def _open_endpoint() -> Endpoint:
     """Make what answers requests, and let it load its references while BentoML prepares the rest of the process."""
@@ -60,11 +65,6 @@ def _application() -> Starlette:
     return create_app(endpoint, settings.drain_seconds)
 
 
-# Usage reports go out only where the operator asks for them.
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-
-settings = Settings.read(os.environ)
-limits = settings.limits
 endpoint = None if bentoml.server_context.worker_index is None else _open_endpoint()
 
 
@@ -73,7 +73,7 @@ endpoint = None if bentoml.server_context.worker_index is None else _open_endpoi
 @bentoml.service(
     name="totalanvi",
     workers=1,
-    traffic={"timeout": max(limits.request_seconds, limits.file_seconds) + _TIMEOUT_MARGIN},
+    traffic={"timeout": max(settings.limits.request_seconds, settings.limits.file_seconds) + _TIMEOUT_MARGIN},
     metrics={"enabled": False},
     # Ours has the id of each request, and what it was about.
     logging={"access": {"enabled": False}},

@@ -9,14 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from totalanvi.serving.endpoint.catalogue import Catalogue
-from totalanvi.serving.endpoint.references import References
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.wire.limits import Limits, variable
+
+if TYPE_CHECKING:
+    from totalanvi.serving.endpoint.references import References
 
 __all__ = ["CONFIG_VARIABLE", "Settings", "joined"]
 
@@ -92,6 +94,9 @@ class Settings(BaseModel):
 
     def make_references(self) -> References:
         """Return the references, of which nothing was looked at yet."""
+        # With the engine, which the process that supervises an endpoint starts without.
+        from totalanvi.serving.endpoint.references import References
+
         catalogue = Catalogue(self.reference, self.references, self.default_reference)
         return References(catalogue, memory_bytes=self.memory_bytes, poll_seconds=self.poll_seconds)
 

@@ -92,15 +92,7 @@ class WorkQueue:
         return Slot(self)
 
     def require_room(self) -> None:
-        """Refuse when all slots are taken or the queue is draining, without taking a slot.
-
-        Raises
-        ------
-        BusyError
-            Which says when to ask again.
-        NotReadyError
-            When the queue is draining.
-        """
+        """Refuse what `admit` would, without taking a slot."""
         if self._draining:
             raise NotReadyError("The endpoint is shutting down; ask again in some seconds, or ask another one.")
         if self._taken >= self._slots:
