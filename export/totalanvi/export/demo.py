@@ -106,6 +106,8 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
         watch.console.print(table)
     for product in PRODUCTS:
         watch.console.print(f"  {folder / product}", highlight=False, soft_wrap=True)
+    served = f"To map files in a browser: totalanvi serve {folder / 'bundle'}, then open http://127.0.0.1:3000/"
+    watch.console.print(served, highlight=False, soft_wrap=True)
     return scores
 
 
