@@ -3,6 +3,7 @@
 #   make setup        make or update .venv; at once when nothing changed
 #   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
 #   make test         the whole test suite, with coverage
+#   make browser      install the Chromium that tests of the page run in; without one, they are skipped
 #   make lint         style, types, and who may import whom
 #   make audit        ask for known vulnerabilities of what constraints.txt pins; skipped where no database is reachable
 #   make docs         build the documentation in docs/_build/html; its notebooks are run
@@ -32,7 +33,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-backed \
+.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-backed \
 	soak bento constraints clean
 
 setup: $(STAMP)
@@ -50,6 +51,11 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest --cov --cov-fail-under=90
+
+# Debian's where there is one and it may be installed, or Playwright's own.
+browser: setup
+	command -v chromium || { test -x /usr/bin/apt-get && test "$$(id -u)" = 0 && apt-get install -y chromium; } || \
+		$(BIN)/playwright install chromium
 
 lint: setup
 	$(BIN)/ruff check --no-cache $(CODE)

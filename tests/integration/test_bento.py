@@ -23,6 +23,7 @@ from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.export.demo_endpoint import free_port
 from totalanvi.serving.client import Client
+from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.errors import EndpointError, NotReadyError
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,13 @@ def test_the_bento_maps_files(endpoint: Client, tmp_path: Path) -> None:
 
     assert answer.status_code == 200, answer.text
     assert list(pd.read_parquet(BytesIO(answer.content))["totalanvi_guess"]) == list(query.obs["truth"])
+
+
+def test_the_bento_has_the_page(endpoint: Client) -> None:
+    for path in PAGE_PATHS:
+        answer = httpx.get(f"{endpoint.url}{path}", trust_env=False)
+        assert answer.status_code == 200, path
+    assert "<title>Map cells to a reference</title>" in httpx.get(endpoint.url, trust_env=False).text
 
 
 def test_the_bento_knows_its_version(endpoint: Client) -> None:

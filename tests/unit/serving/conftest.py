@@ -5,15 +5,24 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.command_line import Run, runner
 from tests.support.queries import write_anndata
+from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.uploads import MAX_BYTES, Open
 
+from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.settings import AccessSettings
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE
 from totalanvi.serving.endpoint.request_log import JsonLines
 from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.wire.limits import Limits
 
 
 @pytest.fixture
@@ -53,3 +62,28 @@ def lines() -> Iterator[io.StringIO]:
     yield written
     ours.removeHandler(handler)
     ours.setLevel(level)
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that endpoints of a test keep uploaded files in."""
+    monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path / "uploads"))
+    return tmp_path / "uploads"
+
+
+@pytest.fixture
+def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
+    """Serve with other limits, and with keys if there are any."""
+    with ExitStack() as stack:
+
+        def serve(settings: AccessSettings | None = None, **limits: float) -> httpx.Client:
+            endpoint = endpoint_of(
+                reference.bundle.path,
+                Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits),
+                lambda _: reference,
+            )
+            endpoint.references.look()
+            app = create_app(endpoint)
+            return stack.enter_context(app_in_thread(app if settings is None else Access(app, settings)))
+
+        yield serve

@@ -58,7 +58,7 @@ def test_whoever_has_a_key_is_let_in(web: httpx.Client) -> None:
 
 
 def test_whoever_has_none_is_told_so(web: httpx.Client) -> None:
-    paths = ("/v1/info", "/v1/map", "/v1/predict", "/metrics", "/nowhere", "/", "/livez/../v1/info")
+    paths = ("/v1/info", "/v1/map", "/v1/predict", "/metrics", "/nowhere", "/", "/livez/../v1/info", "/page/app.js")
     keys: tuple[dict[str, Any], ...] = (
         {},
         bearer("three"),

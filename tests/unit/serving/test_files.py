@@ -21,66 +21,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from tests.support.server import app_in_thread, endpoint_of
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
+from tests.support.uploads import MAX_BYTES, Open, left, refusal, wait_until_empty
 
-from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.files import receive
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
 from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
 from totalanvi.serving.errors import SettingsError
 from totalanvi.serving.mapping.local import LocalReference
-from totalanvi.serving.wire.limits import Limits
-
-MAX_BYTES = 1_000_000
-
-
-@pytest.fixture
-def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path / "uploads"))
-    return tmp_path / "uploads"
-
-
-Open = Callable[..., httpx.Client]
-
-
-@pytest.fixture
-def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
-    """Serve with other limits."""
-    with ExitStack() as stack:
-
-        def serve(**limits: float) -> httpx.Client:
-            endpoint = endpoint_of(
-                reference.bundle.path,
-                Limits(**{"max_file_bytes": MAX_BYTES, "max_cells": 16} | limits),
-                lambda _: reference,
-            )
-            endpoint.references.look()
-            return stack.enter_context(app_in_thread(create_app(endpoint)))
-
-        yield serve
 
 
 @pytest.fixture
 def web(opened: Open) -> httpx.Client:
     return opened()
-
-
-def left(uploads: Path) -> list[Path]:
-    return [path for path in uploads.rglob("*") if path.name.startswith("upload-")]
-
-
-def wait_until_empty(uploads: Path) -> None:
-    end = time.monotonic() + 30
-    while left(uploads):
-        assert time.monotonic() < end, left(uploads)
-        time.sleep(0.05)
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str, str]:
-    fault = answer.json()["error"]
-    return answer.status_code, fault["type"], fault["message"]
 
 
 def read_h5ad(body: bytes) -> AnnData:

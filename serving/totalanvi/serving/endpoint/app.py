@@ -6,11 +6,14 @@
     POST /v1/predict     a few cells as JSON
     POST /v1/files       a file of cells, an annotated copy or a table back (`totalanvi.serving.endpoint.files`)
     GET  /v1/files/{X-Request-ID}/progress   how far a file has come
+    …    /v1/uploads     a file in steps (`totalanvi.serving.endpoint.files.keeping`)
     GET  /v1/references  what cells can be mapped to
     GET  /v1/info        a reference, and what the endpoint accepts
     GET  /v1/features    genes and proteins that chunks are aligned to, and their digest
     GET  /v1/labels      what a cell can be called
+    GET  /v1/landmarks   places of a reference's own cells on its map: x and y of each, float32
     GET  /v1/openapi.json  all of this, for programs
+    GET  /               a page that does all of this (`totalanvi.serving.endpoint.page`)
     GET  /metrics        for Prometheus
     /v2/…                the Open Inference Protocol (`totalanvi.serving.endpoint.inference_protocol.routes`)
 
@@ -36,10 +39,12 @@ from totalanvi.serving.endpoint.answering import answering, refuse
 from totalanvi.serving.endpoint.answers import JSON
 from totalanvi.serving.endpoint.bodies import is_compressed, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
+from totalanvi.serving.endpoint.files.keeping import Uploads, upload_routes
 from totalanvi.serving.endpoint.files.service import Files
 from totalanvi.serving.endpoint.inference_protocol.routes import inference_routes
 from totalanvi.serving.endpoint.jobs import chunk_job, json_job
 from totalanvi.serving.endpoint.openapi import openapi
+from totalanvi.serving.endpoint.page.routes import page_routes
 from totalanvi.serving.endpoint.request_log import RequestLog
 from totalanvi.serving.endpoint.routes import Asked, Endpoint, Understand
 from totalanvi.serving.wire.chunks import MEDIA_TYPE
@@ -59,6 +64,7 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
     """
     limits = endpoint.limits
     files = Files(endpoint)
+    uploads = Uploads(endpoint, files)
 
     async def compute(
         request: Request, route: str, understand: Understand, max_bytes: int, name: str | None
@@ -92,6 +98,9 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
     async def labels(request: Request) -> Response:
         return Response(endpoint.labels(_reference_of(request)), media_type=JSON)
 
+    async def landmarks(request: Request) -> Response:
+        return Response(endpoint.landmarks(_reference_of(request)), media_type="application/octet-stream")
+
     async def description(request: Request) -> Response:
         return JSONResponse(openapi())
 
@@ -105,6 +114,7 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         drain_before_end(endpoint.queue, drain_seconds)
         yield
         endpoint.close()
+        await uploads.close()
         files.close()
 
     routes = [
@@ -112,13 +122,16 @@ def create_app(endpoint: Endpoint, drain_seconds: float = 0) -> Starlette:
         Route("/v1/predict", answering(endpoint, "predict", predict), methods=["POST"]),
         Route("/v1/files", answering(endpoint, "files", files.map, limits.file_seconds), methods=["POST"]),
         Route("/v1/files/{request_id}/progress", answering(endpoint, "progress", files.progress), methods=["GET"]),
+        *upload_routes(endpoint, uploads),
         Route("/v1/references", answering(endpoint, "references", references), methods=["GET"]),
         Route("/v1/info", answering(endpoint, "info", info), methods=["GET"]),
         Route("/v1/features", answering(endpoint, "features", features), methods=["GET"]),
         Route("/v1/labels", answering(endpoint, "labels", labels), methods=["GET"]),
+        Route("/v1/landmarks", answering(endpoint, "landmarks", landmarks), methods=["GET"]),
         Route("/v1/openapi.json", answering(endpoint, "openapi", description), methods=["GET"]),
         Route("/metrics", metrics, methods=["GET"]),
         *inference_routes(endpoint, compute),
+        *page_routes(),
     ]
     return Starlette(
         routes=routes,

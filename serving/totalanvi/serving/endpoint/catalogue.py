@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.alignment.align import FeatureIndex
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
@@ -56,12 +59,15 @@ class Offer:
         What queries are aligned to.
     n_bytes
         Size of its files together.
+    landmarks
+        Places of its own cells on its map, (landmarks, 2).
     """
 
     folder: Path
     info: ReferenceInfo
     features: ReferenceFeatures
     n_bytes: int
+    landmarks: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, bundle: Bundle) -> Offer:
@@ -72,6 +78,7 @@ class Offer:
             info=ReferenceInfo.of(manifest, bundle.digest),
             features=ReferenceFeatures.from_manifest(manifest, arrays.gene_share.tolist(), arrays.gene_weight.tolist()),
             n_bytes=sum(record.bytes for record in manifest.files.values()),
+            landmarks=arrays.coordinates,
         )
 
     @cached_property

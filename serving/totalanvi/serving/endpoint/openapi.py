@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import models_json_schema
 
 from totalanvi.serving.endpoint.files.job import FileOptions
+from totalanvi.serving.endpoint.files.keeping import PARTS
+from totalanvi.serving.endpoint.files.schemas import UploadAnswer, UploadState
 from totalanvi.serving.endpoint.inference_protocol.schemas import (
     InferenceAnswer,
     InferenceFault,
@@ -87,6 +89,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
         PredictAnswer,
         PredictRequest,
         ReferencesAnswer,
+        UploadAnswer,
+        UploadState,
     ),
     *(InferenceAnswer, InferenceFault, InferenceRequest, ModelMetadata, ServerMetadata),
 )
@@ -119,6 +123,8 @@ def openapi() -> dict[str, Any]:
                 "model": _MODEL,
                 "version": _VERSION,
                 "request_id": _REQUEST,
+                "id": _ID,
+                "part": _PART,
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -160,7 +166,45 @@ def _paths() -> dict[str, Any]:
             )
             | {"parameters": [_ref("parameters/request_id")]}
         },
+        **_upload_paths(),
+        "/v1/landmarks": {
+            "get": _operation(
+                "Places of a reference's own cells on its map: x and y of each, little-endian float32.",
+                {"200": _answer("The answer.", {BINARY: _BYTES})} | _refused(*_ASKING),
+            )
+            | {"parameters": [_REFERENCE_REF]}
+        },
         **_inference_paths(),
+    }
+
+
+def _upload_paths() -> dict[str, Any]:
+    """Describe the routes for files in steps."""
+    options = [
+        {"name": name, "in": "query", "schema": one}
+        for name, one in FileOptions.model_json_schema()["properties"].items()
+    ]
+    one, state = _ref("parameters/id"), {JSON: _of(UploadState)}
+    kinds = (BINARY, "application/x-hdf5", "application/vnd.apache.parquet", "text/csv")
+
+    def step(summary: str, status: str, content: dict[str, Any], refusals: tuple[int, ...]) -> dict[str, Any]:
+        return _operation(summary, {status: _answer("Done.", content)} | _refused(*refusals)) | {"parameters": [one]}
+
+    sent = step(
+        "Send a file that stays for a while, and see how its names match.", "201", {JSON: _of(UploadAnswer)}, _MAPPING
+    )
+    begun = step("Begin to map it.", "202", state, (401, 404, 409, 422))
+    part = step("What became of it: columns to be shown, or a file.", "200", dict.fromkeys(kinds, _BYTES), _MAPPING)
+    return {
+        "/v1/uploads": {
+            "post": sent | {"parameters": options, "requestBody": {"required": True, "content": {BINARY: _BYTES}}}
+        },
+        "/v1/uploads/{id}": {
+            "get": step("How far it has come, or the error that ended it.", "200", state, _MAPPING),
+            "delete": step("Remove it.", "204", {}, (401, 404)),
+        },
+        "/v1/uploads/{id}/map": {"post": begun | {"parameters": [one, *options]}},
+        "/v1/uploads/{id}/{part}": {"get": part | {"parameters": [one, _ref("parameters/part")]}},
     }
 
 
@@ -222,6 +266,12 @@ _MODEL = {
     "schema": {"type": "string"},
 }
 _REQUEST = _MODEL | {"name": "request_id", "description": "The `X-Request-ID` that the file was sent with."}
+_ID = _MODEL | {"name": "id", "description": "What the answer to the file called it."}
+_PART = _MODEL | {
+    "name": "part",
+    "description": "`totalanvi.serving.endpoint.files.columns` has the format of the first two.",
+    "schema": {"type": "string", "enum": list(PARTS)},
+}
 _VERSION = _MODEL | {"name": "version", "description": "Version of the reference."}
 
 

@@ -125,6 +125,10 @@ class Endpoint:
         """Return the names of the labels as JSON."""
         return LabelsAnswer(labels=list(self.references.find(name).features.labels)).model_dump_json().encode()
 
+    def landmarks(self, name: str | None = None) -> bytes:
+        """Return the places of a reference's own cells on its map, x and y of each, as little-endian float32."""
+        return self.references.find(name).landmarks.astype("<f4").tobytes()
+
     def listing(self) -> bytes:
         """Return all references as JSON."""
         catalogue = self.references.catalogue

@@ -104,7 +104,10 @@ def serve(
     bento: Any = service.TotalanviService
     stopped = threading.Event()
     served = ", ".join(f"{offer.info.name} {offer.info.version}" for offer in catalogue.offers)
-    message = f"Serving {served or settings.references} at {_url(host, port)} (press Ctrl+C to stop)"
+    message = (
+        f"Serving {served or settings.references} at {_url(host, port)} (press Ctrl+C to stop)\n"
+        f"In a browser: {_url(_asked(address), port)}/"
+    )
     threading.Thread(target=_announce, args=(_asked(address), port, message, stopped), daemon=True).start()
     try:
         bento.serve_http(host=address, port=port)

@@ -20,6 +20,7 @@ from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.no_second_deadline import leave_out_bentoml_deadline
+from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.settings import Settings
 from totalanvi.serving.endpoint.system_limits import allow_many_connections
@@ -39,7 +40,7 @@ settings = Settings.read(os.environ)
 
 
 def _open_endpoint() -> Endpoint:
-    """Make what answers requests, and let it load its reference while BentoML prepares the rest of the process."""
+    """Make what answers requests, and let it load its references while BentoML prepares the rest of the process."""
     from totalanvi.serving.engine.ahead import compile_ahead
 
     allow_many_connections()
@@ -92,4 +93,4 @@ class TotalanviService:
 _service: Any = TotalanviService
 # Around all that the server answers, BentoML's own pages included; the first is the outermost.
 _service.add_asgi_middleware(SafeHeaders)
-_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ))
+_service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ), pages=PAGE_PATHS)

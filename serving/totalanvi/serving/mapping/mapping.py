@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from numbers import Integral
 from pathlib import Path
@@ -19,16 +19,15 @@ from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapping.beforehand import aligner_for, messages_before
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
-from totalanvi.serving.outputs.imputation_notes import imputation_messages
 from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import provenance, write_report
-from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.outputs.writers import open_writer
 from totalanvi.serving.queries.readers import QueryData, is_mudata, open_query, read_object
 from totalanvi.serving.queries.source import QuerySource
@@ -92,8 +91,8 @@ def map_object(
     _require_copyable(query)
     meanings = {} if feature_map is None else read_feature_map(feature_map)
     with open_query(query, proteins, layer) as source:
-        aligner = _aligner(reference, source, gene_column, meanings)
-        for message in _messages(reference, source, aligner, options):
+        aligner = aligner_for(reference, source, gene_column, meanings)
+        for message in messages_before(reference, source, aligner, options):
             warnings.warn(message, UserWarning, stacklevel=3)
         blocks = []
         with progress_bar(len(source), progress) as advance:
@@ -167,9 +166,9 @@ def map_file(
         plan.require_kind(source.kind)
         reference = open_reference()
         start = time.perf_counter()
-        aligner = _aligner(reference, source, gene_column, meanings)
+        aligner = aligner_for(reference, source, gene_column, meanings)
         uns = _provenance(reference, source, aligner, options)
-        messages = tuple(_messages(reference, source, aligner, options))
+        messages = tuple(messages_before(reference, source, aligner, options))
         tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
         counts: Counter[int] = Counter()
         n_unknown = 0
@@ -217,25 +216,6 @@ def _require_batch_size(batch_size: int) -> None:
         raise QueryError(
             f"Expected a batch size that is a whole number of at least 1; found {batch_size!r}. Choose some thousands."
         )
-
-
-def _aligner(
-    reference: Reference, source: QuerySource, gene_column: str | None, meanings: Mapping[str, str]
-) -> Aligner:
-    return Aligner(
-        reference.features,
-        source.gene_names,
-        source.protein_names,
-        gene_columns=source.gene_columns,
-        gene_column=gene_column,
-        feature_map=meanings,
-    )
-
-
-def _messages(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> list[str]:
-    messages = list(aligner.warnings)
-    messages += without_rna_messages(source.n_without_rna, len(source))
-    return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
 
 
 def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:

@@ -51,6 +51,12 @@ class Limits(BaseModel):
     """Address space of such a process."""
     file_seconds: float = Field(default=600, gt=0)
     """Time for a file from its first byte to its answer, and of processors for its process."""
+    max_kept_files: int = Field(default=8, ge=1)
+    """Uploaded files that stay for a while (`/v1/uploads`), each with what became of it."""
+    max_kept_bytes: int = Field(default=8 * 2**30, ge=1024)
+    """What these and their results may take together; as much room as that is needed on disk beside other uploads."""
+    kept_seconds: float = Field(default=1800, gt=0)
+    """Such a file is removed when nobody has asked for it for so long."""
 
 
 def variable(name: str) -> str:

@@ -20,6 +20,7 @@ __all__ = ["Access"]
 
 _PROBES = frozenset({"/livez", "/readyz", "/healthz"})
 _METRICS = "/metrics"
+_READING = ("GET", "HEAD")
 
 _log = logging.getLogger(__name__)
 
@@ -39,12 +40,21 @@ class Access:
         Who may ask.
     accounts
         What keys have used so far; None for new ones.
+    pages
+        Paths that are read without a key, by whoever may reach the endpoint: they are the same for everybody.
     """
 
-    def __init__(self, app: ASGIApp, settings: AccessSettings, accounts: Accounts | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: AccessSettings,
+        accounts: Accounts | None = None,
+        pages: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._settings = settings
         self._accounts = accounts or Accounts()
+        self._pages = pages
         self._open = _PROBES | {_METRICS} if settings.open_metrics else _PROBES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,6 +96,8 @@ class Access:
             )
             error.http_status = 403
             raise error
+        if scope["path"] in self._pages and scope["method"] in _READING:
+            return None
         secret = _secret(Headers(scope=scope))
         if secret is None:
             raise AccessError(

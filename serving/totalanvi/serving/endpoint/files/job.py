@@ -8,9 +8,22 @@ from pydantic import BaseModel, ConfigDict
 
 from totalanvi.serving.wire.schemas import PredictOptions
 
-__all__ = ["FileJob", "FileOptions", "FileOutput"]
+__all__ = ["ANSWERS", "CELLS", "PROTEINS", "QUERY", "RESULT", "FileJob", "FileOptions", "FileOutput", "Task"]
 
 FileOutput = Literal["annotated", "h5ad", "h5mu", "parquet"]
+
+Task = Literal["map", "look", "show", "copy", "csv"]
+"""Map it into one output; or, where a file stays for a while: look what is in it, map it into a table and columns to be
+shown, copy it with what it was mapped to, write the table as text."""
+
+QUERY = "query.h5"
+"""The uploaded file, in its folder."""
+RESULT = "annotated"
+"""With the suffix of its kind."""
+ANSWERS = "answers"
+"""Folder of what cells were mapped to, from which a copy is annotated without mapping again."""
+CELLS, PROTEINS = "cells.bin", "proteins.bin"
+"""What is shown of a mapped file; see `totalanvi.serving.endpoint.files.columns`."""
 
 
 class FileOptions(PredictOptions):
@@ -32,6 +45,7 @@ class FileJob(BaseModel):
 
     options: FileOptions
     output: FileOutput
+    task: Task = "map"
     chunk_cells: int
     max_cells: int
     max_inflated_bytes: int

@@ -16,7 +16,7 @@ from pathlib import Path
 from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.endpoint.files import worker
 from totalanvi.serving.endpoint.files.frames import HEAD_BYTES, Kind, pack, unpack_head
-from totalanvi.serving.endpoint.files.job import FileJob
+from totalanvi.serving.endpoint.files.job import RESULT, FileJob
 from totalanvi.serving.endpoint.files.receive import no_room
 from totalanvi.serving.errors import DeadlineError, EndpointError, QueryError, ServingError
 
@@ -24,6 +24,8 @@ __all__ = ["Answerer", "run_job"]
 
 Answerer = Callable[[str, bytes], Awaitable[bytes]]
 """Answers a question of the process: a route, and the body of a request to it."""
+
+_KINDS = ("h5ad", "h5mu", "parquet", "json", "csv")
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "SYSTEMROOT", "TZ")
 """All that a process is told of the endpoint's environment: it holds keys."""
@@ -43,7 +45,7 @@ async def run_job(
     job
         What to do.
     folder
-        Where `worker.QUERY` lies.
+        Where the file lies, as `totalanvi.serving.endpoint.files.job.QUERY`.
     max_question
         Bytes that a question may have.
     answer
@@ -81,13 +83,20 @@ async def run_job(
                 # What the endpoint itself refused comes back by name; it knows more of it.
                 raise _raised(**json.loads(body)) if refusal is None else refusal
             elif kind == "d":
-                return folder / f"{worker.RESULT}.{json.loads(body)['output']}"
+                return folder / f"{RESULT}.{_known(json.loads(body)['output'])}"
             else:
                 raise EndpointError("The process that reads a file said something that is not understood.")
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def _known(kind: object) -> str:
+    """Return the kind of an output, which the file may have had a say in: it becomes part of a path."""
+    if kind not in _KINDS:
+        raise EndpointError("The process that reads a file said something that is not understood.")
+    return str(kind)
 
 
 async def _answer(process: Process, answer: Answerer, path: str, question: bytes) -> ServingError | None:

@@ -9,8 +9,8 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,22 @@ from urllib.parse import parse_qsl
 
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
 from totalanvi.serving.endpoint.access.account import account_name
 from totalanvi.serving.endpoint.answers import JSON
-from totalanvi.serving.endpoint.files import worker
-from totalanvi.serving.endpoint.files.job import FileJob, FileOptions, FileOutput
+from totalanvi.serving.endpoint.files.job import QUERY, FileJob, FileOptions, FileOutput
 from totalanvi.serving.endpoint.files.process import run_job
 from totalanvi.serving.endpoint.files.receive import receive_file
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
+from totalanvi.serving.endpoint.files.sent import PARQUET, SentFile
 from totalanvi.serving.endpoint.jobs import chunk_job
 from totalanvi.serving.endpoint.request_log import REQUEST_ID, request_id
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import BusyError, EndpointError, QueryError
 
-__all__ = ["ARRIVING_PER_FILE", "Files"]
+__all__ = ["ARRIVING_PER_FILE", "Files", "file_options", "unless_gone"]
 
-_HDF5, _PARQUET = "application/x-hdf5", "application/vnd.apache.parquet"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 ARRIVING_PER_FILE = 4
 """Files that arrive, wait, are mapped and sent at a time, for each that is mapped."""
@@ -64,12 +62,17 @@ class Files:
     ----------
     endpoint
         Has the reference, and computes.
+
+    Attributes
+    ----------
+    at_work : asyncio.Semaphore
+        To be held while a file's process runs: there are only so many.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._limits = endpoint.limits
-        self._at_work = asyncio.Semaphore(self._limits.max_files)
+        self.at_work = asyncio.Semaphore(self._limits.max_files)
         self._running: dict[str, _Progress] = {}
         self._rooms: Rooms | None = None
 
@@ -84,6 +87,11 @@ class Files:
         parent = os.environ.get(UPLOADS_VARIABLE) or Path(tempfile.gettempdir(), f"totalanvi-uploads-{_user()}")
         self._rooms = Rooms(Path(parent))
 
+    def room(self) -> AbstractContextManager[Path]:
+        """Give a new folder that only this user can look into."""
+        assert self._rooms is not None
+        return self._rooms.room()
+
     def close(self) -> None:
         """Remove all that was uploaded."""
         if self._rooms is not None:
@@ -97,21 +105,20 @@ class Files:
         ServingError
             Whatever is wrong with request or file.
         """
-        assert self._rooms is not None
-        options = _options(request.query_params)
+        options = file_options(request.query_params)
         self._endpoint.info(options.reference)  # raises while there is no such reference
         output = options.output or _accepted(request.headers.get("accept", ""))
         with ExitStack() as stay:
             name, progress = stay.enter_context(self._place(request))
-            folder = stay.enter_context(self._rooms.room())
-            await receive_file(request, folder / worker.QUERY, self._limits.max_file_bytes)
+            folder = stay.enter_context(self.room())
+            await receive_file(request, folder / QUERY, self._limits.max_file_bytes)
             progress.stage = "waiting"
-            async with self._at_work:
+            async with self.at_work:
                 progress.stage = "reading"
-                made = await _unless_gone(request, self._run(self._job(options, output), folder, progress))
+                made = await unless_gone(request, self.run(self.job(options, output), folder, progress.mapped))
             progress.stage = "sending"
             # The answer ends the stay, once it was sent.
-            return _Sent(made, name, stay.pop_all(), self._limits.file_seconds)
+            return SentFile(made, stay.pop_all(), self._limits.file_seconds, {REQUEST_ID: name})
 
     async def progress(self, request: Request) -> Response:
         """Answer ``GET /v1/files/{request_id}/progress``, to the key that sent the file.
@@ -152,7 +159,8 @@ class Files:
         finally:
             del self._running[name]
 
-    def _job(self, options: FileOptions, output: FileOutput) -> FileJob:
+    def job(self, options: FileOptions, output: FileOutput) -> FileJob:
+        """Return what to do with a file, within the endpoint's limits."""
         limits = self._limits
         return FileJob(
             options=options,
@@ -165,9 +173,10 @@ class Files:
             output_bytes=limits.max_file_bytes + limits.max_file_inflated_bytes,
         )
 
-    async def _run(self, job: FileJob, folder: Path, progress: _Progress) -> Path:
+    async def run(self, job: FileJob, folder: Path, mapped: Callable[[int, int], None]) -> Path:
+        """Do a job in a process of its own; see `totalanvi.serving.endpoint.files.process.run_job`."""
         # A question is a route and a body; some bytes more do no harm.
-        return await run_job(job, folder, self._limits.max_body_bytes + 1024, self._answer, progress.mapped)
+        return await run_job(job, folder, self._limits.max_body_bytes + 1024, self._answer, mapped)
 
     async def _answer(self, path: str, body: bytes) -> bytes:
         """Answer what the process that reads a file asks of the endpoint."""
@@ -189,24 +198,7 @@ class Files:
             await asyncio.sleep(_WAIT_SECONDS)
 
 
-class _Sent(FileResponse):
-    """A file's answer, which ends the file's stay however the sending ends."""
-
-    def __init__(self, made: Path, request_id: str, stay: ExitStack, seconds: float) -> None:
-        kind = _PARQUET if made.suffix == ".parquet" else _HDF5
-        super().__init__(made, media_type=kind, filename=made.name, headers={REQUEST_ID: request_id})
-        self._stay = stay
-        self._seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with asyncio.timeout(self._seconds):
-                await super().__call__(scope, receive, send)
-        finally:
-            await asyncio.to_thread(self._stay.close)
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Path]) -> Path:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Path]) -> Path:
     """Wait for work, and stop it when the client hangs up."""
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_hung_up(request))
@@ -226,7 +218,14 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-def _options(query: Mapping[str, str]) -> FileOptions:
+def file_options(query: Mapping[str, str]) -> FileOptions:
+    """Read what an address says behind ``?``.
+
+    Raises
+    ------
+    QueryError
+        When that is not known, or has no such value.
+    """
     try:
         return FileOptions.model_validate(dict(query))
     except ValidationError as error:
@@ -239,7 +238,7 @@ def _options(query: Mapping[str, str]) -> FileOptions:
 
 def _accepted(accept: str) -> FileOutput:
     kinds = {entry.partition(";")[0].strip().lower() for entry in accept.split(",")}
-    return "parquet" if _PARQUET in kinds else "annotated"
+    return "parquet" if PARQUET in kinds else "annotated"
 
 
 def _user() -> str:

@@ -14,20 +14,11 @@ import threading
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from totalanvi.serving.endpoint.files.frames import Kind, pack, read_frame
 
-if TYPE_CHECKING:
-    from totalanvi.serving.mapped import MapOptions, MappedCells
-    from totalanvi.serving.wire.schemas import EndpointInfo
-
-__all__ = ["QUERY", "RESULT", "main"]
-
-QUERY = "query.h5"
-RESULT = "annotated"
-"""With the suffix of its kind."""
+__all__ = ["PipeCarrier", "main"]
 
 
 class PipeCarrier:
@@ -111,55 +102,11 @@ def _limit(job: Mapping[str, int]) -> None:
 
 
 def _do(serialized: bytes, carrier: PipeCarrier) -> str:
-    """Map the file and return the kind of the output."""
-    from totalanvi.formats.hdf5_size import require_modest
-    from totalanvi.formats.stores import content_of, open_hdf5
-    from totalanvi.serving.client.remote import RemoteReference
+    """Do a job and return the kind of the output."""
     from totalanvi.serving.endpoint.files.job import FileJob
-    from totalanvi.serving.errors import QueryError, TooLargeError
-    from totalanvi.serving.mapped import MapOptions
-    from totalanvi.serving.mapping.mapping import map_file
-    from totalanvi.serving.queries.readers import open_query, reading_query
-    from totalanvi.serving.wire.schemas import PredictOptions
+    from totalanvi.serving.endpoint.files.tasks import do
 
-    job = FileJob.model_validate_json(serialized)
-    query = Path(QUERY)
-    with reading_query(query), open_hdf5(query) as file:
-        require_modest(file, job.max_inflated_bytes)
-        content = content_of(query, file)
-    with open_query(query, job.options.proteins, job.options.layer) as source:
-        total = len(source)
-    if total > job.max_cells:
-        raise TooLargeError(f"Expected at most {job.max_cells} cells, found {total}; send fewer at a time.")
-    output = job.output
-    if output == "annotated":
-        output = "h5mu" if content == "mudata" else "h5ad"
-    if output == "h5mu" and content != "mudata":
-        raise QueryError("Expected a MuData for output=h5mu, found none; ask for output=h5ad, or leave it out.")
-
-    class Reporting(RemoteReference):
-        """Tells the endpoint how far it has come."""
-
-        done = 0
-
-        def _send(self, info: EndpointInfo, body: bytes, n_cells: int, options: MapOptions) -> MappedCells:
-            mapped = super()._send(info, body, n_cells, options)
-            self.done += n_cells
-            carrier.tell("p", done=self.done, total=total)
-            return mapped
-
-    carrier.tell("p", done=0, total=total)
-    map_file(
-        lambda: Reporting(carrier, 1, job.chunk_cells, reference=job.options.reference),
-        query,
-        f"{RESULT}.{output}",
-        proteins=job.options.proteins,
-        layer=job.options.layer,
-        options=MapOptions(**job.options.model_dump(include=set(PredictOptions.model_fields))),
-        batch_size=job.chunk_cells,
-        gene_column=job.options.gene_column,
-    )
-    return output
+    return do(FileJob.model_validate_json(serialized), carrier)
 
 
 def _described(error: BaseException) -> dict[str, str]:

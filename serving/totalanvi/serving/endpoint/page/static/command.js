@@ -1,0 +1,19 @@
+// The command that maps a file which is too large for this page, safe to be pasted into a shell.
+
+/** Quote a word for a POSIX shell: between single quotes, nothing has a meaning. */
+export function quoted(word) {
+  return /^[A-Za-z0-9_./:@-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/**
+ * The command line that maps a file to this endpoint.
+ * @param {string} origin  the endpoint's address
+ * @param {string} name  what the file is called
+ */
+export function mapCommand(origin, name) {
+  // A line break would end the command, and other control characters may steer a terminal.
+  const plain = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(name) ? "FILE" : name;
+  const path = plain.startsWith("-") ? `./${plain}` : plain;
+  const kind = /\.h5mu$/i.test(plain) ? "h5mu" : "h5ad";
+  return `totalanvi map ${origin} ${quoted(path)} -o annotated.${kind}`;
+}
