@@ -40,6 +40,7 @@ _SCHEMAS = "#/components/schemas/{model}"
 _REFUSALS = {
     401: "The endpoint asks for a key, and the request carries none of its keys.",
     404: "There is no such reference; the message lists what there is.",
+    408: "The body came too slowly, or did not come to its end.",
     409: "The cells were aligned to the features of another reference.",
     413: "The body has more bytes, cells or counts than the endpoint takes.",
     415: "The body is in another format.",
@@ -49,7 +50,7 @@ _REFUSALS = {
     504: "The answer took too long.",
 }
 _ASKING = (401, 404, 503)
-_MAPPING = (401, 404, 409, 413, 415, 422, 429, 503, 504)
+_MAPPING = (401, 404, 408, 409, 413, 415, 422, 429, 503, 504)
 
 
 class Fault(BaseModel):
