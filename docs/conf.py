@@ -88,7 +88,12 @@ def write_generated(folder: Path) -> None:
 
 def link_to_pages(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
     """Let links between files of the repository lead from page to page."""
-    for file, page in {"../BENCHMARKS.md": "benchmarks.md", "benchmarks/README.md": "benchmarks-method.md"}.items():
+    pages = {
+        "../BENCHMARKS.md": "benchmarks.md",
+        "benchmarks/README.md": "benchmarks-method.md",
+        "RELIABILITY.md": "reliability.md",
+    }
+    for file, page in pages.items():
         content[0] = content[0].replace(f"]({file}", f"]({page}")
 
 
