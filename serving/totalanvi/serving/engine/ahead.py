@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import Thread
 
 __all__ = ["compile_ahead"]
@@ -26,9 +27,11 @@ def _compile(readout: bool) -> None:
     from totalanvi.serving.engine.nearest import compiled_search
     from totalanvi.serving.engine.sparse_rows import compiled_product
 
-    compiled_product()
-    compiled_search()
-    if readout:
-        from totalanvi.serving.engine.density import compiled_least
+    # Without numba, whoever needs the functions says so, in words that tell what to install.
+    with suppress(ImportError):
+        compiled_product()
+        compiled_search()
+        if readout:
+            from totalanvi.serving.engine.density import compiled_least
 
-        compiled_least()
+            compiled_least()
