@@ -183,7 +183,7 @@ def test_where_a_report_cannot_go(reference: LocalReference, tmp_path: Path) -> 
     def act(report: Path, **more: Any) -> Callable[[], MapSummary]:
         return lambda: map_to(reference, query, tmp_path / "out.parquet", report=report, **more)
 
-    refusal(OutputError, act(tmp_path / "report.txt"), "ends in .json")
+    refusal(OutputError, act(tmp_path / "report.txt"), "ends in .html or .json")
     refusal(OutputError, act(tmp_path / "none" / "report.json"), "a folder for the report")
     (tmp_path / "report.json").write_text("{}")
     refusal(OutputError, act(tmp_path / "report.json"), "does not exist yet", "--overwrite")
