@@ -1,7 +1,7 @@
 """What an operator decides: which references, how much they may take, and all limits, from a file and the environment.
 
 Each setting is the variable ``TOTALANVI_`` and its name, or the same name in small letters in a TOML file that
-``TOTALANVI_CONFIG`` names; the variable goes before the file. README.md has the table of them.
+``TOTALANVI_CONFIG`` names; the variable goes before the file. `docs/operate.md` has the table of them.
 """
 
 from __future__ import annotations

@@ -48,9 +48,8 @@ def _folders(cgroup: Path, membership: Path) -> list[Path]:
 def _quota(folder: Path) -> float | None:
     """Return the cores that one cgroup allows, None without a limit."""
     try:
-        if (
-            folder / "cpu.max"
-        ).exists():  # version 2: "max 100000" or "150000 100000", in µs of CPU time and of wall time
+        # Version 2: "max 100000" or "150000 100000", in µs of CPU time and of wall time.
+        if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         else:  # version 1: -1 for no limit
             quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
