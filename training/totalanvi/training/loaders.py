@@ -5,19 +5,21 @@ Cells whose RNA lies in a file come by way of windows that a thread reads ahead 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from totalanvi.training.data import UNLABELLED, CellBatch, Cells, StoredCells
 from totalanvi.training.errors import ArgumentError
-from totalanvi.training.windows import Window, WindowReader, cells_per_window, order_in_blocks, windows_of
+from totalanvi.training.ranks import ALONE, Rank, cuts
+from totalanvi.training.windows import Window, WindowReader, cells_per_window, in_turn, order_in_blocks
 
 __all__ = ["TrainingBatch", "cell_loader", "training_loader"]
 
@@ -44,24 +46,35 @@ class _WindowDraw(NamedTuple):
     """The one after it."""
     rows: npt.NDArray[np.intp]
     counts: npt.NDArray[np.bool_] | None = None
+    shares: tuple[float, float] = (1.0, 1.0)
 
 
 class _WindowsInOrder(Sampler[_WindowDraw]):
-    """Mini-batches one after another, window by window."""
+    """Mini-batches one after another, window by window.
 
-    def __init__(self, cells: StoredCells, indices: npt.NDArray[np.intp], batch_size: int):
+    Parameters
+    ----------
+    indices
+        Cells, in order.
+    edges
+        Where mini-batches are cut, (mini-batches + 1,).
+    batches_per_window
+        Most mini-batches in a window.
+    """
+
+    def __init__(self, indices: npt.NDArray[np.intp], edges: npt.NDArray[np.intp], batches_per_window: int):
         self.indices = indices
-        self.batch_size = batch_size
-        self.window_size = cells_per_window(cells, batch_size)
+        self.windows = [edges[i : i + batches_per_window + 1] for i in range(0, len(edges) - 1, batches_per_window)]
+        self.n_batches = len(edges) - 1
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return self.n_batches
 
     def __iter__(self) -> Iterator[_WindowDraw]:
-        for window, coming in windows_of(self.indices, self.window_size, ascending=False):
-            rows = np.arange(len(window.cells))
-            for start in range(0, len(rows), self.batch_size):
-                yield _WindowDraw(window, coming, rows[start : start + self.batch_size])
+        windows = [Window(self.indices[edges[0] : edges[-1]]) for edges in self.windows]
+        for edges, (window, coming) in zip(self.windows, in_turn(windows), strict=True):
+            for rows in np.split(np.arange(len(window.cells)), edges[1:-1] - edges[0]):
+                yield _WindowDraw(window, coming, rows)
 
 
 class _StoredCells(Dataset[CellBatch]):
@@ -72,11 +85,11 @@ class _StoredCells(Dataset[CellBatch]):
 
     def __getitem__(self, draw: _WindowDraw) -> CellBatch:
         batch = self.reader.take(draw.window, draw.coming)[draw.rows].to_batch()
-        return batch if draw.counts is None else _with_target(batch, draw.counts)
+        return batch if draw.counts is None else _with_target(batch, draw.counts, draw.shares)
 
 
 def cell_loader(
-    cells: Cells, indices: npt.NDArray[np.intp] | None = None, batch_size: int = 256
+    cells: Cells, indices: npt.NDArray[np.intp] | None = None, batch_size: int = 256, rank: Rank = ALONE
 ) -> DataLoader[CellBatch]:
     """Iterate over cells in mini-batches, in the order given.
 
@@ -87,13 +100,18 @@ def cell_loader(
     indices
         Which cells, in which order; all by default.
     batch_size
-        Cells in a mini-batch.
+        Cells in a mini-batch, over all processes.
+    rank
+        Which of several processes this is: it has its part of the cells, in as many mini-batches as the others. Where
+        there are fewer cells than processes, each has all of them.
     """
     indices = np.arange(len(cells)) if indices is None else np.asarray(indices)
+    own = indices if len(indices) < rank.n_ranks else rank.part(indices)
+    edges = cuts(len(own), len(indices), batch_size)
     if isinstance(cells, StoredCells):
-        return _loader(_StoredCells(cells), _WindowsInOrder(cells, indices, batch_size))
-    batches = BatchSampler(range(len(indices)), batch_size, drop_last=False)
-    return _loader(_OrderedCells(cells, indices), batches)
+        per_window = cells_per_window(cells, batch_size) // batch_size
+        return _loader(_StoredCells(cells), _WindowsInOrder(own, edges, per_window))
+    return _loader(_OrderedCells(cells, own), [range(*edge) for edge in pairwise(edges.tolist())])
 
 
 @dataclass(frozen=True)
@@ -102,11 +120,21 @@ class TrainingBatch(CellBatch):
 
     target: Tensor
     """Label codes that the classification loss counts, (cells,); `UNLABELLED` for cells that this epoch leaves out."""
+    shares: Tensor
+    """What means over its cells, and over its targets, are multiplied by, (2,), so that the mean over all processes is
+    that of the mini-batch which they share; 1 where one process trains alone."""
 
 
-def _with_target(batch: CellBatch, counts: npt.NDArray[np.bool_]) -> TrainingBatch:
+def _with_target(batch: CellBatch, counts: npt.NDArray[np.bool_], shares: tuple[float, float]) -> TrainingBatch:
     target = torch.where(torch.from_numpy(counts), batch.label, UNLABELLED)
-    return TrainingBatch(**batch.__dict__, target=target)
+    return TrainingBatch(**batch.__dict__, target=target, shares=torch.tensor(shares))
+
+
+def _shares(counts: list[npt.NDArray[np.bool_]], rank: Rank) -> tuple[float, float]:
+    """Shares of this process, from whether the label of each cell counts in the parts of all processes."""
+    n_cells = [len(part) for part in counts]
+    n_targets = [int(part.sum()) for part in counts]
+    return tuple(rank.n_ranks * n[rank.number] / max(sum(n), 1) for n in (n_cells, n_targets))  # type: ignore[return-value]
 
 
 class _Draw(NamedTuple):
@@ -114,6 +142,7 @@ class _Draw(NamedTuple):
 
     positions: npt.NDArray[np.intp]
     counts: npt.NDArray[np.bool_]
+    shares: tuple[float, float]
 
 
 class _ShuffledCells(Dataset[TrainingBatch]):
@@ -127,7 +156,7 @@ class _ShuffledCells(Dataset[TrainingBatch]):
         return len(self.indices)
 
     def __getitem__(self, draw: _Draw) -> TrainingBatch:
-        return _with_target(self.cells[self.indices[draw.positions]].to_batch(), draw.counts)
+        return _with_target(self.cells[self.indices[draw.positions]].to_batch(), draw.counts, draw.shares)
 
 
 class _Shuffled(Sampler[Any]):
@@ -137,18 +166,24 @@ class _Shuffled(Sampler[Any]):
     """
 
     def __init__(
-        self, label: npt.NDArray[np.int64], batch_size: int, seed: int, n_samples_per_label: int | None, drop_last: bool
+        self,
+        label: npt.NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        n_samples_per_label: int | None,
+        drop_last: bool,
+        rank: Rank,
     ):
         n = len(label)
         self.label = label
         self.batch_size = batch_size
         self.seed = seed
         self.n_samples_per_label = n_samples_per_label
-        self.n_used = n
-        if drop_last and n > batch_size:
-            self.n_used -= n % batch_size
-        elif n > batch_size and n % batch_size == 1:
-            self.n_used -= 1  # batch norm has no variance for a single cell
+        self.rank = rank
+        last = n % batch_size
+        # Batch norm has no variance for a single cell.
+        left_out = n > batch_size and (drop_last or last < 2 * rank.n_ranks)
+        self.n_used = n - last if left_out else n
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -163,12 +198,16 @@ class _Shuffled(Sampler[Any]):
         order = rng.permutation(len(self.label))[: self.n_used]
         counts = _choose_per_label(self.label, self.n_samples_per_label, rng)
         for start in range(0, self.n_used, self.batch_size):
-            positions = order[start : start + self.batch_size]
-            yield _Draw(positions, counts[positions])
+            parts = self.rank.parts(order[start : min(start + self.batch_size, self.n_used)])
+            positions = parts[self.rank.number]
+            yield _Draw(positions, counts[positions], _shares([counts[part] for part in parts], self.rank))
 
 
 class _ShuffledWindows(_Shuffled):
-    """The same for cells of a file: blocks of neighbours in a random order, shuffled within windows of 64 of them."""
+    """The same for cells of a file: blocks of neighbours in a random order, shuffled within windows of 64 of them.
+
+    Of several processes, each has windows, and so blocks, of its own: none reads what the others do.
+    """
 
     def __init__(self, cells: StoredCells, indices: npt.NDArray[np.intp], batch_size: int, *options: Any):
         self.indices = np.sort(indices)  # neighbours in the file
@@ -179,12 +218,23 @@ class _ShuffledWindows(_Shuffled):
         rng = np.random.default_rng((self.seed, self.epoch))
         order = order_in_blocks(len(self.label), self.window_size, rng)[: self.n_used]
         counts = _choose_per_label(self.label, self.n_samples_per_label, rng)
-        for window, coming in windows_of(self.indices[order], self.window_size, ascending=True):
-            counted = counts[np.searchsorted(self.indices, window.cells)]
-            within = rng.permutation(len(window.cells))
-            for start in range(0, len(within), self.batch_size):
-                rows = within[start : start + self.batch_size]
-                yield _WindowDraw(window, coming, rows, counted[rows])
+        size = self.window_size * self.rank.n_ranks
+        shared = [self.indices[order[start : start + size]] for start in range(0, self.n_used, size)]
+        # In the order of the file, in which a window is read fastest.
+        windows = [[Window(np.sort(part)) for part in self.rank.parts(cells)] for cells in shared]
+        own = in_turn([of_all[self.rank.number] for of_all in windows])
+        for of_all, (window, coming) in zip(windows, own, strict=True):
+            n_cells = sum(len(each.cells) for each in of_all)
+            # What the others draw is known, too: how many of their cells have a label.
+            rows = [self._mini_batches(len(each.cells), n_cells, rng) for each in of_all]
+            counted = [counts[np.searchsorted(self.indices, each.cells)] for each in of_all]
+            for of_ranks in zip(*rows, strict=True):
+                targets = [part[taken] for part, taken in zip(counted, of_ranks, strict=True)]
+                number = self.rank.number
+                yield _WindowDraw(window, coming, of_ranks[number], targets[number], _shares(targets, self.rank))
+
+    def _mini_batches(self, n_own: int, n_all: int, rng: np.random.Generator) -> list[npt.NDArray[np.intp]]:
+        return np.split(rng.permutation(n_own), cuts(n_own, n_all, self.batch_size)[1:-1])
 
 
 def _choose_per_label(
@@ -211,6 +261,7 @@ def training_loader(
     n_samples_per_label: int | None = None,
     drop_last: bool = False,
     num_workers: int = 0,
+    rank: Rank = ALONE,
 ) -> DataLoader[TrainingBatch]:
     """Iterate over training cells in mini-batches, in another order each epoch.
 
@@ -221,7 +272,8 @@ def training_loader(
     indices
         Which of them train.
     batch_size
-        Cells in a mini-batch. A last mini-batch of a single cell is left out: batch norm has no variance for it.
+        Cells in a mini-batch, over all processes. A last mini-batch of fewer than two cells for each process is left
+        out: batch norm has no variance for a single one.
     seed
         With the epoch, it sets the order and the choice of labels.
     n_samples_per_label
@@ -230,25 +282,29 @@ def training_loader(
         Leave out a last mini-batch that is not full; not if it is the only one.
     num_workers
         Processes that make mini-batches ahead of time; of cells in memory.
+    rank
+        Which of several processes that train together this is: it has its part of each mini-batch.
 
     Raises
     ------
     ArgumentError
-        For processes that would read cells of a file.
+        For processes that would read cells of a file; for fewer cells than two for each process that trains.
     """
+    rank.require_enough("batch_size", batch_size, "raise it, or train on fewer devices")
+    rank.require_enough("train_size", len(indices), "train on fewer devices")
     if isinstance(cells, StoredCells):
         if num_workers:
             raise ArgumentError(
                 f"num_workers: expected 0 for cells in a file, which a thread of this process reads ahead, found "
                 f"{num_workers}; leave it out."
             )
-        stored = _ShuffledWindows(cells, indices, batch_size, seed, n_samples_per_label, drop_last)
+        stored = _ShuffledWindows(cells, indices, batch_size, seed, n_samples_per_label, drop_last, rank)
         return _loader(_StoredCells(cells), stored)
-    batches = _Shuffled(cells.label[indices], batch_size, seed, n_samples_per_label, drop_last)
+    batches = _Shuffled(cells.label[indices], batch_size, seed, n_samples_per_label, drop_last, rank)
     return _loader(_ShuffledCells(cells, np.asarray(indices)), batches, num_workers)
 
 
-def _loader(dataset: Dataset[Any], batches: Sampler[Any], num_workers: int = 0) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], batches: Iterable[Any], num_workers: int = 0) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         sampler=batches,
