@@ -36,6 +36,11 @@ class _Device(StrEnum):
     mps = "mps"
 
 
+class _Strategy(StrEnum):
+    auto = "auto"
+    ddp = "ddp"
+
+
 def simulate(
     output: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="File to write.")],
     query: Annotated[
@@ -153,6 +158,18 @@ def train(
         bool, typer.Option("--readout/--no-readout", help="Fit what serves labels and proteins straight from counts.")
     ] = True,
     device: Annotated[_Device, typer.Option(help="Where to train.")] = _Device.auto,
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="Devices of each machine to train on, with a process each.", min=1)
+    ] = 1,
+    num_nodes: Annotated[
+        int,
+        typer.Option(
+            metavar="M", help="Machines, on each of which this command is started; see the documentation.", min=1
+        ),
+    ] = 1,
+    strategy: Annotated[
+        _Strategy, typer.Option(help="How several devices train: with a whole model each, and gradients in common.")
+    ] = _Strategy.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Train TotalANVI on a partly labelled CITE-seq reference."""

@@ -55,7 +55,9 @@ class EpochProgress(L.Callback):
         self._progress: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the line."""
+        """Show the line; of several processes, the first one does."""
+        if not trainer.is_global_zero:
+            return
         self._progress = Progress(
             TextColumn("Training"),
             BarColumn(),

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -80,6 +82,11 @@ class TrainingPlan(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
+        if self.global_rank > 0:
+            # Each process draws noise of its own. The first goes on as one that trains alone would; what the others
+            # draw depends on the seed and the epoch, so that a resumed run need not keep it.
+            seeds = np.random.SeedSequence((self.config.seed, self.current_epoch, self.global_rank))
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
         cooling = self.cooling
         for group in self._optimizers()[0].param_groups:
             group["lr"] *= cooling / self._cooled
@@ -91,18 +98,20 @@ class TrainingPlan(L.LightningModule):
         optimizer, *optimizer_of_adversary = self._optimizers()
 
         augmentation = config.augmentation
+        share, share_of_targets = cells.shares  # of this process in the mini-batch, see `TrainingBatch`
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = self._loss(terms, cells.target, kl_weight)
+        loss = self._loss(terms, cells.target, kl_weight, share, share_of_targets)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms, augmentation)
-            loss = loss + hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
+            loss = loss + share * hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
             if hidden.label_logits is not None:
-                loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)
+                told = classification_loss(hidden.label_logits, cells.target)
+                loss = loss + share_of_targets * config.classification_ratio * told
         noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
         if self.adversary is not None and adversary_weight > 0:
             origin = cells.panel if config.key_adversarial == "panel" else cells.batch
             fooling = self.adversary.loss(terms.latent, origin, fool=True)
-            loss = loss + adversary_weight * fooling
+            loss = loss + share * adversary_weight * fooling
             noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
@@ -113,10 +122,11 @@ class TrainingPlan(L.LightningModule):
 
         if self.adversary is not None and adversary_weight > 0:
             optimizer_of_adversary[0].zero_grad()
-            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), origin, fool=False))
+            seen_through = self.adversary.loss(terms.latent.detach(), origin, fool=False)
+            self.manual_backward(share * adversary_weight * seen_through)
             optimizer_of_adversary[0].step()
 
-        self._note("train", terms, cells.target, noted | {"train_loss": loss})
+        self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
         if self.trainer.is_last_batch:
             self._log_epoch("train")
 
@@ -197,13 +207,20 @@ class TrainingPlan(L.LightningModule):
     def _protein_weight(self, kl_weight: float) -> float:
         return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
 
-    def _loss(self, terms: ElboTerms, label: Tensor, kl_weight: float) -> Tensor:
+    def _loss(
+        self,
+        terms: ElboTerms,
+        label: Tensor,
+        kl_weight: float,
+        share: Tensor | float = 1.0,
+        share_of_targets: Tensor | float = 1.0,
+    ) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
-        config = self.config
-        loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
+        loss = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         if terms.label_logits is None:
             return loss
-        return loss + config.classification_ratio * classification_loss(terms.label_logits, label)
+        told = classification_loss(terms.label_logits, label)
+        return loss + share_of_targets * self.config.classification_ratio * told
 
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
@@ -226,11 +243,17 @@ class TrainingPlan(L.LightningModule):
 
     def _log_epoch(self, split: str) -> dict[str, Any]:
         """Hand Lightning the metrics of the epoch, for the history and for callbacks."""
-        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take().items()}
-        metrics = self._means[split].take() | scores
+        # Every process has the metrics of all cells, so that all of them stop, and lower the learning rate, at a time.
+        total = None if self.trainer.world_size == 1 else self._total
+        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take(total).items()}
+        metrics = self._means[split].take(total) | scores
         require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
             metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
         self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
         return metrics
+
+    def _total(self, values: Tensor) -> Tensor:
+        """Sum over all processes."""
+        return self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")

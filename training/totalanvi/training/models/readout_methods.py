@@ -5,6 +5,7 @@ from __future__ import annotations
 from totalanvi.training.checks import as_seed
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.models.trainable import TrainableModel
+from totalanvi.training.ranks import is_first_process
 from totalanvi.training.readout.fit import fit_readout
 
 __all__ = ["ReadoutMethods"]
@@ -19,7 +20,8 @@ class ReadoutMethods(TrainableModel):
         A low-dimensional z keeps what generates a cell, and loses some of what tells it from its neighbours. A readout
         is linear in log-normalised counts, with an ensemble of small networks on top that has met cells of every panel
         and of shallower runs. It leaves the model's weights as they are. What is exported with it serves the readout's
-        labels and proteins; `BENCHMARKS.md` says what that gains.
+        labels and proteins; `BENCHMARKS.md` says what that gains. Of several processes that have trained together, the
+        first one fits it: it is what `save` writes.
 
         Parameters
         ----------
@@ -42,5 +44,7 @@ class ReadoutMethods(TrainableModel):
             raise ArgumentError(
                 "Expected a model of its reference, found one that was adapted to a query; fit the readout before that."
             )
+        if not is_first_process():
+            return
         cells, dims = self._reference_cells().chosen(self._trained_split().train), self.registry.dimensions
         self.readout = fit_readout(cells, dims.n_labels, dims.n_batches, self.seed if seed is None else as_seed(seed))
