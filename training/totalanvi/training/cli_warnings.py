@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import typer
 
@@ -12,11 +13,11 @@ __all__ = ["told_warnings"]
 
 
 @contextmanager
-def told_warnings() -> Iterator[None]:
+def told_warnings(tell: Callable[[str], None] = partial(typer.echo, err=True)) -> Iterator[None]:
     """Tell what our code warns of in the block, when the block is done; warnings meant for programmers are left out."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
         if issubclass(warning.category, UserWarning):
-            typer.echo(f"Warning: {warning.message}", err=True)
+            tell(f"Warning: {warning.message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from totalanvi.training.errors import ArgumentError
 
-__all__ = ["ALONE", "Rank", "cuts", "is_first_process"]
+__all__ = ["ALONE", "Rank", "cuts", "is_first_process", "is_started_beside"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -97,3 +98,14 @@ def is_first_process() -> bool:
     """
     distributed = torch.distributed
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def is_started_beside() -> bool:
+    """Whether somebody has started this process beside another one of the same machine, before they know of each other.
+
+    Examples
+    --------
+    >>> is_started_beside()
+    False
+    """
+    return any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "SLURM_LOCALID"))

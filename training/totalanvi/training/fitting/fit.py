@@ -197,16 +197,17 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning from telling users of a library which devices it sees and how many workers it would like."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*No positive samples|.*Sparse.*")
-            # Of several devices: those whose random numbers are left alone; a step in which all parameters have a part.
-            warnings.filterwarnings("ignore", message=".*fork_rng|.*find_unused_parameters|.*bucket view strides")
+            warnings.filterwarnings("ignore", message=".*fork_rng")  # of more than one device
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -15,7 +15,7 @@ from totalanvi.training.errors import ArgumentError
 
 __all__ = ["placement"]
 
-_TOGETHER = ("ddp", "ddp_find_unused_parameters_true")
+_TOGETHER = ("ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 _STARTED_BY_OTHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "LOCAL_RANK")
 """What is in the environment where torchrun, srun or a user starts every process."""
 _MEETING_PLACE = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
@@ -84,11 +84,10 @@ def _strategy(strategy: Any, several: bool) -> str | Strategy:
         return strategy
     if isinstance(strategy, DDPStrategy) and strategy._start_method == "popen":
         return strategy
-    if strategy == "auto" and not several:
-        return "auto"
-    if strategy in ("auto", *_TOGETHER):
-        # The adversary has no part in a step where it has no weight.
-        return DDPStrategy(find_unused_parameters=True)
+    if strategy == "auto":
+        return "ddp" if several else "auto"
+    if strategy in _TOGETHER:
+        return "ddp"  # `gradients` averages those of any parameters
     found = repr(strategy) if isinstance(strategy, str) else type(strategy).__name__
     raise ArgumentError(
         f"strategy: expected 'auto' or 'ddp', which keep a whole model in each of the processes that this program is "

@@ -15,6 +15,7 @@ from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
 from totalanvi.training.fitting.divergence import require_finite
+from totalanvi.training.fitting.gradients import average_gradients, without_reduction
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
 from totalanvi.training.fitting.random_state import random_state, restore_random_state
@@ -94,13 +95,17 @@ class TrainingPlan(L.LightningModule):
 
     def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
+        with without_reduction(self.trainer):
+            self._training_step(cells)
+
+    def _training_step(self, cells: TrainingBatch) -> None:
         config, kl_weight, adversary_weight = self.config, self.kl_weight, self.adversary_weight
         optimizer, *optimizer_of_adversary = self._optimizers()
 
         augmentation = config.augmentation
         share, share_of_targets = cells.shares  # of this process in the mini-batch, see `TrainingBatch`
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = self._loss(terms, cells.target, kl_weight, share, share_of_targets)
+        loss = self._loss(terms, cells, kl_weight)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms, augmentation)
             loss = loss + share * hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
@@ -115,7 +120,7 @@ class TrainingPlan(L.LightningModule):
             noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        self._backward(loss, optimizer)
         mask_gradients(self.module)
         self._clip_gradient(optimizer)
         optimizer.step()
@@ -123,7 +128,7 @@ class TrainingPlan(L.LightningModule):
         if self.adversary is not None and adversary_weight > 0:
             optimizer_of_adversary[0].zero_grad()
             seen_through = self.adversary.loss(terms.latent.detach(), origin, fool=False)
-            self.manual_backward(share * adversary_weight * seen_through)
+            self._backward(share * adversary_weight * seen_through, optimizer_of_adversary[0])
             optimizer_of_adversary[0].step()
 
         self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
@@ -133,9 +138,8 @@ class TrainingPlan(L.LightningModule):
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
         terms: ElboTerms = self.module(cells)
-        self._note(
-            "validation", terms, cells.label, {"validation_loss": self._loss(terms, cells.label, self.kl_weight)}
-        )
+        loss = terms.loss(self.kl_weight, self._protein_weight(self.kl_weight)).mean()
+        self._note("validation", terms, cells.label, {"validation_loss": loss})
 
     def on_validation_epoch_end(self) -> None:
         """Lower the learning rate where a metric has stopped falling."""
@@ -195,6 +199,12 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
+    def _backward(self, loss: Tensor, optimizer: Any) -> None:
+        """Compute the gradient of an optimiser's parameters, the mean of all processes'."""
+        self.manual_backward(loss)
+        if self.trainer.world_size > 1:
+            average_gradients(optimizer.optimizer)
+
     def _clip_gradient(self, optimizer: Any) -> None:
         """Limit the norm of the gradient; Lightning's own way refuses a fused optimiser in mixed precision."""
         if self.config.gradient_clip == 0:
@@ -207,19 +217,13 @@ class TrainingPlan(L.LightningModule):
     def _protein_weight(self, kl_weight: float) -> float:
         return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
 
-    def _loss(
-        self,
-        terms: ElboTerms,
-        label: Tensor,
-        kl_weight: float,
-        share: Tensor | float = 1.0,
-        share_of_targets: Tensor | float = 1.0,
-    ) -> Tensor:
+    def _loss(self, terms: ElboTerms, cells: TrainingBatch, kl_weight: float) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
+        share, share_of_targets = cells.shares
         loss = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         if terms.label_logits is None:
             return loss
-        told = classification_loss(terms.label_logits, label)
+        told = classification_loss(terms.label_logits, cells.target)
         return loss + share_of_targets * self.config.classification_ratio * told
 
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
@@ -247,6 +251,9 @@ class TrainingPlan(L.LightningModule):
         total = None if self.trainer.world_size == 1 else self._total
         scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take(total).items()}
         metrics = self._means[split].take(total) | scores
+        if split == "validation" and scores:
+            # Over all labelled cells, however they come in mini-batches and processes.
+            metrics["validation_loss"] += self.config.classification_ratio * scores["validation_classification_loss"]
         require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
