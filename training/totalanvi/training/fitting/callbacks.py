@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any
 
 import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from totalanvi.training.fitting.training_config import TrainingConfig
 
-__all__ = ["EpochProgress", "History", "StopEarly"]
+__all__ = ["EpochProgress", "History", "StopEarly", "TermsAsBefore"]
 
 
 class History(L.Callback):
@@ -119,3 +122,20 @@ class StopEarly(EarlyStopping):
         """Look, where some epochs do not validate."""
         if trainer.current_epoch >= self.warmup_epochs:
             super().on_validation_end(trainer, pl_module)
+
+
+class TermsAsBefore(L.Callback):
+    """Leaves what a SIGTERM does to several processes as it was; under SLURM, Lightning may have to requeue the run.
+
+    Lightning's handler sends word to all processes at once, and waits for ever where these are in the middle of a step.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take Lightning's handler away again; it does so itself in the end."""
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        ours = trainer.world_size > 1 and not isinstance(environment, SLURMEnvironment)
+        if ours and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
