@@ -54,8 +54,8 @@ class Rank:
         """
         if self.n_ranks > 1 and n_cells < 2 * self.n_ranks:
             raise ArgumentError(
-                f"{what}: expected 2 cells at least for each of the {self.n_ranks} processes that train together, found "
-                f"{n_cells} in all; {cure}."
+                f"{what}: expected 2 cells at least for each of the {self.n_ranks} processes that train together, "
+                f"found {n_cells} in all; {cure}."
             )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

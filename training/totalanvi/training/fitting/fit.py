@@ -24,8 +24,8 @@ from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.placement import placement
 from totalanvi.training.fitting.plan import TrainingPlan
 from totalanvi.training.fitting.split import Split
-from totalanvi.training.fitting.trainer import as_callbacks, make_trainer, resume_file_in
 from totalanvi.training.fitting.together import together
+from totalanvi.training.fitting.trainer import as_callbacks, make_trainer, resume_file_in
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.loaders import cell_loader, training_loader
 from totalanvi.training.network.vae import TotalVAE
@@ -120,9 +120,14 @@ def fit(
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None
         train_mode(module)
-        with _interruptible(), _left_ready(module, trainer), undone_if_diverged(module), _old_objects_at_rest():
-            with together(trainer):
-                trainer.fit(plan, training, validation, ckpt_path=going_on)
+        with (
+            _interruptible(),
+            _left_ready(module, trainer),
+            undone_if_diverged(module),
+            _old_objects_at_rest(),
+            together(trainer),
+        ):
+            trainer.fit(plan, training, validation, ckpt_path=going_on)
     if resume_file is not None and trainer.is_global_zero:
         resume_file.unlink(missing_ok=True)
     return history.frames(), trainer.current_epoch

@@ -1,7 +1,7 @@
 """Gradients of several processes become their mean, after each backward pass.
 
-`DistributedDataParallel` would do so during one. It has to be told which parameters a step leaves aside, the adversary's
-for one, and warns of steps that leave none; with two backward passes in a step, it would send all gradients twice.
+`DistributedDataParallel` would do so during one. It has to be told that a step leaves parameters aside, the adversary's
+for one, and warns where a step does not; with two backward passes in a step, it would send all gradients twice.
 """
 
 from __future__ import annotations

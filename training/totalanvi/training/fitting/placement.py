@@ -84,10 +84,8 @@ def _strategy(strategy: Any, several: bool) -> str | Strategy:
         return strategy
     if isinstance(strategy, DDPStrategy) and strategy._start_method == "popen":
         return strategy
-    if strategy == "auto":
-        return "ddp" if several else "auto"
-    if strategy in _TOGETHER:
-        return "ddp"  # `gradients` averages those of any parameters
+    if strategy in ("auto", *_TOGETHER):
+        return "ddp" if several else "auto"  # whichever `ddp`: `gradients` averages those of any parameters
     found = repr(strategy) if isinstance(strategy, str) else type(strategy).__name__
     raise ArgumentError(
         f"strategy: expected 'auto' or 'ddp', which keep a whole model in each of the processes that this program is "
@@ -109,7 +107,7 @@ def _require_script() -> None:
     interactive = hasattr(sys, "ps1") or bool(sys.flags.interactive)
     if interactive or sys.argv[:1] in ([], [""], ["-"]) or multiprocessing.parent_process() is not None:
         raise ArgumentError(
-            "devices: expected a script or a command, which each process of a run on several devices starts anew, found "
-            "a notebook, an interactive session or a process of multiprocessing; train on one device here, or write a "
-            "script."
+            "devices: expected a script or a command, which each process of a run on several devices starts anew, "
+            "found a notebook, an interactive session or a process of multiprocessing; train on one device here, or "
+            "write a script."
         )

@@ -6,8 +6,6 @@ import math
 from typing import Any
 
 import lightning as L
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -18,7 +16,7 @@ from totalanvi.training.fitting.divergence import require_finite
 from totalanvi.training.fitting.gradients import average_gradients, without_reduction
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
-from totalanvi.training.fitting.random_state import random_state, restore_random_state
+from totalanvi.training.fitting.random_state import draw_apart, random_state, restore_random_state
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
@@ -84,10 +82,7 @@ class TrainingPlan(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
         if self.global_rank > 0:
-            # Each process draws noise of its own. The first goes on as one that trains alone would; what the others
-            # draw depends on the seed and the epoch, so that a resumed run need not keep it.
-            seeds = np.random.SeedSequence((self.config.seed, self.current_epoch, self.global_rank))
-            torch.manual_seed(int(seeds.generate_state(1)[0]))
+            draw_apart(self.config.seed, self.current_epoch, self.global_rank)
         cooling = self.cooling
         for group in self._optimizers()[0].param_groups:
             group["lr"] *= cooling / self._cooled
@@ -110,8 +105,8 @@ class TrainingPlan(L.LightningModule):
             hidden = self.module.hidden_view(cells, terms, augmentation)
             loss = loss + share * hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
             if hidden.label_logits is not None:
-                told = classification_loss(hidden.label_logits, cells.target)
-                loss = loss + share_of_targets * config.classification_ratio * told
+                told = share_of_targets * classification_loss(hidden.label_logits, cells.target)
+                loss = loss + config.classification_ratio * told
         noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
         if self.adversary is not None and adversary_weight > 0:
             origin = cells.panel if config.key_adversarial == "panel" else cells.batch
@@ -220,11 +215,11 @@ class TrainingPlan(L.LightningModule):
     def _loss(self, terms: ElboTerms, cells: TrainingBatch, kl_weight: float) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
         share, share_of_targets = cells.shares
-        loss = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
+        loss: Tensor = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         if terms.label_logits is None:
             return loss
-        told = classification_loss(terms.label_logits, cells.target)
-        return loss + share_of_targets * self.config.classification_ratio * told
+        told: Tensor = share_of_targets * classification_loss(terms.label_logits, cells.target)
+        return loss + self.config.classification_ratio * told
 
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
@@ -263,4 +258,5 @@ class TrainingPlan(L.LightningModule):
 
     def _total(self, values: Tensor) -> Tensor:
         """Sum over all processes."""
-        return self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
+        total: Tensor = self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
+        return total

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning as L
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import DistError
 
 from totalanvi.training.errors import ProcessesError
