@@ -60,14 +60,11 @@ def _require_devices(accelerator: Any, devices: Any) -> None:
         return
     as_whole("devices", devices, 1)
     n_there = torch.cuda.device_count()
-    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and n_there):
-        if devices > n_there:
-            raise ArgumentError(
-                f"devices: expected {n_there} at most, the GPUs that are here, found {devices}; ask for fewer, or for "
-                "accelerator='cpu'."
-            )
-    elif accelerator == "mps" and devices > 1:
-        raise ArgumentError(f"devices: expected 1 with accelerator='mps', found {devices}; ask for one.")
+    if accelerator in ("auto", "gpu", "cuda") and 0 < n_there < devices:
+        raise ArgumentError(
+            f"devices: expected {n_there} at most, the GPUs that are here, found {devices}; ask for fewer, or for "
+            "processes on the CPU (accelerator='cpu')."
+        )
 
 
 def _several(devices: Any) -> bool:
