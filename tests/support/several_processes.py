@@ -80,7 +80,8 @@ def train(
             resume_folder=resume_folder,
             callbacks=[_Steady(), *callbacks],
         )
-    return model.state_dict(), {name: frame[name].tolist() for name, frame in history.items()}
+    weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
+    return weights, {name: frame[name].tolist() for name, frame in history.items()}
 
 
 def main(folder: Path) -> None:
