@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from typing import Any
 
 import lightning as L
@@ -51,15 +53,31 @@ class History(L.Callback):
         self.values = {name: {int(epoch): v for epoch, v in d.items()} for name, d in state_dict["values"].items()}
 
 
+_PLAIN_EVERY = 30.0
+_PLAIN_SHARE = 0.1
+
+
 class EpochProgress(L.Callback):
-    """One line that counts epochs and shows the ELBO, on standard error."""
+    """One line that counts epochs and shows the ELBO, on standard error.
+
+    Where there is no terminal to move it on, another line follows: every half minute or tenth of the epochs, whichever
+    takes longer, and at the end.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._plain = False
+        self._told = (0, 0.0)
+        """Epochs done, and when that was, at the last plain line."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the line; of several processes, the first one does."""
         if not trainer.is_global_zero:
+            return
+        console = Console(stderr=True)
+        if not (console.is_terminal or console.is_jupyter):
+            self._plain = True
+            self._told = (trainer.current_epoch, time.monotonic())
             return
         self._progress = Progress(
             TextColumn("Training"),
@@ -67,7 +85,7 @@ class EpochProgress(L.Callback):
             MofNCompleteColumn(),
             TextColumn("{task.fields[elbo]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
         )
         self._progress.start()
         self._task = self._progress.add_task(
@@ -77,26 +95,41 @@ class EpochProgress(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the line on."""
         if self._progress is not None:
-            metrics = trainer.callback_metrics
-            shown = [
-                f"{split} {float(metrics[f'elbo_{split}']):.1f}"
-                for split in ("train", "validation")
-                if f"elbo_{split}" in metrics
-            ]
-            self._progress.update(self._task, advance=1, elbo="ELBO loss: " + ", ".join(shown))
+            self._progress.update(self._task, advance=1, elbo=_elbo(trainer))
+        elif self._plain:
+            done = trainer.current_epoch + 1
+            before, when = self._told
+            if time.monotonic() - when >= _PLAIN_EVERY and done - before >= _PLAIN_SHARE * (trainer.max_epochs or 0):
+                self._tell(trainer, done)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the line as it is."""
         self._stop()
+        if self._plain and self._told[0] < trainer.current_epoch:
+            self._tell(trainer, trainer.current_epoch)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self._stop()
 
+    def _tell(self, trainer: L.Trainer, done: int) -> None:
+        print(f"Training: {done}/{trainer.max_epochs} epochs, {_elbo(trainer)}", file=sys.stderr, flush=True)
+        self._told = (done, time.monotonic())
+
     def _stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _elbo(trainer: L.Trainer) -> str:
+    metrics = trainer.callback_metrics
+    shown = [
+        f"{split} {float(metrics[f'elbo_{split}']):.1f}"
+        for split in ("train", "validation")
+        if f"elbo_{split}" in metrics
+    ]
+    return "ELBO loss: " + ", ".join(shown)
 
 
 class StopEarly(EarlyStopping):
