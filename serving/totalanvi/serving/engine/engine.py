@@ -278,7 +278,7 @@ class Engine:
     def _run(
         self, graph: GraphSignature, feed: Feed, outputs: Sequence[str] | None = None
     ) -> list[npt.NDArray[np.float32]]:
-        """Compute a graph, or what some of its outputs need."""
+        """Compute a graph; return all of its outputs, or some."""
         inputs = {name: feed[name] for name in graph.inputs}
         return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
 
