@@ -36,7 +36,7 @@ class Block:
         return int(self.rows.stop - self.rows.start)
 
     def padded(self, values: npt.NDArray[np.generic]) -> Floats:
-        """Return the block's rows of (cells, columns), with zeros behind them, float32: not a copy if none is needed."""
+        """Return the block's rows of (cells, columns), with zeros behind them, float32; not always a copy."""
         if self.n_rows == self.size:
             return np.ascontiguousarray(values[self.rows], dtype=np.float32)
         block = np.zeros((self.size, values.shape[1]), dtype=np.float32)

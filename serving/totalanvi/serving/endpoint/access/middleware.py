@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 class Access:
     """An application that answers only those who may ask.
 
-    Probes (``/livez``, ``/readyz``, ``/v2/health/…``) are answered without a key, and so is ``/metrics`` where the settings say so. Where
-    no keys are asked for, only requests that arrive at a loopback address, and name it, are answered, unless the
-    settings say otherwise: a page elsewhere may have its own name resolved to this machine.
+    Probes (``/livez``, ``/readyz``, ``/v2/health/…``) are answered without a key, and so is ``/metrics`` where the
+    settings say so. Where no keys are asked for, only requests that arrive at a loopback address, and name it, are
+    answered, unless the settings say otherwise: a page elsewhere may have its own name resolved to this machine.
 
     Parameters
     ----------
