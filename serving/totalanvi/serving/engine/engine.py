@@ -43,7 +43,7 @@ __all__ = ["BLOCK_SIZES", "AbandonedError", "Engine"]
 
 _MAY_BE_UNKNOWN = ("protein_low", "protein_high")
 
-_ROWS_IN_CACHE = 2048
+_ROWS_IN_CACHE = 1024
 """Cells times samples that a core decodes proteins for at a time: whole blocks took a quarter longer."""
 
 _WARM_SAMPLES = 2
