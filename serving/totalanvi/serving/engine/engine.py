@@ -36,7 +36,7 @@ from totalanvi.serving.engine.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.engine.scores import Imputed, Scores
 from totalanvi.serving.engine.sessions import Device, Provider, open_sessions, run_session
 from totalanvi.serving.engine.sparse_rows import SparseLayer
-from totalanvi.serving.errors import BundleError, QueryError
+from totalanvi.serving.errors import BundleError, DeviceError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
 __all__ = ["BLOCK_SIZES", "AbandonedError", "Engine"]
@@ -166,6 +166,8 @@ class Engine:
             When the cells have other features than the model, or a result of one would not be finite.
         AbandonedError
             When `abandoned` was set.
+        DeviceError
+            When the device fails that computes; what CUDA lost, a process does not get back.
         """
         scores = self.score(cells, options, abandoned)
 
@@ -280,7 +282,15 @@ class Engine:
     ) -> list[npt.NDArray[np.float32]]:
         """Compute a graph; return all of its outputs, or some."""
         inputs = {name: feed[name] for name in graph.inputs}
-        return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
+        try:
+            return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this one
+            if self._device == "cpu":
+                raise
+            raise DeviceError(
+                f"Expected the device {self._device!r} to compute {graph.file}, found that it failed "
+                f"({type(error).__name__}); see whether it is still there, and start again."
+            ) from error
 
     def _each(self, function: Callable[[_Part], _Answer], parts: Sequence[_Part]) -> list[_Answer]:
         """Call a function for each part of a query, on all threads; for a single part, here."""
