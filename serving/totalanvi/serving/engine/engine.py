@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
-from totalanvi.serving.engine.cores import usable_cores
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds, SparseFeeds, blocks_of
 from totalanvi.serving.engine.imputation import Imputer, batch_weights
 from totalanvi.serving.engine.missing_genes import MissingGenes
