@@ -180,6 +180,7 @@ def train(
     from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import is_large, read_reference
+    from totalanvi.training.fitting.placement import placement
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.ranks import is_first_process, is_started_beside
     from totalanvi.training.registration.obs_table import join_obs, read_obs_table
@@ -189,6 +190,7 @@ def train(
     require_writable(output, overwrite)
     described = None if obs is None else read_obs_table(obs)
     target = chosen_device(device.value)
+    place = placement(target.type, devices, num_nodes, strategy.value)
     started = time.monotonic()
     columns = {
         "labels_key": labels,
@@ -209,13 +211,7 @@ def train(
         data = _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
     tell(_describe(model))
-    model.train(
-        max_epochs=max_epochs,
-        accelerator=target.type,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=strategy.value,
-    )
+    model.train(max_epochs=max_epochs, **place)
     if not is_first_process():
         return
     if readout:

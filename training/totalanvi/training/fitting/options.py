@@ -49,6 +49,7 @@ _FIXED = {
     "pin_memory": False,
     "distributed_sampler": False,
     "use_distributed_sampler": False,
+    "sync_batchnorm": False,
     "drop_dataset_tail": False,
     "enable_checkpointing": False,
 }
@@ -68,6 +69,7 @@ _INSTEAD = {
     "log_save_dir": "save() keeps the history with the model",
     "gradient_clip_val": 'give plan_kwargs={"gradient_clip": ...}',
     "accumulate_grad_batches": "raise batch_size",
+    "sync_batchnorm": "use layer norm, the default, which looks at one cell at a time",
 }
 """What to do in place of options that are refused."""
 

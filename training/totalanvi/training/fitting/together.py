@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import DistError
 
 from totalanvi.training.errors import ProcessesError
+from totalanvi.training.still_going import still_going
 
 __all__ = ["together"]
 
@@ -64,18 +65,42 @@ def together(trainer: L.Trainer) -> Iterator[None]:
         yield
     elif _ROOM in os.environ:
         with _following():
+            _meet(trainer)
             yield
     elif _starts_processes(trainer):
         with _leading(trainer):
             yield
     else:
         with _told_of_lost_connections():
+            _meet(trainer)
             yield
 
 
 def _starts_processes(trainer: L.Trainer) -> bool:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and not environment.creates_processes_externally
+
+
+def _meet(trainer: L.Trainer) -> None:
+    """Wait for all processes; Lightning would do so where neither a signal nor the end of a follower is heard."""
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            trainer.strategy.setup_distributed()  # type: ignore[attr-defined]
+        except BaseException as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait, name="totalanvi-meet", daemon=True)
+    waiting.start()
+    with (
+        still_going(lambda: f"Waiting for {trainer.world_size} processes") if trainer.is_global_zero else nullcontext()
+    ):
+        while waiting.is_alive():
+            _require_alive()
+            waiting.join(_LOOK_EVERY)
+    if errors:
+        raise errors[0]
 
 
 # The first process of a machine
@@ -91,6 +116,7 @@ def _leading(trainer: L.Trainer) -> Iterator[None]:
             _require_alive()
             threading.Thread(target=_watch, args=(done,), name="totalanvi-followers", daemon=True).start()
             with _told_of_lost_connections():
+                _meet(trainer)
                 yield
     except BaseException:
         done.set()
