@@ -10,14 +10,16 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
+import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.training_config import TrainingConfig
 
-__all__ = ["EpochProgress", "History", "StopEarly", "TermsAsBefore"]
+__all__ = ["EpochProgress", "History", "StartTogether", "StopEarly", "TermsAsBefore"]
 
 
 class History(L.Callback):
@@ -155,6 +157,26 @@ class StopEarly(EarlyStopping):
         """Look, where some epochs do not validate."""
         if trainer.current_epoch >= self.warmup_epochs:
             super().on_validation_end(trainer, pl_module)
+
+
+class StartTogether(L.Callback):
+    """Sees that all processes take up the same interrupted run, or none."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare where they begin.
+
+        Raises
+        ------
+        CheckpointError
+            When they begin in different epochs, and would wait for one another in the end.
+        """
+        epochs = pl_module.all_gather(torch.tensor(trainer.current_epoch, device=pl_module.device))
+        if trainer.world_size > 1 and len(epochs.unique()) > 1:
+            raise CheckpointError(
+                "resume_folder: expected an interrupted run that every process finds, found that some begin in epoch "
+                f"{int(epochs.max()) + 1} and others in epoch {int(epochs.min()) + 1}; name a folder that all machines "
+                "share."
+            )
 
 
 class TermsAsBefore(L.Callback):

@@ -19,7 +19,7 @@ from torch import nn
 
 from totalanvi.training.checks import as_whole
 from totalanvi.training.data import Cells
-from totalanvi.training.fitting.callbacks import EpochProgress, History, StopEarly, TermsAsBefore
+from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.placement import placement
 from totalanvi.training.fitting.plan import TrainingPlan
@@ -92,7 +92,7 @@ def fit(
         module.eval()
         return {}, 0
     history = History()
-    every: list[L.Callback] = [history, TermsAsBefore(), *as_callbacks(callbacks)]
+    every: list[L.Callback] = [history, StartTogether(), TermsAsBefore(), *as_callbacks(callbacks)]
     if progress:
         every.append(EpochProgress())
     validates = len(split.validation) > 0 and trainer_options.get("limit_val_batches") != 0
