@@ -170,8 +170,9 @@ class StartTogether(L.Callback):
         CheckpointError
             When they begin in different epochs, and would wait for one another in the end.
         """
-        epochs = pl_module.all_gather(torch.tensor(trainer.current_epoch, device=pl_module.device))
-        if trainer.world_size > 1 and len(epochs.unique()) > 1:
+        here = torch.tensor(trainer.current_epoch, device=pl_module.device)
+        epochs: torch.Tensor = trainer.strategy.all_gather(here).reshape(-1)
+        if epochs.min() < epochs.max():
             raise CheckpointError(
                 "resume_folder: expected an interrupted run that every process finds, found that some begin in epoch "
                 f"{int(epochs.max()) + 1} and others in epoch {int(epochs.min()) + 1}; name a folder that all machines "
