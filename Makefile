@@ -70,7 +70,7 @@ audit: setup
 	$(BIN)/python .ci/audit.py
 
 docs: setup
-	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/accuracy.py
