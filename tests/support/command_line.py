@@ -65,6 +65,6 @@ def quiet_runner(capsys: pytest.CaptureFixture[str]) -> QuietRun:
 
 
 def hear_signals() -> None:
-    """Undo, in a process about to start, what a shell and nohup do to what runs in the background: it hears too little."""
+    """Undo, in a process about to start, what a shell and nohup do to what runs behind them: it hears too little."""
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_DFL)
