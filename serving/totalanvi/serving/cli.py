@@ -23,7 +23,7 @@ COMMANDS = {
     "train": "Train a reference.",
     "import-scvi": "Take over a reference that scvi-tools trained and saved.",
     "export": "Export a trained reference as a bundle to be served.",
-    "map": "Map a query's file to a reference.",
+    "map": "Map a query's file, or many, to a reference.",
     "report": "Write a page about a mapped query.",
     "push": "Push a bundle to the Hugging Face hub.",
     "pull": "Pull a bundle from the Hugging Face hub.",
