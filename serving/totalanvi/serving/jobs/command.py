@@ -116,7 +116,7 @@ def run_job(
     """
     if asked.report is not None:
         raise QueryError(
-            "Expected no --report for several queries, found one; write it of each afterwards (`totalanvi report "
+            "Expected no --report for several queries; found one. Write it of each afterwards (`totalanvi report "
             "FOLDER/QUERY -o report.html`)."
         )
     how = How(
@@ -147,7 +147,7 @@ def _engine(asked: JobRequest) -> Engine:
         return RayEngine(asked.workers, asked.cluster)
     if asked.workers is not None:
         raise QueryError(
-            "Expected --workers for a job on Ray, found it for one in this process, which uses all cores; add --engine "
+            "Expected --workers for a job on Ray; found it for one in this process, which uses all cores. Add --engine "
             "ray, or leave it out."
         )
     return map_here

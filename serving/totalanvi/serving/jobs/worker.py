@@ -103,8 +103,8 @@ class Worker:
         found, wanted = self._reference.info().digest, setting.job.reference.digest
         if found != wanted:
             raise BundleError(
-                f"{setting.reference}: expected the reference {wanted[:12]}… of the job, found {found[:12]}…; see to "
-                f"it that every machine has the same."
+                f"{setting.reference}: expected the reference {wanted[:12]}… of the job, found {found[:12]}…; let "
+                f"every machine have the same."
             )
         self._open: _Open | None = None
 
