@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.bundles.files import hash_file
-from totalanvi.serving.errors import BundleError, OutputError, QueryError
+from totalanvi.serving.errors import BundleError, OutputError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.jobs.how import How
 from totalanvi.serving.jobs.identity import identity_of
 from totalanvi.serving.jobs.ledger import Ledger
 from totalanvi.serving.jobs.listed import Listed
+from totalanvi.serving.jobs.opened import OpenQuery, open_listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.records import InputIdentity, JobRecord, PartRecord, QueryRecord, digest_of
-from totalanvi.serving.jobs.remote import download, is_remote, shown
-from totalanvi.serving.mapping.beforehand import aligner_for, messages_before, provenance_of
+from totalanvi.serving.jobs.remote import shown
+from totalanvi.serving.mapping.beforehand import messages_before
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.scorer import score_blocks
 from totalanvi.serving.outputs.output import Format, OutputPlan
 from totalanvi.serving.outputs.writers import open_writer
-from totalanvi.serving.queries.readers import open_query
-from totalanvi.serving.queries.source import QuerySource
 from totalanvi.serving.reference import find_bundle, is_url, load_reference
 
 __all__ = ["ENDS_A_JOB", "Plan", "Setting", "Worker"]
@@ -75,7 +73,7 @@ class Plan:
 
 
 class Worker:
-    """Maps queries of a job, range by range; one query is open at a time.
+    """Maps queries of a job, range by range; one query is open at a time, and the reference from the first on.
 
     Parameters
     ----------
@@ -83,11 +81,6 @@ class Worker:
         See there.
     threads
         Cores to compute with; None for all.
-
-    Raises
-    ------
-    BundleError
-        When the reference cannot be opened, or is another than the job's.
 
     Examples
     --------
@@ -97,16 +90,11 @@ class Worker:
     """
 
     def __init__(self, setting: Setting, threads: int | None = None) -> None:
+        self._setting = setting
+        self._threads = threads
         self._how = setting.how
         self._ledger = Ledger(setting.folder, setting.job)
-        self._reference = _opened_reference(setting.reference, threads)
-        found, wanted = self._reference.info().digest, setting.job.reference.digest
-        if found != wanted:
-            raise BundleError(
-                f"{setting.reference}: expected the reference {wanted[:12]}… of the job, found {found[:12]}…; let "
-                f"every machine have the same."
-            )
-        self._open: _Open | None = None
+        self._open: OpenQuery | None = None
 
     def __enter__(self) -> Worker:
         return self
@@ -118,7 +106,18 @@ class Worker:
         """Close the query that is open, if any."""
         if self._open is not None:
             self._open.stack.close()
-            self._open = None
+        self._open = None
+
+    @cached_property
+    def _reference(self) -> Reference:
+        reference = _opened_reference(self._setting.reference, self._threads)
+        found, wanted = reference.info().digest, self._setting.job.reference.digest
+        if found != wanted:
+            raise BundleError(
+                f"{self._setting.reference}: expected the reference {wanted[:12]}… of the job, found {found[:12]}…; "
+                f"let every machine have the same."
+            )
+        return reference
 
     def whole(self, name: str, query: Listed) -> QueryOutcome:
         """Map what is left of a query.
@@ -143,7 +142,8 @@ class Worker:
         Raises
         ------
         ServingError
-            When the query cannot be mapped.
+            When the query cannot be mapped; a `BundleError` when none can, as the reference cannot be opened, or is
+            another than the job's.
         """
         identity = identity_of(query.address)
         record = self._ledger.query(name)
@@ -212,38 +212,12 @@ class Worker:
             notes=list(aligner.report.notes),
         )
 
-    def _opened(self, name: str, query: Listed, identity: InputIdentity) -> _Open:
-        """Open a query, or go on with the one that is open; it must be what it was when it was looked at."""
-        if self._open is not None and (self._open.name, self._open.identity) == (name, identity):
-            return self._open
-        self.close()
-        if (found := identity_of(query.address)) != identity:
-            raise QueryError(
-                f"Expected {shown(query.address)!r} as it was when it was looked at ({identity.stamp}); found that it "
-                f"has changed ({found.stamp}). Go on with the job when nobody writes there."
-            )
-        with ExitStack() as stack:
-            path = Path(query.address)
-            if is_remote(query.address):
-                path = download(query.address, stack.enter_context(self._ledger.work()))
-            source = stack.enter_context(open_query(path, self._how.proteins, self._how.layer))
-            aligner = aligner_for(self._reference, source, self._how.gene_column, self._how.meanings)
-            uns = provenance_of(self._reference, source, aligner, self._how.options)
-            self._open = _Open(name, identity, path, source, aligner, uns, stack.pop_all())
+    def _opened(self, name: str, query: Listed, identity: InputIdentity) -> OpenQuery:
+        """Open a query, or go on with the one that is open."""
+        if self._open is None or (self._open.name, self._open.identity) != (name, identity):
+            self.close()
+            self._open = open_listed(name, query, identity, self._reference, self._how, self._ledger)
         return self._open
-
-
-@dataclass(frozen=True)
-class _Open:
-    """The query that is open, and what its stack closes."""
-
-    name: str
-    identity: InputIdentity
-    path: Path
-    source: QuerySource
-    aligner: Aligner
-    provenance: dict[str, Any]
-    stack: ExitStack
 
 
 def _place(record: QueryRecord, how: How, place: int) -> tuple[Format, str]:
