@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from totalanvi.serving.errors import QueryError
@@ -40,6 +41,11 @@ class RayEngine:
     cluster
         See `totalanvi.serving.jobs.ray_session.connected_ray`.
 
+    Raises
+    ------
+    ModuleNotFoundError
+        When Ray is not installed.
+
     Examples
     --------
     >>> map_job("bundle/", ["runs/"], Path("scored"), engine=RayEngine(workers=2)).failed  # doctest: +SKIP
@@ -47,6 +53,8 @@ class RayEngine:
     """
 
     def __init__(self, workers: int | None = None, cluster: str | None = None) -> None:
+        if find_spec("ray") is None:
+            raise ModuleNotFoundError("No module named 'ray'", name="ray")
         self._workers = workers
         self._cluster = cluster
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -47,7 +49,8 @@ def connected_ray(cluster: str | None) -> Iterator[Any]:
             return
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
             try:
-                _connect(ray, cluster, folder)
+                with _own_end():
+                    _connect(ray, cluster, folder)
                 yield ray
             finally:
                 ray.shutdown()
@@ -86,6 +89,19 @@ def _connect(ray: Any, cluster: str | None, folder: str) -> None:
             f"Expected a Ray cluster at {cluster!r}; found that it cannot be reached ({error}). Check the address "
             f"(--cluster, RAY_ADDRESS), or leave it out to start Ray on this machine."
         ) from error
+
+
+@contextmanager
+def _own_end() -> Iterator[None]:
+    """Keep what this process does when it is told to end: Ray would put something of its own in the place of that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _knock(cluster: str) -> None:
