@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -18,7 +19,9 @@ from tests.support.queries import assert_three_parts, write_anndata
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.addresses import is_loopback
-from totalanvi.serving.jobs.on_ray import Share, share_of
+from totalanvi.serving.errors import DeviceError
+from totalanvi.serving.jobs.on_ray import RayWorker, Share, share_of
+from totalanvi.serving.jobs.worker import Worker
 
 if find_spec("ray") is None:  # Importing it is left to what is tested.
     pytest.skip("needs Ray", allow_module_level=True)
@@ -73,6 +76,19 @@ def test_an_absent_cluster_is_one_clear_error(run: Run, toy_folder: Path, query:
 )
 def test_cores_and_devices_are_divided(found: Share, expected: Share) -> None:
     assert found == expected
+
+
+def test_a_worker_ends_with_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise DeviceError("lost")
+
+    monkeypatch.setattr(Worker, "score", lost)
+    process = multiprocessing.get_context("fork").Process(
+        target=RayWorker.score, args=(RayWorker.__new__(RayWorker), None, None, range(1))
+    )
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == 1
 
 
 class Seen:

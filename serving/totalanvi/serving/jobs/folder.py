@@ -15,6 +15,7 @@ from totalanvi.serving.jobs.ledger import HIDDEN, Ledger
 from totalanvi.serving.jobs.records import JobRecord
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.locks import taken_lock
+from totalanvi.serving.outputs.output import require_parent
 
 __all__ = ["SUMMARY", "opened_job", "require_folder"]
 
@@ -37,8 +38,7 @@ def require_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     OutputError
         When there is no place for it, or something else is there.
     """
-    if not folder.absolute().parent.is_dir():
-        raise OutputError(f"Expected a folder for the output; found none at {str(folder.parent)!r}. Create it.")
+    require_parent(folder, "output")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"Expected a folder at {str(folder)!r}; found a file. Choose another output.")
     if (folder / HIDDEN / "job.json").exists():

@@ -28,7 +28,7 @@ def map_here(setting: Setting, queries: Mapping[str, Listed]) -> Iterator[QueryO
 
     Raises
     ------
-    OutputError, BundleError
+    OutputError, BundleError, DeviceError
         When no other query could be mapped either.
     """
     with Worker(setting) as worker:

@@ -7,22 +7,23 @@ queries and writes results itself, so all of them must see the same files.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from totalanvi.serving.errors import QueryError
+from totalanvi.serving.errors import DeviceError, QueryError
 from totalanvi.serving.jobs.listed import Listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.ray_session import connected_ray
-from totalanvi.serving.jobs.records import PartRecord
+from totalanvi.serving.jobs.records import PartRecord, QueryRecord
 from totalanvi.serving.jobs.remote import is_remote, shown
 from totalanvi.serving.jobs.worker import ENDS_A_JOB, Plan, Setting, Worker
 from totalanvi.serving.reference import is_url
 
-__all__ = ["RayEngine", "Share", "share_of"]
+__all__ = ["RayEngine", "RayWorker", "Share", "share_of"]
 
 _CORES = 4
 """Cores of a worker, where there is no GPU: with more, reading and writing leave some of them idle."""
@@ -71,11 +72,22 @@ class RayEngine:
         with connected_ray(self._cluster) as ray:
             here = ray.cluster_resources()
             share = share_of(here["CPU"], 0 if is_url(setting.reference) else here.get("GPU", 0), self._workers)
-            actor = ray.remote(Worker).options(
+            actor = ray.remote(RayWorker).options(
                 num_cpus=share.cores, num_gpus=share.gpus, max_restarts=-1, max_task_retries=_ATTEMPTS
             )
             actors = [actor.remote(setting, share.threads) for _ in range(share.workers)]
             yield from _mapped(ray, actors, queries)
+
+
+class RayWorker(Worker):
+    """A worker whose process ends with its device: what CUDA lost, no process gets back, but its successor may."""
+
+    def score(self, record: QueryRecord, query: Listed, rows: range) -> PartRecord:
+        """Map a range of a query; where the device fails, Ray gives it out again."""
+        try:
+            return super().score(record, query, rows)
+        except DeviceError:
+            os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from totalanvi.serving.engine.cores import usable_cores
+from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.errors import SettingsError
 
 __all__ = ["connected_ray"]

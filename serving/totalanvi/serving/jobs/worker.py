@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from totalanvi.serving.bundles.files import hash_file
-from totalanvi.serving.errors import BundleError, OutputError
+from totalanvi.serving.errors import BundleError, DeviceError, OutputError
 from totalanvi.serving.features import Reference
 from totalanvi.serving.jobs.how import How
 from totalanvi.serving.jobs.identity import identity_of
@@ -27,8 +27,8 @@ from totalanvi.serving.reference import find_bundle, is_url, load_reference
 
 __all__ = ["ENDS_A_JOB", "Plan", "Setting", "Worker"]
 
-ENDS_A_JOB = (OutputError, BundleError)
-"""What no other query would be spared: there is no place for results, or no reference."""
+ENDS_A_JOB = (OutputError, BundleError, DeviceError)
+"""What no other query would be spared: there is no place for results, no reference, or nothing left that computes."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Worker:
 
         Raises
         ------
-        OutputError, BundleError
+        OutputError, BundleError, DeviceError
             When no other query could be mapped either; whatever else goes wrong is the query's outcome.
         """
         try:
