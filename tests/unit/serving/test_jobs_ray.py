@@ -109,7 +109,7 @@ def watching(folder: Path) -> Iterator[Seen]:
         while not over.is_set():
             for process in psutil.Process().children(recursive=True):
                 try:
-                    if process.name().startswith("ray::Worker"):
+                    if process.name().startswith("ray::RayWorker"):
                         seen.workers.add(process.pid)
                     sockets = process.net_connections(kind="inet")
                     seen.listening.update(each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN)

@@ -71,8 +71,8 @@ def listed_queries(words: Sequence[str]) -> list[Listed]:
 
     Examples
     --------
-    >>> [query.address for query in listed_queries(["/data/donor1.h5ad", "s3://lab/donor2.h5ad"])]
-    ['/data/donor1.h5ad', 's3://lab/donor2.h5ad']
+    >>> [query.address for query in listed_queries(["/data/donor1.h5ad", "https://host/donor2.h5ad"])]
+    ['/data/donor1.h5ad', 'https://host/donor2.h5ad']
     """
     found: dict[str, Listed] = {}
     for word in words:

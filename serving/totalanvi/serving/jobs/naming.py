@@ -42,7 +42,7 @@ def names_of(queries: Sequence[Listed], known: Mapping[str, str]) -> dict[str, L
     Examples
     --------
     >>> list(names_of([Listed("/a/donor1.h5ad"), Listed("/a/cells.h5ad"), Listed("/b/cells.h5mu")], {}))
-    ['donor1', 'cells-57f05fc2', 'cells-1fdf24da']
+    ['donor1', 'cells-e433ade3', 'cells-c4c7abd8']
     """
     told = {query.address: known.get(shown(query.address)) for query in queries}
     wanted = {query.address: query.name or told[query.address] or _plain_name(query.address) for query in queries}

@@ -52,7 +52,7 @@ def shown(address: str) -> str:
     Examples
     --------
     >>> shown("https://me:secret@host/donor1.h5ad?token=abc")
-    'https://host/donor1.h5ad?…DIGEST'
+    'https://host/donor1.h5ad?…906b1a00'
     """
     if not is_remote(address):
         return address
