@@ -108,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Notes
     -----
     Exit codes: 0 done; 2 something the user can mend (an error that has an `exit_code` names its own); 3 some of many
-    queries could not be mapped; 130 interrupted; 143 told to end (SIGTERM), 129 by SIGHUP; 1 with a traceback for a bug.
+    queries could not be mapped; 130 interrupted; 143 told to end (SIGTERM), 129 by SIGHUP; 1 with a traceback for a
+    bug.
     """
     with _orderly_end():
         sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))

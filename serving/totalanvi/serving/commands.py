@@ -38,7 +38,7 @@ def map_query(
     query: Annotated[
         list[str],
         typer.Argument(
-            metavar="QUERY...",
+            metavar="QUERY",
             help="An .h5ad, .h5mu or 10x .h5 file, a Zarr folder, or the folder of a 10x matrix. Or many of them: "
             "files, folders, patterns ('runs/*.h5ad'), lists (.txt, .csv), addresses (https://, s3://).",
             show_default=False,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from totalanvi.serving.errors import OutputError
 
-__all__ = ["put", "put_bytes", "writing_to"]
+__all__ = ["put", "writing_to"]
 
 
 def put(made: Path, target: Path) -> None:
@@ -27,18 +26,6 @@ def put(made: Path, target: Path) -> None:
         os.fsync(stream.fileno())
     made.replace(target)
     _sync_folder(target.parent)
-
-
-def put_bytes(content: bytes, target: Path) -> None:
-    """Write a small file whole."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    made = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        put(made, target)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 @contextmanager

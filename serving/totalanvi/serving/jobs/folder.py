@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from totalanvi.serving.errors import OutputError
-from totalanvi.serving.jobs.durable import put_bytes, writing_to
+from totalanvi.serving.jobs.durable import writing_to
 from totalanvi.serving.jobs.ledger import HIDDEN, Ledger
 from totalanvi.serving.jobs.records import JobRecord
 from totalanvi.serving.listing import quoted
@@ -87,10 +87,10 @@ def opened_job(folder: Path, job: JobRecord, resume: bool, overwrite: bool) -> I
             _remove_results(folder, ledger)
         else:
             _require_same(folder, job)
-        with writing_to(folder):
-            put_bytes(job.model_dump_json(indent=1).encode() + b"\n", hidden / "job.json")
-            (folder / SUMMARY).unlink(missing_ok=True)
         ledger.clear_work()
+        ledger.write(job, hidden / "job.json")
+        with writing_to(folder):
+            (folder / SUMMARY).unlink(missing_ok=True)
         yield ledger
         ledger.clear_work()
     finally:

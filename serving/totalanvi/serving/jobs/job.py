@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.errors import OutputError
-from totalanvi.serving.jobs.durable import put_bytes, writing_to
 from totalanvi.serving.jobs.folder import SUMMARY, opened_job, require_folder
 from totalanvi.serving.jobs.here import map_here
 from totalanvi.serving.jobs.how import How
@@ -87,8 +86,7 @@ def map_job(
             told(outcome)
         others = len({record.name for record in ledger.records()} - set(named))
         summary = JobSummary.of(job, outcomes, others, time.perf_counter() - began)
-        with writing_to(folder):
-            put_bytes(summary.model_dump_json(indent=1).encode() + b"\n", folder / SUMMARY)
+        ledger.write(summary, folder / SUMMARY)
     return summary
 
 

@@ -25,11 +25,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from totalanvi.serving.bundles.files import hash_file
 from totalanvi.serving.errors import BundleError
-from totalanvi.serving.jobs.durable import put, put_bytes, writing_to
+from totalanvi.serving.jobs.durable import put, writing_to
 from totalanvi.serving.jobs.records import JobRecord, PartRecord, QueryRecord, digest_of
 
 __all__ = ["HIDDEN", "Ledger"]
@@ -83,7 +83,7 @@ class Ledger:
         """Enter a query."""
         with writing_to(self._folder):
             (self._queries / record.name).mkdir(parents=True, exist_ok=True)
-            put_bytes(_json(record), self._queries / record.name / "query.json")
+        self.write(record, self._queries / record.name / "query.json")
 
     def parts(self, record: QueryRecord) -> dict[range, PartRecord]:
         """Return the ranges of a query that are done and whose results are still what they were, by their rows."""
@@ -110,7 +110,20 @@ class Ledger:
             target = self._folder / part.file
             target.parent.mkdir(exist_ok=True)
             put(made, target)
-            put_bytes(_json(part), self._queries / part.query / f"{place:05d}.json")
+        self.write(part, self._queries / part.query / f"{place:05d}.json")
+
+    def write(self, said: BaseModel, target: Path) -> None:
+        """Write a file of JSON, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            When there is no room.
+        """
+        with self.work() as room, writing_to(self._folder):
+            made = room / target.name
+            made.write_text(said.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            put(made, target)
 
     def forget(self, name: str) -> None:
         """Remove a query's results, and then what is entered of it."""
@@ -146,10 +159,6 @@ class Ledger:
             return hash_file(file).sha256 == part.sha256
         except (OSError, BundleError):
             return False
-
-
-def _json(record: QueryRecord | PartRecord) -> bytes:
-    return record.model_dump_json(indent=1).encode() + b"\n"
 
 
 def _read(file: Path, kind: type[_Read]) -> _Read | None:
