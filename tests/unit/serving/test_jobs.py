@@ -21,6 +21,7 @@ from tests.support.queries import (
     write_mudata,
 )
 from tests.support.toy_bundle import toy_query, write_toy_bundle
+from tests.support.uploads import Open
 
 from totalanvi.serving.locks import taken_lock
 from totalanvi.serving.mapping.local import LocalReference
@@ -179,6 +180,18 @@ def test_a_ledger_of_another_reference_is_refused_and_can_be_replaced(
     code, _, said = run("map", other, queries / "donor1.h5ad", "-o", f"{scored}/", "--overwrite", "--engine", "local")
     assert code == 0, said
     assert listing(scored) == ["_job", "_summary.json", "donor1"]
+
+
+def test_an_endpoint_does_what_a_bundle_does(
+    run: Run, opened: Open, toy_folder: Path, queries: Path, tmp_path: Path
+) -> None:
+    words = (queries, *PLUG_IN, "--part-cells", 8, "--batch-size", 4)
+    assert run("map", toy_folder, *words, "-o", f"{tmp_path}/here/")[0] == 0
+    code, _, said = run("map", opened().base_url, *words, "-o", f"{tmp_path}/there/")
+    assert code == 0, said
+    here, there = contents(tmp_path / "here"), contents(tmp_path / "there")
+    assert {name for name in here if here[name] != there[name]} == {"_summary.json"}
+    assert set(here) == set(there)
 
 
 def test_what_a_job_may_not_do(run: Run, toy_folder: Path, queries: Path, tmp_path: Path) -> None:
