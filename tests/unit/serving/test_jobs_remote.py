@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 from tests.support.command_line import Run
@@ -156,3 +157,28 @@ def test_what_is_known_of_a_file_follows_its_content(site: Site, files: Path) ->
     assert remote_identity(address) == before
     write_anndata(toy_query(9, 5), files / "donor 2.h5ad")
     assert remote_identity(address) != before
+
+
+def test_a_folder_elsewhere_is_a_query_or_holds_some(run: Run, toy_folder: Path, tmp_path: Path) -> None:
+    toy_query(7, 4).write_zarr(tmp_path / "stored.zarr")
+    write_anndata(toy_query(5, 5), tmp_path / "donor.h5ad")
+    store = fsspec.filesystem("memory")
+    store.put(f"{tmp_path}/stored.zarr", "/lab/stored.zarr", recursive=True)
+    store.put(f"{tmp_path}/donor.h5ad", "/lab/donor.h5ad")
+    try:
+        code, printed, said = run("map", toy_folder, "memory://lab/", "-o", f"{tmp_path}/all/", *PLUG_IN)
+        assert code == 0, said
+        assert "donor: 5 cells in 1 part\nstored: 7 cells in 1 part\n" in printed
+        again = ("map", toy_folder, "memory://lab/stored.zarr/", "--resume", tmp_path / "one", *PLUG_IN)
+        assert run(*again)[0] == 0
+        assert "1 of them before" in run(*again)[1]
+        before = remote_identity("memory://lab/stored.zarr")
+        store.pipe("/lab/stored.zarr/more", b"changed")
+        assert remote_identity("memory://lab/stored.zarr") != before
+        store.store["/lab/stored.zarr/../../outside"] = store.store["/lab/stored.zarr/more"]
+        code, _, said = run(*again)
+        assert code == 3
+        assert_three_parts(said, "in no folder above", "../../outside")
+    finally:
+        for name in [name for name in store.store if name.startswith("/lab/")]:
+            del store.store[name]

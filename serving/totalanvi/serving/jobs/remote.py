@@ -143,6 +143,7 @@ def download(address: str, room: Path) -> Path:
     target = room / re.sub(r"[/\\\0]", "_", remote_name(address))
     with _asking(address) as (system, path):
         if address.endswith(_FOLDERS):
+            _require_inside(address, system.find(path))
             system.get(path.rstrip("/") + "/", f"{target}/", recursive=True)
             return target
         size = system.info(path).get("size")
@@ -153,6 +154,15 @@ def download(address: str, room: Path) -> Path:
             f"the connection was lost. Go on with the job to fetch it again."
         )
     return target
+
+
+def _require_inside(address: str, names: list[str]) -> None:
+    """Refuse names that would lead out of the folder they are copied to: to an object store, dots are letters."""
+    for name in names:
+        if ".." in name.replace("\\", "/").split("/"):
+            raise QueryError(
+                f"Expected files in {shown(address)!r} that are in no folder above; found {name!r}. Ask who made it."
+            )
 
 
 def _stamp(about: dict[str, Any]) -> str:
