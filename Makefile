@@ -50,8 +50,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/totalanvi demo --overwrite
 
+# Each process has some of the files, in their order, so that what a file's tests share is made once; and one thread for
+# its models, which are small.
 test: setup
-	$(BIN)/pytest --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-fail-under=90
 
 # Debian's where there is one and it may be installed, or Playwright's own.
 browser: setup
@@ -68,7 +71,7 @@ audit: setup
 	$(BIN)/python .ci/audit.py
 
 docs: setup
-	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/accuracy.py
