@@ -235,3 +235,19 @@ def test_a_folder_of_results_can_be_reported_on(run: Run, toy_folder: Path, quer
     code, _, said = run("report", tmp_path / "scored" / "donor1", "-o", tmp_path / "report.html")
     assert code == 0, said
     assert "21" in (tmp_path / "report.html").read_text()
+
+
+def test_a_ledger_cannot_name_what_is_outside(run: Run, toy_folder: Path, queries: Path, tmp_path: Path) -> None:
+    scored, mine = tmp_path / "scored", tmp_path / "mine"
+    words = ("map", toy_folder, queries / "donor1.h5ad", "--resume", scored, *PLUG_IN)
+    assert run(*words)[0] == 0
+    mine.mkdir()
+    (mine / "notes.txt").touch()
+    record = scored / "_job" / "queries" / "donor1" / "query.json"
+    record.write_text(record.read_text().replace('"name": "donor1"', '"name": "../mine"'))
+    assert "../mine" in record.read_text()
+
+    code, printed, said = run(*words)
+    assert code == 0, said
+    assert listing(mine) == ["notes.txt"]
+    assert "donor1: 21 cells in 1 part\n" in printed

@@ -75,9 +75,13 @@ class Ledger:
                     yield record
 
     def query(self, name: str) -> QueryRecord | None:
-        """Return what is known of a query; None where nothing is, or it cannot be read."""
+        """Return what is known of a query; None where nothing is, it cannot be read, or it says another name.
+
+        Results are put, and removed, where a name leads, so that it has to be its folder's: a ledger may be a
+        stranger's.
+        """
         record = _read(self._queries / name / "query.json", QueryRecord)
-        return record if record is not None and record.job == self._job else None
+        return record if record is not None and (record.name, record.job) == (name, self._job) else None
 
     def keep_query(self, record: QueryRecord) -> None:
         """Enter a query."""
