@@ -251,3 +251,23 @@ def test_a_ledger_cannot_name_what_is_outside(run: Run, toy_folder: Path, querie
     assert code == 0, said
     assert listing(mine) == ["notes.txt"]
     assert "donor1: 21 cells in 1 part\n" in printed
+
+
+def test_results_are_not_removed_for_what_cannot_begin(
+    run: Run, toy_folder: Path, queries: Path, tmp_path: Path
+) -> None:
+    scored = tmp_path / "scored"
+    assert run("map", toy_folder, queries / "donor1.h5ad", "-o", f"{scored}/", "--copies", *PLUG_IN)[0] == 0
+    before = contents(scored)
+    code, _, said = run(
+        "map", toy_folder, scored / "donor1" / "donor1.h5ad", "-o", f"{scored}/", "--copies", "--overwrite"
+    )
+    assert code == 2
+    assert_three_parts(said, "nor around them", "Choose another")
+    (queries / "list.csv").write_text("query,name\ndonor1.h5ad,same\ndonor2.h5ad,same\n")
+    code, _, said = run("map", toy_folder, queries / "list.csv", "-o", f"{scored}/", "--overwrite")
+    assert code == 2
+    assert_three_parts(said, "'same' twice")
+    assert contents(scored) == before
+    assert run("map", toy_folder, queries / "list.csv", "-o", f"{tmp_path}/new/")[0] == 2
+    assert not (tmp_path / "new").exists()

@@ -75,6 +75,7 @@ def map_job(
     require_folder(folder, resume, overwrite)
     listed = listed_queries(queries)
     _require_outside(folder, listed)
+    names_of(listed, {})  # names that cannot be are told before anything is made or removed
     job = JobRecord.of(_info(reference), how)
     with opened_job(folder, job, resume, overwrite) as ledger:
         known = {record.address: record.name for record in ledger.records()}
@@ -101,12 +102,12 @@ def _info(reference: str) -> ReferenceInfo:
 
 
 def _require_outside(folder: Path, listed: Sequence[Listed]) -> None:
-    """Refuse to write into a query that is a folder."""
+    """Refuse to write into a query that is a folder, and queries among the results, which may be removed."""
     target = folder.resolve()
     for query in listed:
         place = Path(query.address).resolve()
-        if place == target or place in target.parents:
+        if place == target or place in target.parents or target in place.parents:
             raise OutputError(
-                f"Expected an output other than the queries, and outside of them; found {str(folder)!r}. Choose "
-                f"another."
+                f"Expected an output other than the queries, neither in one of them nor around them; found "
+                f"{str(folder)!r}. Choose another."
             )
