@@ -22,7 +22,8 @@ def put(made: Path, target: Path) -> None:
     target
         Replaced when it is there; its folder must be.
     """
-    with made.open("rb") as stream:
+    # For writing: Windows puts nothing else on the disk.
+    with made.open("r+b") as stream:
         os.fsync(stream.fileno())
     made.replace(target)
     _sync_folder(target.parent)
