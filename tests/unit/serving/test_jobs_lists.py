@@ -78,6 +78,7 @@ def test_lists_name_queries_beside_themselves(home: Path) -> None:
         ("binary.txt", b"\xff\xfe\xfa", ["UTF-8"]),
         ("list.csv", b"file\na/one.h5ad\n", ["a column 'query'", "'file'"]),
         ("list.csv", b"", ["a column 'query'", "none"]),
+        ("list.csv", b"query\n" + b"a" * 140_000, ["a table", "field limit"]),
         ("list.csv", b"query,name\na,both\n", ["'both'", "found 4"]),
         ("list.txt", b"other.txt\n", ["another list, 'other.txt'"]),
         ("list.txt", b"a/*.loom\n", ["a/*.loom", "found none"]),
@@ -113,7 +114,7 @@ def test_each_query_has_a_name_of_its_own() -> None:
     assert list(names_of([Listed("/new/x.h5ad")], {"/a/x.h5ad": "x"})) != ["x"]
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "_job", ".hidden", "a\\b"])
+@pytest.mark.parametrize("name", ["a/b", "..", "_job", ".hidden", "a\\b", "ü" * 101])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     refusal(QueryError, lambda: names_of([Listed("/q.h5ad", name)], {}), repr(name))
 
@@ -121,3 +122,16 @@ def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
 def test_a_name_that_is_given_twice_is_refused() -> None:
     queries = [Listed("/a.h5ad", "Same"), Listed("/b.h5ad", "same")]
     refusal(QueryError, lambda: names_of(queries, {}), "'Same' twice")
+
+
+def test_what_cannot_be_told_apart_is_refused() -> None:
+    queries = [Listed("https://me:one@host/a.h5ad"), Listed("https://me:two@host/a.h5ad")]
+    said = refusal(QueryError, lambda: names_of(queries, {}), "for 'https://host/a.h5ad' and for another")
+    assert "one" not in said.replace("none", "")
+
+
+def test_a_long_name_is_cut_to_what_a_folder_may_be_called(tmp_path: Path) -> None:
+    ends = [f"https://host/{'ü' * 150}{end}.h5ad" for end in "ab"]
+    for name in names_of([Listed(address) for address in ends], {}):
+        (tmp_path / name / f"{name}.h5mu").mkdir(parents=True)
+    assert len(list(tmp_path.iterdir())) == 2

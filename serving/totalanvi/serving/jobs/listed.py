@@ -130,17 +130,21 @@ def _is_query(path: Path) -> bool:
 
 
 def _of_list(word: str) -> Iterator[Listed]:
-    elsewhere = is_remote(word)
-    rows = _rows(word, read_text(word) if elsewhere else _read(Path(word).expanduser()))
-    for entry, name in rows:
+    here = local_path(word) if is_remote(word) else Path(word).expanduser()
+    for entry, name in _rows(word, read_text(word) if here is None else _read(here)):
         if entry.endswith(LIST_SUFFIXES):
             raise QueryError(f"Expected queries in the list {word!r}; found another list, {entry!r}. Join them.")
+        if here is None and (local_path(entry) is not None if is_remote(entry) else entry.startswith("/")):
+            raise QueryError(
+                f"Expected queries beside the list {word!r}, or at addresses; found a file of this machine, {entry!r}. "
+                f"Copy the list here if that is meant."
+            )
         if is_remote(entry):
             place = entry
-        elif elsewhere:
+        elif here is None:
             place = posixpath.join(posixpath.dirname(word), entry)
         else:
-            place = str(Path(word).expanduser().parent / Path(entry).expanduser())
+            place = str(here.parent / Path(entry).expanduser())
         yield from _of_word(place, name)
 
 
@@ -159,10 +163,15 @@ def _rows(word: str, text: str) -> list[tuple[str, str | None]]:
         lines = (line.strip() for line in text.splitlines())
         return [(line, None) for line in lines if line and not line.startswith("#")]
     table = csv.DictReader(io.StringIO(text), delimiter="\t" if word.endswith(".tsv") else ",")
-    columns = list(table.fieldnames or ())
+    try:
+        columns, rows = list(table.fieldnames or ()), list(table)
+    except csv.Error as error:
+        raise QueryError(
+            f"Expected a table in the list {word!r}; found that it cannot be read as one ({error}). Check it."
+        ) from error
     if _HEADER[0] not in columns:
         raise QueryError(
             f"Expected a column {_HEADER[0]!r} in the first line of the list {word!r}, and perhaps {_HEADER[1]!r}; "
             f"found {quoted(columns, 5)}. Name it so."
         )
-    return [(row["query"].strip(), (row.get("name") or "").strip() or None) for row in table if row["query"]]
+    return [(row["query"].strip(), (row.get("name") or "").strip() or None) for row in rows if row["query"]]

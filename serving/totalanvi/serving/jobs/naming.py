@@ -16,6 +16,8 @@ from totalanvi.serving.jobs.suffixes import QUERY_SUFFIXES
 __all__ = ["names_of"]
 
 _NAME = re.compile(r"[^._/\\\0][^/\\\0]*")
+_LONGEST = 200
+"""Bytes of a name: file systems take 255, and a digest and a suffix may follow."""
 
 
 def names_of(queries: Sequence[Listed], known: Mapping[str, str]) -> dict[str, Listed]:
@@ -37,7 +39,8 @@ def names_of(queries: Sequence[Listed], known: Mapping[str, str]) -> dict[str, L
     Raises
     ------
     QueryError
-        When a name that was asked for cannot be a folder's, or is asked for twice.
+        When a name that was asked for cannot be a folder's, or is asked for twice; when two addresses differ in
+        nothing that may be written down.
 
     Examples
     --------
@@ -50,12 +53,19 @@ def names_of(queries: Sequence[Listed], known: Mapping[str, str]) -> dict[str, L
     often = Counter(name.casefold() for name in wanted.values())
     earlier = {name.casefold() for name in known.values()}
     named: dict[str, Listed] = {}
+    taken: set[str] = set()
     for query in queries:
         name = wanted[query.address]
         if query.name is not None:
             _require_possible(name, often)
         elif told[query.address] is None and (often[name.casefold()] > 1 or name.casefold() in earlier):
             name = f"{name}-{hashlib.sha256(shown(query.address).encode()).hexdigest()[:8]}"
+        if name.casefold() in taken:
+            raise QueryError(
+                f"Expected each query to have a name of its own; found {name!r} for {shown(query.address)!r} and for "
+                f"another. Choose names in a list (.csv)."
+            )
+        taken.add(name.casefold())
         named[name] = query
     return named
 
@@ -64,14 +74,15 @@ def _plain_name(address: str) -> str:
     file = remote_name(address) if is_remote(address) else PurePath(address).name
     stem = PurePosixPath(file).stem if file.endswith(QUERY_SUFFIXES) else file
     # What begins with one of these is not looked at by those who read folders of tables.
-    return re.sub(r"[^\w.+ -]", "_", stem).lstrip("._") or "query"
+    name = re.sub(r"[^\w.+ -]", "_", stem).lstrip("._") or "query"
+    return name.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def _require_possible(name: str, often: Mapping[str, int]) -> None:
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST:
         raise QueryError(
-            f"Expected names of queries that can be a folder's, and begin with neither dot nor underscore; found "
-            f"{name!r}. Choose another."
+            f"Expected names of queries that can be a folder's, of at most {_LONGEST} bytes, and begin with neither "
+            f"dot nor underscore; found {name!r}. Choose another."
         )
     if often[name.casefold()] > 1:
         raise QueryError(f"Expected each query to have a name of its own; found {name!r} twice. Choose others.")
