@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from tests.support.command_line import Run
 from tests.support.files import listing
-from tests.support.queries import assert_three_parts, write_anndata
+from tests.support.queries import assert_three_parts, refusal, write_anndata
 from tests.support.toy_bundle import toy_query
 
-from totalanvi.serving.jobs.remote import remote_identity
+from totalanvi.serving.errors import QueryError
+from totalanvi.serving.jobs.listed import listed_queries
+from totalanvi.serving.jobs.remote import download, remote_identity, remote_name, shown
 
 PLUG_IN = ("--samples", 1)
 
@@ -30,6 +32,8 @@ class Site:
     url: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
     breaks_off: bool = False
+    listings: list[str] = field(default_factory=list)
+    """What a folder `listed/` is said to hold, one after another; the last one from then on."""
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -51,7 +55,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.site.asked.append(("GET", self.path))
-        super().do_GET()
+        if "forbidden" in self.path:
+            self.send_error(403)
+        elif self.path == "/listed/":
+            page = self.site.listings[0].encode()
+            self.site.listings[:-1] = self.site.listings[1:-1]
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+        else:
+            super().do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -182,3 +197,42 @@ def test_a_folder_elsewhere_is_a_query_or_holds_some(run: Run, toy_folder: Path,
     finally:
         for name in [name for name in store.store if name.startswith("/lab/")]:
             del store.store[name]
+
+
+def test_a_folder_is_copied_as_it_was_first_listed(site: Site, files: Path, tmp_path: Path) -> None:
+    (files / "listed").mkdir()
+    (files / "listed" / "zarr.json").write_text("{}")
+    kept = '<a href="zarr.json">zarr.json</a>'
+    # A client drops the dots of an address that it asks for: there is something.
+    (files / "outside").write_text("meant for elsewhere")
+    site.listings = [kept, f'{kept}<a href="../../outside">outside</a>']
+    room = tmp_path / "job" / "room"
+    room.mkdir(parents=True)
+    assert listing(download(f"{site.url}/listed/", room)) == ["zarr.json"]
+    assert listing(tmp_path / "job") == ["room"]
+    refusal(QueryError, lambda: download(f"{site.url}/listed/", room), "in no folder above", "../../outside")
+
+
+def test_no_secret_is_told_however_a_library_spells_it(site: Site, files: Path, tmp_path: Path) -> None:
+    (files / "forbidden.h5ad").touch()  # a server that lets it be looked at, and not be read
+    address = f"{site.url}/forbidden.h5ad?Credential=key%2F2026&Signature=secret%3D"
+    said = refusal(QueryError, lambda: download(address, tmp_path), "403", "forbidden.h5ad?…")
+    assert "Signature" not in said
+
+
+def test_addresses_that_are_written_down() -> None:
+    assert shown("simplecache::https://me:secret@host/x.h5ad") == "simplecache::https://host/x.h5ad"
+    assert shown("s3://lab/a#1.h5ad") != shown("s3://lab/a#2.h5ad")
+    assert shown("http://[x") == "http://[x"
+    assert [remote_name(address) for address in ("s3://lab/../", "https://host", "s3://lab/a#1.h5ad")] == [
+        "query",
+        "query",
+        "a#1.h5ad",
+    ]
+
+
+@pytest.mark.parametrize("entry", ["/etc/donor.h5ad", "file:///etc/donor.h5ad"])
+def test_a_list_elsewhere_cannot_name_files_here(site: Site, files: Path, entry: str) -> None:
+    (files / "list.csv").write_text(f"query\n{entry}\n")
+    refusal(QueryError, lambda: listed_queries([f"{site.url}/list.csv"]), "a file of this machine", entry)
+    assert len(listed_queries([f"file://{files}/list.csv"])) == 1

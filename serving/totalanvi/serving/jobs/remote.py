@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from totalanvi.formats.stores import MATRIX_FILES, ZARR_ROOTS
 from totalanvi.serving.errors import QueryError
@@ -56,9 +56,10 @@ def shown(address: str) -> str:
     """
     if not is_remote(address):
         return address
-    parts = urlsplit(address)
-    query = f"…{hashlib.sha256(parts.query.encode()).hexdigest()[:8]}" if parts.query else ""
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
+    # By hand: the standard library raises for some addresses, and takes ``#`` in a store's names for an end.
+    plain, _, query = address.partition("?")
+    plain = re.sub(r"://[^/]*@", "://", plain)
+    return f"{plain}?…{hashlib.sha256(query.encode()).hexdigest()[:8]}" if query else plain
 
 
 def remote_name(address: str) -> str:
@@ -69,7 +70,14 @@ def remote_name(address: str) -> str:
     >>> remote_name("https://host/runs/donor%201.h5ad?token=abc"), remote_name("s3://lab/donor2.zarr/")
     ('donor 1.h5ad', 'donor2.zarr')
     """
-    return posixpath.basename(unquote(urlsplit(address).path).rstrip("/")) or "query"
+    name = posixpath.basename(unquote(_path(address)).rstrip("/"))
+    return "query" if name in ("", ".", "..") else name
+
+
+def _path(address: str) -> str:
+    """Return what follows the host, or the bucket, without what follows ``?``; of a path, all of it."""
+    plain = address.partition("?")[0]
+    return plain.partition("://")[2].partition("/")[2] if is_remote(plain) else plain
 
 
 def matching(address: str) -> list[str]:
@@ -82,7 +90,7 @@ def matching(address: str) -> list[str]:
     """
     with _asking(address) as (system, path):
         system.invalidate_cache()
-        if "*" in urlsplit(address).path:
+        if "*" in _path(address):
             return sorted(system.unstrip_protocol(found) for found in system.glob(path))
         if not address.endswith("/"):
             return [address]
@@ -143,8 +151,9 @@ def download(address: str, room: Path) -> Path:
     target = room / re.sub(r"[/\\\0]", "_", remote_name(address))
     with _asking(address) as (system, path):
         if address.endswith(_FOLDERS):
-            _require_inside(address, system.find(path))
-            system.get(path.rstrip("/") + "/", f"{target}/", recursive=True)
+            places = _places(address, path, system.find(path), target)
+            # Place by place: listed once more, a server might name others.
+            system.get(list(places), [str(place) for place in places.values()])
             return target
         size = system.info(path).get("size")
         system.get_file(path, str(target))
@@ -156,13 +165,26 @@ def download(address: str, room: Path) -> Path:
     return target
 
 
-def _require_inside(address: str, names: list[str]) -> None:
-    """Refuse names that would lead out of the folder they are copied to: to an object store, dots are letters."""
+def _places(address: str, path: str, names: list[str], target: Path) -> dict[str, Path]:
+    """Say where each file of a folder is copied to; to an object store, dots that lead out of it are but letters."""
+    root = path.rstrip("/") + "/"
+    places: dict[str, Path] = {}
     for name in names:
-        if ".." in name.replace("\\", "/").split("/"):
+        if name.endswith("/"):  # what some stores keep in the place of an empty folder
+            continue
+        inside = name.removeprefix(root).replace("\\", "/")
+        if not name.startswith(root) or {"", ".", ".."} & set(inside.split("/")):
             raise QueryError(
-                f"Expected files in {shown(address)!r} that are in no folder above; found {name!r}. Ask who made it."
+                f"Expected files in {shown(address)!r} that are in no folder above; found {shown(name)!r}. Ask who "
+                f"made it."
             )
+        places[name] = target / inside
+    return places
+
+
+def _without_secrets(text: str) -> str:
+    """Take passwords, and what follows ``?``, out of the addresses in a text; libraries spell these their own way."""
+    return re.sub(r"\w+://[^\s'\"<>]+", lambda found: shown(found[0]), text)
 
 
 def _stamp(about: dict[str, Any]) -> str:
@@ -180,7 +202,7 @@ def _asking(address: str) -> Iterator[tuple[Any, str]]:
     except QueryError:
         raise
     except Exception as error:
-        said = (str(error) or type(error).__name__).replace(address, shown(address)).splitlines()[0]
+        said = _without_secrets(str(error) or type(error).__name__).splitlines()[0]
         raise QueryError(
             f"Expected to read {shown(address)!r}; found that this fails ({type(error).__name__}: {said}). Check the "
             f"address, what may be read there, and whether the package for its protocol is installed."
