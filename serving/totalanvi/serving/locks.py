@@ -15,6 +15,11 @@ def taken_lock(path: Path) -> int | None:
     ----------
     path
         Made when it is not there. The lock ends when the descriptor is closed, or with the process.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be made, or its file system has no locks.
     """
     try:
         import fcntl
@@ -23,7 +28,9 @@ def taken_lock(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, (BlockingIOError, PermissionError)):  # file systems of networks say either
+            return None
+        raise
     return descriptor
