@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import anndata
@@ -23,6 +26,11 @@ from tests.support.queries import (
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 from tests.support.uploads import Open
 
+from totalanvi.serving.jobs.here import map_here
+from totalanvi.serving.jobs.job import map_job
+from totalanvi.serving.jobs.listed import Listed
+from totalanvi.serving.jobs.outcome import QueryOutcome
+from totalanvi.serving.jobs.worker import Setting
 from totalanvi.serving.locks import taken_lock
 from totalanvi.serving.mapping.local import LocalReference
 
@@ -271,3 +279,26 @@ def test_results_are_not_removed_for_what_cannot_begin(
     assert contents(scored) == before
     assert run("map", toy_folder, queries / "list.csv", "-o", f"{tmp_path}/new/")[0] == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_workers_in_another_folder_find_the_bundle(
+    toy_folder: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(setting: Setting, named: Mapping[str, Listed]) -> Iterator[QueryOutcome]:
+        monkeypatch.chdir(queries)
+        yield from map_here(setting, named)
+
+    monkeypatch.chdir(toy_folder.parent)
+    assert map_job(toy_folder.name, [str(queries / "donor2.h5ad")], tmp_path / "scored", engine=elsewhere).done == 1
+
+
+def test_a_file_system_without_locks_is_not_another_run(
+    run: Run, toy_folder: Path, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    code, _, said = run("map", toy_folder, queries, "-o", f"{tmp_path}/scored/")
+    assert code == 2
+    assert_three_parts(said, os.strerror(errno.ENOLCK), "another place")

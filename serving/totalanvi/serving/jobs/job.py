@@ -80,7 +80,7 @@ def map_job(
     with opened_job(folder, job, resume, overwrite) as ledger:
         known = {record.address: record.name for record in ledger.records()}
         named = names_of(listed, known)
-        setting = Setting(reference, folder.absolute(), job, how)
+        setting = Setting(_from_anywhere(reference), folder.absolute(), job, how)
         outcomes: list[QueryOutcome] = []
         for outcome in engine(setting, named):
             outcomes.append(outcome)
@@ -99,6 +99,12 @@ def _info(reference: str) -> ReferenceInfo:
 
     bundle = Bundle.open(find_bundle(reference))
     return ReferenceInfo.of(bundle.manifest, bundle.digest)
+
+
+def _from_anywhere(reference: str) -> str:
+    """Name a bundle so that workers find it which are in other folders; tags and URLs are the same everywhere."""
+    path = Path(reference).expanduser()
+    return str(path.absolute()) if path.exists() else reference
 
 
 def _require_outside(folder: Path, listed: Sequence[Listed]) -> None:

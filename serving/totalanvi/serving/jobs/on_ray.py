@@ -71,7 +71,8 @@ class RayEngine:
         """
         with connected_ray(self._cluster) as ray:
             here = ray.cluster_resources()
-            share = share_of(here["CPU"], 0 if is_url(setting.reference) else here.get("GPU", 0), self._workers)
+            # A cluster that grows as it is asked may have no core yet.
+            share = share_of(here.get("CPU", 1), 0 if is_url(setting.reference) else here.get("GPU", 0), self._workers)
             actor = ray.remote(RayWorker).options(
                 num_cpus=share.cores, num_gpus=share.gpus, max_restarts=-1, max_task_retries=_ATTEMPTS
             )
