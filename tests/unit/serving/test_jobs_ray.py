@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,10 @@ def test_two_workers_one_of_them_killed_make_what_one_process_makes(
     run: Run, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # As batch systems and Macs have it; sockets have no room there.
+    deep = tmp_path / ("deep" * 20)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
     queries = tmp_path / "queries"
     queries.mkdir()
     for seed, n_cells in enumerate((300, 200)):

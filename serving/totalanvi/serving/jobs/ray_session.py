@@ -24,6 +24,9 @@ _OBJECT_STORE_BYTES = 100 << 20
 
 _KNOCK_SECONDS = 10
 
+_LONGEST_PLACE = 30
+"""Bytes of a folder's path in which Ray can still make its sockets: systems take 107 for all of a socket's path."""
+
 
 @contextmanager
 def connected_ray(cluster: str | None) -> Iterator[Any]:
@@ -47,7 +50,7 @@ def connected_ray(cluster: str | None) -> Iterator[Any]:
         if ray.is_initialized():
             yield ray
             return
-        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix="ray-", dir=_place(), ignore_cleanup_errors=True) as folder:
             try:
                 with _own_end():
                     _connect(ray, cluster, folder)
@@ -67,6 +70,12 @@ def _alone() -> dict[str, str | None]:
         # What it calls not to look for an address that others can reach.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
+
+
+def _place() -> str:
+    """Return where Ray's folder goes: where the usual place is too deep, to the one that Ray itself would take."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= _LONGEST_PLACE else "/tmp"  # noqa: S108 - a folder of its own, for nobody else
 
 
 def _connect(ray: Any, cluster: str | None, folder: str) -> None:
