@@ -14,7 +14,7 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 from tests.support.command_line import Run
-from tests.support.files import listing
+from tests.support.files import file_size_limit, listing
 from tests.support.queries import assert_three_parts, refusal, write_anndata
 from tests.support.toy_bundle import toy_query
 
@@ -163,6 +163,14 @@ def test_what_breaks_off_or_is_not_there_fails_alone(run: Run, toy_folder: Path,
     code, printed, said = run("map", toy_folder, *wanted[:2], "--resume", scored, *PLUG_IN)
     assert code == 3
     assert "donor1: 12 cells in 1 part\n" in printed
+
+
+def test_no_room_for_a_copy_ends_the_job(run: Run, toy_folder: Path, site: Site, tmp_path: Path) -> None:
+    with file_size_limit(4_000):
+        code, printed, said = run("map", toy_folder, f"{site.url}/", "-o", f"{tmp_path}/scored/", *PLUG_IN)
+    assert (code, printed) == (2, "")
+    assert_three_parts(said, "room for a copy of", "another place")
+    assert listing(tmp_path / "scored") == ["_job"]
 
 
 def test_what_is_known_of_a_file_follows_its_content(site: Site, files: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import posixpath
 import re
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from totalanvi.formats.stores import MATRIX_FILES, ZARR_ROOTS
-from totalanvi.serving.errors import QueryError
+from totalanvi.serving.errors import OutputError, QueryError
 from totalanvi.serving.jobs.records import InputIdentity
 from totalanvi.serving.jobs.suffixes import QUERY_SUFFIXES
 
@@ -22,6 +23,8 @@ _FOLDERS = ("/", ".zarr")
 """How an address of a folder ends. Servers of plain files cannot be asked whether something is one."""
 
 _STAMPS = ("ETag", "etag", "md5Hash", "Content-MD5", "content_md5", "mtime", "LastModified", "last_modified", "updated")
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """What servers and object stores call a tag of a file's content, or the time of its last change."""
 
 
@@ -147,6 +150,8 @@ def download(address: str, room: Path) -> Path:
     ------
     QueryError
         When it cannot be read, or came short.
+    OutputError
+        When there is no room for it.
     """
     target = room / re.sub(r"[/\\\0]", "_", remote_name(address))
     with _asking(address) as (system, path):
@@ -202,6 +207,11 @@ def _asking(address: str) -> Iterator[tuple[Any, str]]:
     except QueryError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise OutputError(
+                f"Expected room for a copy of {shown(address)!r}; found none ({error.strerror}). Make some, or choose "
+                f"another place for the job."
+            ) from error
         said = _without_secrets(str(error) or type(error).__name__).splitlines()[0]
         raise QueryError(
             f"Expected to read {shown(address)!r}; found that this fails ({type(error).__name__}: {said}). Check the "
