@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from totalanvi.training.data import UNLABELLED, Cells, StoredCells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores
 from totalanvi.training.fitting.placement import placement
+from totalanvi.training.fitting.together import together
 from totalanvi.training.loaders import TrainingBatch, cell_loader, training_loader
 from totalanvi.training.ranks import Rank, cuts
 from totalanvi.training.stored_counts import StoredCounts
@@ -195,3 +197,17 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ArgumentError, match="devices: expected 2 at most, the GPUs that are here, found 3; ask for"):
         placement("auto", 3, 1, "auto")
+
+
+def test_another_number_of_processes_than_before_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")  # somebody else starts processes
+    trainer = L.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with (
+            pytest.raises(ArgumentError, match=r"devices: expected 1 processes in all.*found 2; train in as many"),
+            together(trainer),
+        ):
+            pytest.fail("trained")
+    finally:
+        torch.distributed.destroy_process_group()

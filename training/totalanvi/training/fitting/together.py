@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import lightning as L
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import DistError
 
-from totalanvi.training.errors import ProcessesError
+from totalanvi.training.errors import ArgumentError, ProcessesError
 from totalanvi.training.still_going import still_going
 
 __all__ = ["together"]
@@ -55,6 +56,8 @@ def together(trainer: L.Trainer) -> Iterator[None]:
     ------
     ProcessesError
         When another process has ended, or cannot be reached.
+    ArgumentError
+        When this program has trained in another number of processes before.
 
     Examples
     --------
@@ -76,6 +79,16 @@ def together(trainer: L.Trainer) -> Iterator[None]:
             yield
 
 
+def _require_as_before(n_processes: int) -> None:
+    """Refuse another number of processes than have met: those that there are would train on their part alone."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() != n_processes:
+        raise ArgumentError(
+            f"devices: expected {distributed.get_world_size()} processes in all, in which this program has trained "
+            f"before, found {n_processes}; train in as many, or in another program."
+        )
+
+
 def _starts_processes(trainer: L.Trainer) -> bool:
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and not environment.creates_processes_externally
@@ -83,6 +96,7 @@ def _starts_processes(trainer: L.Trainer) -> bool:
 
 def _meet(trainer: L.Trainer) -> None:
     """Wait for all processes; Lightning would do so where neither a signal nor the end of a follower is heard."""
+    _require_as_before(trainer.world_size)
     errors: list[BaseException] = []
 
     def wait() -> None:
