@@ -43,7 +43,8 @@ class TrainingConfig:
     optimizer, optimizer_creator
         ``"Adam"``, ``"AdamW"``, or ``"Custom"`` with a function that makes the optimiser of the parameters it is given.
     lr, weight_decay, eps
-        Learning rate, weight decay and ε of Adam or AdamW.
+        Learning rate, weight decay and ε of Adam or AdamW. What is a feature's own, dispersions and the priors of the
+        background, learns ten times as fast; not so with an optimiser of the user's.
     gradient_clip
         Largest norm of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
@@ -100,7 +101,7 @@ class TrainingConfig:
     optimizer_creator: OptimizerCreator | None = None
     lr: float = 4e-3
     weight_decay: float = 1e-6
-    eps: float = 0.01
+    eps: float = 1e-3
     gradient_clip: float = 100.0
     n_epochs_kl_warmup: float | None = None
     n_steps_kl_warmup: float | None = None
