@@ -13,6 +13,7 @@
 #   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
+#   make bench-curve  time training beside scvi-tools until held-out cells are known as well; half an hour
 #   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
 #   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks and bodies (see RELIABILITY.md)
 #   make bento        build the Bento from bentofile.yaml
@@ -33,8 +34,8 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-backed \
-	soak bento constraints clean
+.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-curve \
+	bench-backed soak bento constraints clean
 
 setup: $(STAMP)
 
@@ -86,6 +87,9 @@ bench-map: setup
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py
+
+bench-curve: setup
+	$(BIN)/python benchmarks/training_curve.py
 
 bench-backed: setup
 	$(BIN)/python benchmarks/training_memory.py

@@ -88,7 +88,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         # The peer is let off with the first look: its ELBO goes up and down. The product has to stay.
         then, now = reached(theirs["points"], wanted, stays=False), reached(ours["points"], wanted, stays=True)
         if then is None or now is None:
-            sys.exit(f"{name}: expected {'the peer' if then is None else 'the product'} to reach {wanted}, and it never did.")
+            sys.exit(
+                f"{name}: expected {'the peer' if then is None else 'the product'} to reach {wanted}, and it never did."
+            )
         ratios = {what: then[what] / now[what] for what in (PROCESSOR, CLOCK)}
         figures["scvi-tools"][name] = {**theirs, "level": wanted, "reached": then, "product": now, "ratio": ratios}
         print(

@@ -1,4 +1,4 @@
-"""What training is timed on: simulated cells, half of them labelled, as many of their RNA counts zero as of real ones."""
+"""What training is timed on: simulated cells, half of them labelled, with as many counts of zero as real ones have."""
 
 from __future__ import annotations
 

@@ -123,9 +123,7 @@ def _of_totalanvi(model: Any, held_out: ad.AnnData, n_draws: int) -> Iterator[De
             log_share, _ = module.decode_genes(z, inputs.covariates)
             proteins = module.decode_proteins(z, inputs.covariates)
             prior = module.background_prior(batch.panel)
-            given_label = [
-                _chain(module, z, torch.full((len(z),), code)) for code in range(module.dims.n_labels)
-            ]
+            given_label = [_chain(module, z, torch.full((len(z),), code)) for code in range(module.dims.n_labels)]
             yield Described(
                 genes=batch.rna.to_dense(),
                 proteins=batch.protein,

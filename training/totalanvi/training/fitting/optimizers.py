@@ -18,9 +18,10 @@ __all__ = ["adversary_optimizer", "model_optimizer", "plateau_schedule", "traine
 _OF_FEATURES = frozenset(
     ("px_r", "py_r", "background_pro_alpha", "background_pro_log_beta", "log_per_batch_efficiency")
 )
-_RATE_OF_FEATURES = 10.0
+_RATE_OF_FEATURES, _MOST_OF_FEATURES = 10.0, 0.1
 """These are a feature's own, and no network makes them. Adam moves a weight by the rate at most, so that a dispersion
-that begins a factor of e off would take hundreds of steps; a layer's output is moved by all its weights at once."""
+that begins a factor of e off would take hundreds of steps; a layer's output is moved by all its weights at once. A step
+of a tenth, in logarithms, is enough."""
 
 _ADVERSARY_EPS = 0.01
 _ADVERSARY_LR = 1e-3
@@ -44,10 +45,11 @@ def _with_rates(module: TotalVAE, groups: list[dict[str, Any]], lr: float) -> li
     """Part each group into weights of networks and numbers of features, which learn at another rate."""
     of_features = {id(weight) for name, weight in module.named_parameters() if name in _OF_FEATURES}
     parted: list[dict[str, Any]] = []
-    for factor, wanted in ((1.0, False), (_RATE_OF_FEATURES, True)):
+    faster = max(lr, min(_RATE_OF_FEATURES * lr, _MOST_OF_FEATURES))
+    for rate, wanted in ((lr, False), (faster, True)):
         for group in groups:
             weights = [weight for weight in group["params"] if (id(weight) in of_features) == wanted]
-            parted += [{**group, "params": weights, "lr": factor * lr}] if weights else []
+            parted += [{**group, "params": weights, "lr": rate}] if weights else []
     return parted
 
 

@@ -44,7 +44,7 @@ class TrainingConfig:
         ``"Adam"``, ``"AdamW"``, or ``"Custom"`` with a function that makes the optimiser of the parameters it is given.
     lr, weight_decay, eps
         Learning rate, weight decay and ε of Adam or AdamW. What is a feature's own, dispersions and the priors of the
-        background, learns ten times as fast; not so with an optimiser of the user's.
+        background, learns ten times as fast, up to a rate of 0.1; not so with an optimiser of the user's.
     gradient_clip
         Largest norm of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
