@@ -65,7 +65,7 @@ def level(points: list[dict[str, float]], n_held_out: int) -> dict[str, float]:
 
 
 def reached(points: list[dict[str, float]], wanted: dict[str, float], stays: bool) -> dict[str, float] | None:
-    """The first look at which a run is at a level, from which on it stays there if so wanted; `None` if there is none."""
+    """The first look at which a run is at a level, and stays there if so wanted; `None` if there is none."""
     there = [point["elbo"] <= wanted["elbo"] and point["accuracy"] >= wanted["accuracy"] for point in points]
     for i, point in enumerate(points):
         if there[i] and (all(there[i:]) or not stays):
@@ -108,8 +108,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=6_000, help="to train on")
     parser.add_argument("--held-out", type=int, default=1_000)
-    parser.add_argument("--epochs", type=int, default=20, help="of the product")
-    parser.add_argument("--peer-epochs", type=int, default=60, help="of the peer")
+    parser.add_argument("--epochs", type=int, default=28, help="of the product")
+    parser.add_argument("--peer-epochs", type=int, default=50, help="of the peer")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peer-python", type=Path, help="an environment that has scvi-tools; the suite's by default")

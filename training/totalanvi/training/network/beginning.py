@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from totalanvi.training.data import Cells
 from totalanvi.training.network.inputs import EncoderInputs
@@ -74,17 +74,17 @@ def begin_from(module: TotalVAE, cells: Cells, seed: int = 0) -> None:
 def _centring(stack: FullyConnected) -> Iterator[None]:
     """Meanwhile, let every layer's bias take the mean over the cells that pass out of its linear map."""
 
-    def centre(bias: Tensor) -> Any:
+    def centre(linear: nn.Module) -> Any:
         def before_norm(_: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            assert isinstance(linear, nn.Linear)
             mean = inputs[0].mean(dim=0)
-            bias.sub_(mean)
+            linear.bias.sub_(mean)
             return (inputs[0] - mean,)
 
         return before_norm
 
     hooks = [
-        norm.register_forward_pre_hook(centre(linear.bias))
-        for linear, norm in zip(stack.linears, stack.norms, strict=True)
+        norm.register_forward_pre_hook(centre(linear)) for linear, norm in zip(stack.linears, stack.norms, strict=True)
     ]
     try:
         yield
