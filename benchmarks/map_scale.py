@@ -27,9 +27,9 @@ import map_scale_record
 import process_tree
 import speed_inputs
 from map_scale_inputs import Kind, Store, drawn_cells, write_cells
+from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine.cores import usable_cores
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions, MappedCells
 

@@ -40,6 +40,7 @@ PUBLIC = {
         "BusyError",
         "CountsError",
         "DeadlineError",
+        "DeviceError",
         "EndpointError",
         "HubError",
         "MediaTypeError",

@@ -23,7 +23,6 @@ N_CELLS = 700
 
 options = st.builds(
     MapOptions,
-    impute=st.booleans(),
     samples=st.sampled_from([1, 2, 5]),
     background=st.sampled_from(["exclude", "include"]),
     impute_as=st.sampled_from([None, "run1", "run2"]),
@@ -31,7 +30,7 @@ options = st.builds(
     false_positive_rate=st.sampled_from([0.01, 0.3]),
     keep_unknown_labels=st.booleans(),
     certainty=st.sampled_from([0.5, 0.99]),
-)
+) | st.builds(MapOptions, impute=st.just(False), coverage=st.sampled_from([0.5, 0.9, 0.99]))
 few = settings(max_examples=15, deadline=None)
 
 

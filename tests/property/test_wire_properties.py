@@ -32,7 +32,6 @@ def aligned_cells(draw: st.DrawFn) -> AlignedCells:
 
 OPTIONS = st.builds(
     MapOptions,
-    impute=st.booleans(),
     samples=st.integers(1, 1000),
     background=st.sampled_from(["exclude", "include"]),
     impute_as=st.none() | st.text(),
@@ -40,7 +39,7 @@ OPTIONS = st.builds(
     false_positive_rate=st.floats(0, 0.5),
     keep_unknown_labels=st.booleans(),
     certainty=st.floats(0.5, 1),
-)
+) | st.builds(MapOptions, impute=st.just(False), certainty=st.floats(0.5, 1))
 
 
 @given(cells=aligned_cells(), options=OPTIONS)

@@ -161,7 +161,7 @@ class ProteinsGraph(Graph):
         # foreground often is. That of the background may be a difference: where it is small, the foreground is not.
         is_foreground = 1 / (1 + torch.exp(parameters.background_logits))
         background = torch.exp(parameters.log_background)
-        denoised = is_foreground * torch.exp(parameters.log_foreground_ratio) * background
+        denoised = is_foreground * (1 + parameters.foreground_excess) * background
         efficiency = torch.exp(F.linear(batch, self.log_per_batch_efficiency))
         expected = efficiency * (denoised + (1 - is_foreground) * background)
 

@@ -18,6 +18,7 @@ from totalanvi.export.parity_figures import ParityFigures
 from totalanvi.export.probes import probe_cells
 from totalanvi.export.readout_parity import readout_counts, readout_feed, readout_outputs
 from totalanvi.export.reference_cells import aligned
+from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
@@ -30,7 +31,6 @@ from totalanvi.serving.bundles.manifest import (
     Parity,
 )
 from totalanvi.serving.bundles.modes import MODES, modes_of
-from totalanvi.serving.engine.cores import usable_cores
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import Block, SparseFeeds
 from totalanvi.serving.engine.imputation import batch_weights

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.serving.bundles.place import foreign_entries
+from totalanvi.serving.bundles.place import require_place
+from totalanvi.serving.errors import OutputError
 
 __all__ = ["checked_name", "make_parents", "require_writable"]
 
@@ -51,20 +52,10 @@ def require_writable(target: Path, overwrite: bool) -> None:
     TargetError
         When it is no folder, holds something else than a bundle, or may not be replaced.
     """
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise TargetError(f"{target}: expected the name of a folder to make, found a file; choose another.")
-    if foreign := foreign_entries(target):
-        raise TargetError(
-            f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "
-            "which would be lost; choose another."
-        )
-    if not overwrite:
-        raise TargetError(
-            f"{target}: expected a folder that does not exist, found one; choose another, or allow to replace it "
-            "(--overwrite)."
-        )
+    try:
+        require_place(target, overwrite)
+    except OutputError as error:
+        raise TargetError(str(error)) from None
 
 
 def make_parents(target: Path) -> None:

@@ -14,6 +14,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
     │   └── TooLargeError  a request is larger than the endpoint accepts
     ├── OutputError        an output exists already, or its suffix is unknown
     ├── HubError           a hub is unreachable, refuses, or has no such bundle
+    ├── DeviceError        the device that computes has failed
     ├── SettingsError      an environment variable that configures the endpoint has an unusable value
     └── EndpointError      an endpoint is unreachable, refuses, or speaks another protocol version
         ├── MediaTypeError a request body is in a format that the endpoint does not read
@@ -34,6 +35,7 @@ __all__ = [
     "BusyError",
     "CountsError",
     "DeadlineError",
+    "DeviceError",
     "EndpointError",
     "HubError",
     "MediaTypeError",
@@ -96,6 +98,12 @@ class HubError(ServingError):
     """A hub is unreachable, refuses, or has no such bundle."""
 
     http_status = 502
+
+
+class DeviceError(ServingError):
+    """The device that computes has failed: what was asked for is not at fault, and may be asked for again."""
+
+    http_status = 503
 
 
 class SettingsError(ServingError):

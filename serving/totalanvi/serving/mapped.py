@@ -95,6 +95,11 @@ class MapOptions:
             raise QueryError(f"background: expected 'exclude' or 'include', found {self.background!r}.")
         if self.impute_as is not None and not isinstance(self.impute_as, str):
             raise QueryError(f"impute_as: expected the name of a batch or none, found {self.impute_as!r}.")
+        if self.impute_as is not None and not self.impute:
+            raise QueryError(
+                f"impute_as: expected none where proteins are not imputed, found {self.impute_as!r}; leave it out, or "
+                "impute."
+            )
         _require_share("coverage", self.coverage, MIN_COVERAGE, MAX_COVERAGE)
         _require_share("certainty", self.certainty, MIN_CERTAINTY, 1)
         _require_share("false_positive_rate", self.false_positive_rate, 0, MAX_FALSE_POSITIVE_RATE)

@@ -75,6 +75,13 @@ def test_whoever_has_none_is_told_so(web: httpx.Client) -> None:
         assert answer.json()["error"]["type"] == "AccessError"
 
 
+def test_probes_need_no_key(web: httpx.Client) -> None:
+    for path in ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready"):
+        assert web.get(path).status_code != 401
+    for path in ("/v2/health", "/v2/health/live/", "/v2/models/toy/ready"):
+        assert web.get(path).status_code == 401
+
+
 def test_metrics_are_open_where_that_is_wanted(endpoint: Endpoint) -> None:
     settings = AccessSettings(fixed_keys(Keys(parse_keys(key_line("lab", "one"), "here"))), open_metrics=True)
     with app_in_thread(Access(create_app(endpoint), settings)) as web:

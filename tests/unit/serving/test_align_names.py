@@ -185,6 +185,14 @@ def test_a_map_that_names_nothing_of_the_query_is_told() -> None:
     assert "'one', 'two'" in warning
 
 
+def test_a_map_from_a_gene_to_a_protein_is_told() -> None:
+    meanings = {"CD3E": "HLA-DR", "ADT-7": "MS4A1", "ADT-8": "CD19"}
+    aligner = Aligner(REFERENCE, ["CD3E", "MS4A1"], ["ADT-7", "ADT-8"], feature_map=meanings)
+    warning = aligner.report.warnings[-1]
+    assert warning.startswith("2 lines of the feature map call a gene a protein, or a protein a gene")
+    assert "'CD3E' as 'HLA-DR', 'ADT-7' as 'MS4A1'." in warning
+
+
 def test_a_map_to_an_unknown_name_is_refused() -> None:
     act = lambda: Aligner(REFERENCE, ["CD3E"], feature_map={"a": "CD3E", "b": "CD999"})  # noqa: E731
     refusal(AlignmentError, act, "'CD999'", "1 names", "Spell them as the reference does")

@@ -131,6 +131,10 @@ def test_parts_that_do_not_belong_together() -> None:
         ({"impute": 1}, "impute: expected true or false"),
         ({"background": "both"}, "background: expected 'exclude' or 'include', found 'both'"),
         ({"background": []}, "background"),
+        (
+            {"impute": False, "impute_as": "run1"},
+            "impute_as: expected none where proteins are not imputed, found 'run1'",
+        ),
         ({"impute_as": 3}, "impute_as: expected the name of a batch or none, found 3"),
         ({"coverage": 0.995}, "coverage: expected a number from 0.5 to 0.99, found 0.995"),
         ({"coverage": float("nan")}, "coverage"),
@@ -149,6 +153,6 @@ def test_options_that_are_none(values: Any, message: str) -> None:
 
 
 def test_options_survive_a_round_trip() -> None:
-    options = MapOptions(impute=False, samples=3, background="include", impute_as="run1", coverage=0.5, certainty=1)
+    options = MapOptions(samples=3, background="include", impute_as="run1", coverage=0.5, certainty=1)
     assert MapOptions.from_dict(options.as_dict()) == options
     assert MapOptions.from_dict({}) == MapOptions()

@@ -44,6 +44,7 @@ def ask(script: Script, *answers: Answer, retries: int = 5, timeout: float = 5) 
     [
         fault("BusyError", 429),
         fault("NotReadyError", 503),
+        fault("DeviceError", 503),
         (502, b"<html>bad gateway</html>", {}),
         (503, b"", {}),
     ],

@@ -19,7 +19,6 @@ from totalanvi.training import files
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.files import is_large, read_reference
-from totalanvi.training.memory import bytes_of_memory
 from totalanvi.training.registration.stored_rows import is_stored
 
 STORED = [kind for kind in FORMATS if not kind.startswith("10x")]
@@ -138,20 +137,3 @@ def test_a_file_by_columns_is_refused_when_it_is_to_stay(run: QuietRun, tmp_path
     assert "by columns (CSC)" in said
     code, said = run("train", tmp_path / "reference.h5ad", *COLUMNS, "-o", tmp_path / "checkpoint")
     assert code == 0, said
-
-
-def write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def test_memory_is_what_a_container_leaves(tmp_path: Path) -> None:
-    machine = bytes_of_memory(tmp_path / "none", tmp_path / "none")
-    assert machine > 2**20
-    write(tmp_path / "membership", "0::/pod/app\n")
-    write(tmp_path / "cgroup" / "pod" / "memory.max", "4096\n")
-    write(tmp_path / "cgroup" / "pod" / "app" / "memory.max", "max\n")
-    assert bytes_of_memory(tmp_path / "cgroup", tmp_path / "membership") == 4096
-    write(tmp_path / "membership", "5:cpu,cpuacct:/app\n4:memory:/app\n")
-    write(tmp_path / "cgroup" / "memory" / "app" / "memory.limit_in_bytes", "8192\n")
-    assert bytes_of_memory(tmp_path / "cgroup", tmp_path / "membership") == 8192

@@ -171,7 +171,7 @@ def proteins() -> ProteinParameters:
     return ProteinParameters(
         log_background_mean=torch.randn(N_PROTEINS) + 2,
         log_background_scale=torch.rand(N_PROTEINS) * 0.5 + 0.1,
-        log_foreground_ratio=torch.rand(N_PROTEINS) * 2,
+        foreground_excess=torch.rand(N_PROTEINS) * 5,
         background_logits=torch.randn(N_PROTEINS),
     )
 

@@ -14,8 +14,8 @@ from mudata import MuData
 from totalanvi.formats.errors import FormatError
 from totalanvi.formats.objects import read_object
 from totalanvi.formats.stored_objects import bytes_of_counts, open_object
+from totalanvi.machine.memory import bytes_of_memory
 from totalanvi.training.errors import OutputError, RegistrationError
-from totalanvi.training.memory import bytes_of_memory
 
 __all__ = ["is_large", "obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
 

@@ -14,7 +14,7 @@ from totalanvi.serving.alignment.feature_map import places_of
 from totalanvi.serving.alignment.gene_names import gene_names
 from totalanvi.serving.alignment.genes import QueryGenes, match_genes, share_of
 from totalanvi.serving.alignment.matching import match
-from totalanvi.serving.alignment.messages import alignment_notes, alignment_warnings, unused_map
+from totalanvi.serving.alignment.messages import alignment_notes, alignment_warnings, map_warnings
 from totalanvi.serving.alignment.protein_names import protein_names
 from totalanvi.serving.alignment.renumber import TakeColumns
 from totalanvi.serving.alignment.report import AlignmentReport, feature_match
@@ -118,8 +118,10 @@ class Aligner:
         # Controls may be counted in cells whose proteins were not measured.
         self._panel = np.array([reason not in CONTROLS for reason in self.proteins.reasons], dtype=bool)
         self.warnings = alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
-        if feature_map and not {*gene_names, *self.genes.names, *protein_names} & feature_map.keys():
-            self.warnings = (*self.warnings, unused_map(list(feature_map), gene_names))
+        if feature_map:
+            of_genes = {*gene_names, *self.genes.names}
+            used = (of_genes & mapped_genes.keys()) | (mapped_proteins.keys() & set(protein_names))
+            self.warnings += map_warnings(feature_map, gene_names, of_genes.union(protein_names), used)
         self.notes = alignment_notes(reference, self.genes, self.proteins, matched.column)
         self._require_enough(gene_names, matched.foreign)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from totalanvi.serving.alignment.matching import Matching
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import examples
 
-__all__ = ["alignment_notes", "alignment_warnings", "unused_map"]
+__all__ = ["alignment_notes", "alignment_warnings", "map_warnings"]
 
 
 def alignment_warnings(
@@ -61,19 +61,35 @@ def alignment_warnings(
     return tuple(warnings)
 
 
-def unused_map(mapped: Sequence[str], gene_names: Sequence[str]) -> str:
-    """Say that the user's map names nothing that the query has.
+def map_warnings(
+    feature_map: Mapping[str, str], gene_names: Sequence[str], in_query: Set[str], used: Set[str]
+) -> tuple[str, ...]:
+    """Say what of the user's map was of no use.
 
     Parameters
     ----------
-    mapped
-        The names in it.
+    feature_map
+        Reference name by query name.
     gene_names
         Of the query.
+    in_query
+        All names that the query has, of genes and proteins.
+    used
+        Those names of the map that were genes in query and reference, or proteins in both.
     """
+    found = [name for name in feature_map if name in in_query]
+    if not found:
+        return (
+            f"None of the {len(feature_map)} names that the feature map begins with, such as "
+            f"{examples(list(feature_map))}, is one of the query's, such as {examples(gene_names)}: the map was of no "
+            "use. Put the query's names first.",
+        )
+    crossed = [f"{name!r} as {feature_map[name]!r}" for name in found if name not in used]
+    if not crossed:
+        return ()
     return (
-        f"None of the {len(mapped)} names that the feature map begins with, such as {examples(mapped)}, is one of the "
-        f"query's, such as {examples(gene_names)}: the map was of no use. Put the query's names first."
+        f"{len(crossed)} lines of the feature map call a gene a protein, or a protein a gene, and were not used: "
+        f"{', '.join(crossed[:3])}. A gene of the query can only be a gene of the reference.",
     )
 
 

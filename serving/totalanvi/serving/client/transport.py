@@ -12,7 +12,7 @@ import httpx
 from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.client.patience import Patience
-from totalanvi.serving.errors import BusyError, EndpointError, NotReadyError, ServingError
+from totalanvi.serving.errors import BusyError, DeviceError, EndpointError, NotReadyError, ServingError
 
 __all__ = ["Transport"]
 
@@ -193,7 +193,7 @@ def _key_headers(api_key: str | None) -> dict[str, str]:
 
 def _passes(failure: ServingError, response: httpx.Response) -> bool:
     """Tell whether the same request may succeed later."""
-    if isinstance(failure, (BusyError, NotReadyError)):
+    if isinstance(failure, (BusyError, DeviceError, NotReadyError)):
         return True
     return type(failure) is EndpointError and response.status_code in _GATEWAY_STATUSES
 

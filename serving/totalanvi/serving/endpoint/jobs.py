@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.endpoint.catalogue import Offer
@@ -23,7 +24,9 @@ from totalanvi.serving.wire.chunks import (
 from totalanvi.serving.wire.limits import Limits
 from totalanvi.serving.wire.schemas import PredictRequest
 
-__all__ = ["Answer", "Find", "Job", "chunk_job", "json_job", "within_limits"]
+__all__ = ["Answer", "Find", "Job", "chunk_job", "json_job", "parse_body", "within_limits"]
+
+_Body = TypeVar("_Body", bound=BaseModel)
 
 Find = Callable[[str | None], Offer]
 """Finds the reference that a request names in its body, if it names one there."""
@@ -103,15 +106,12 @@ def json_job(body: bytes, find: Find, limits: Limits) -> Job:
     QueryError
         When the body is not a `PredictRequest`, or its cells cannot be aligned.
     """
-    try:
-        request = PredictRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the body"
-        raise QueryError(
-            'Expected {"cells": [{"genes": {NAME: COUNT, …}, "proteins": {NAME: COUNT, …}}, …]}, with raw counts '
-            f"(whole numbers, 0 or more); found at {where}: {first['msg']}."
-        ) from error
+    request = parse_body(
+        PredictRequest,
+        body,
+        '{"cells": [{"genes": {NAME: COUNT, …}, "proteins": {NAME: COUNT, …}}, …]}, with raw counts (whole numbers, 0 '
+        "or more)",
+    )
     if len(request.cells) > limits.max_cells:
         raise TooLargeError(
             f"Expected at most {limits.max_cells} cells, found {len(request.cells)}; send fewer at a time."
@@ -125,6 +125,31 @@ def json_job(body: bytes, find: Find, limits: Limits) -> Job:
         return Answer(body.model_dump_json().encode(), "application/json")
 
     return Job(offer, within_limits(aligned.cells, limits), options, answer, aligned.report.gene_weight)
+
+
+def parse_body(schema: type[_Body], body: bytes, expected: str) -> _Body:
+    """Read a JSON body.
+
+    Parameters
+    ----------
+    schema
+        What it has to be.
+    body
+        As it came.
+    expected
+        The same in words, for whoever sent something else.
+
+    Raises
+    ------
+    QueryError
+        When it is something else: the first place that is is named, and nothing that was in it.
+    """
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(step) for step in first["loc"]) or "the body"
+        raise QueryError(f"Expected {expected}; found at {where}: {first['msg']}.") from error
 
 
 def within_limits(cells: AlignedCells, limits: Limits) -> AlignedCells:

@@ -130,8 +130,12 @@ def _report(features: ReferenceFeatures, aligners: Sequence[Aligner], whole: boo
     """Describe the names of a request as those of one query, in short; `whole` when every gene was measured."""
     each = list({id(aligner): aligner for aligner in aligners}.values())
     first = each[0].report
+    genes = feature_match(features.genes, [aligner.genes for aligner in each])
+    if whole:
+        # What is not named was counted, and is 0.
+        genes = genes.model_copy(update={"missing": 0, "missing_names": ()})
     return AlignmentReport(
-        genes=feature_match(features.genes, [aligner.genes for aligner in each]),
+        genes=genes,
         proteins=feature_match(features.proteins, [aligner.proteins for aligner in each]),
         gene_names=first.gene_names,
         gene_coverage=1.0 if whole else first.gene_coverage,

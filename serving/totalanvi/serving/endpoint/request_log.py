@@ -63,9 +63,7 @@ class RequestLog:
         Paths that are asked for so often that a success is not worth a line.
     """
 
-    def __init__(
-        self, app: ASGIApp, quiet: tuple[str, ...] = ("/metrics", "/v2/health/live", "/v2/health/ready")
-    ) -> None:
+    def __init__(self, app: ASGIApp, quiet: tuple[str, ...] = _ASKED_OFTEN) -> None:
         self._app = app
         self._quiet = quiet
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from totalanvi.serving.endpoint.metrics import Metrics
 from totalanvi.serving.endpoint.references import References
 from totalanvi.serving.endpoint.request_log import note
 from totalanvi.serving.endpoint.work_queue import Slot, WorkQueue
-from totalanvi.serving.errors import QueryError
+from totalanvi.serving.errors import DeviceError, QueryError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.version import software_version
 from totalanvi.serving.wire.arrow_stream import decompress
@@ -24,6 +27,8 @@ from totalanvi.serving.wire.protocol import PROTOCOL
 from totalanvi.serving.wire.schemas import EndpointInfo, LabelsAnswer, ReferenceListed, ReferencesAnswer
 
 __all__ = ["Asked", "Endpoint", "Understand"]
+
+_log = logging.getLogger(__name__)
 
 Understand = Callable[[bytes, Find, Limits], Job]
 """Turns a body into a job; see `totalanvi.serving.endpoint.jobs`."""
@@ -55,6 +60,10 @@ class Asked:
     reference: str | None = None
 
 
+def _end_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Endpoint:
     """References, ready to answer requests.
 
@@ -64,6 +73,8 @@ class Endpoint:
         What requests may cost.
     references
         What they may be mapped to.
+    end
+        Ends the process in order, so that another takes its place.
 
     Attributes
     ----------
@@ -75,9 +86,10 @@ class Endpoint:
         What has been answered so far.
     """
 
-    def __init__(self, limits: Limits, references: References) -> None:
+    def __init__(self, limits: Limits, references: References, end: Callable[[], None] = _end_process) -> None:
         self.limits = limits
         self.references = references
+        self._end = end
         self.queue = WorkQueue(limits.max_concurrency, limits.max_queue, limits.max_queue_nonzeros)
         self.bodies = Bodies(limits.max_arriving_bytes)
         self.metrics = Metrics(self.queue, references)
@@ -194,6 +206,17 @@ class Endpoint:
 
     def _compute(self, route: str, job: Job, reference: LocalReference, abandoned: threading.Event) -> Answer:
         started = time.perf_counter()
-        mapped = reference.score(job.cells, job.options, abandoned)
+        try:
+            mapped = reference.score(job.cells, job.options, abandoned)
+        except DeviceError:
+            self._leave()
+            raise
         self.metrics.mapped(route, job, mapped, time.perf_counter() - started)
         return job.answer(mapped)
+
+    def _leave(self) -> None:
+        """Take nothing in any more, and end: the device is lost to this process, not to the next one."""
+        if not self.queue.draining:
+            self.queue.drain()
+            _log.exception("The device failed; this process ends, and its supervisor starts another")
+            self._end()

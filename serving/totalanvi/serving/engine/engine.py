@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS, GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
-from totalanvi.serving.engine.cores import usable_cores
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds, SparseFeeds, blocks_of
 from totalanvi.serving.engine.imputation import Imputer, batch_weights
 from totalanvi.serving.engine.missing_genes import MissingGenes
@@ -36,14 +36,14 @@ from totalanvi.serving.engine.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.engine.scores import Imputed, Scores
 from totalanvi.serving.engine.sessions import Device, Provider, open_sessions, run_session
 from totalanvi.serving.engine.sparse_rows import SparseLayer
-from totalanvi.serving.errors import BundleError, QueryError
+from totalanvi.serving.errors import BundleError, DeviceError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
 __all__ = ["BLOCK_SIZES", "AbandonedError", "Engine"]
 
 _MAY_BE_UNKNOWN = ("protein_low", "protein_high")
 
-_ROWS_IN_CACHE = 2048
+_ROWS_IN_CACHE = 1024
 """Cells times samples that a core decodes proteins for at a time: whole blocks took a quarter longer."""
 
 _WARM_SAMPLES = 2
@@ -166,6 +166,8 @@ class Engine:
             When the cells have other features than the model, or a result of one would not be finite.
         AbandonedError
             When `abandoned` was set.
+        DeviceError
+            When the device fails that computes; what CUDA lost, a process does not get back.
         """
         scores = self.score(cells, options, abandoned)
 
@@ -278,9 +280,17 @@ class Engine:
     def _run(
         self, graph: GraphSignature, feed: Feed, outputs: Sequence[str] | None = None
     ) -> list[npt.NDArray[np.float32]]:
-        """Compute a graph, or what some of its outputs need."""
+        """Compute a graph; return all of its outputs, or some."""
         inputs = {name: feed[name] for name in graph.inputs}
-        return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
+        try:
+            return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this one
+            if self._device == "cpu":
+                raise
+            raise DeviceError(
+                f"Expected the device {self._device!r} to compute {graph.file}, found that it failed "
+                f"({type(error).__name__}); see whether it is still there, and start again."
+            ) from error
 
     def _each(self, function: Callable[[_Part], _Answer], parts: Sequence[_Part]) -> list[_Answer]:
         """Call a function for each part of a query, on all threads; for a single part, here."""

@@ -36,7 +36,9 @@ class Block:
         return int(self.rows.stop - self.rows.start)
 
     def padded(self, values: npt.NDArray[np.generic]) -> Floats:
-        """Return the block's rows of (cells, columns), with zeros behind them, float32."""
+        """Return the block's rows of (cells, columns), with zeros behind them, float32; not always a copy."""
+        if self.n_rows == self.size:
+            return np.ascontiguousarray(values[self.rows], dtype=np.float32)
         block = np.zeros((self.size, values.shape[1]), dtype=np.float32)
         block[: self.n_rows] = values[self.rows]
         return block

@@ -100,7 +100,8 @@ class SparseLayer:
         # What overflows is infinite, as in the graph, and refused by whoever looks at the results.
         with np.errstate(over="ignore"):
             scale = self._layer.scale(library, len(self._weight))
-            values = rows.counts * np.repeat(scale, np.diff(rows.pointers))
+            values = np.repeat(scale, np.diff(rows.pointers))
+            values *= rows.counts
         np.log1p(values, out=values)
         self._product(rows.pointers, rows.genes, values, self._weight, start, out)
 

@@ -12,7 +12,7 @@ from totalanvi.serving.bundles.place import require_place
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.errors import HubError
 from totalanvi.serving.hub.talking import hub_api, talking_to_hub
-from totalanvi.serving.outputs.output import OutputPlan, staged
+from totalanvi.serving.outputs.output import OutputPlan, require_parent, staged
 
 __all__ = ["pull_bundle"]
 
@@ -53,6 +53,7 @@ def pull_bundle(repository: str, output: str | Path, revision: str | None = None
     ['B cell', 'CD4 T', 'CD8 T', 'NK']
     """
     target = Path(output)
+    require_parent(target, "bundle")
     require_place(target, overwrite)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()

@@ -15,7 +15,7 @@ from totalanvi.formats.stores import MATRIX_FILES
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.queries.query import Kind
 
-__all__ = ["OutputPlan", "plan_output", "plan_report", "staged"]
+__all__ = ["OutputPlan", "plan_output", "plan_report", "require_parent", "staged"]
 
 Format = Literal["h5ad", "h5mu", "parquet", "parts", "json", "html"]
 
@@ -75,8 +75,7 @@ def plan_output(output: str, query: Path, overwrite: bool = False) -> OutputPlan
     """
     path = Path(output)
     plan = OutputPlan(path, _format(output, path))
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"Expected a folder for the output; found none at {str(path.parent)!r}. Create it.")
+    require_parent(path, "output")
     if _is_part(path, query) or (path.exists() and query.exists() and path.samefile(query)):
         raise OutputError(
             f"Expected an output other than the query, and outside of it; found {output!r}. Choose another."
@@ -94,6 +93,25 @@ def plan_output(output: str, query: Path, overwrite: bool = False) -> OutputPlan
     if plan.format == "parts":
         _require_only_parts(path)
     return plan
+
+
+def require_parent(path: Path, what: str) -> None:
+    """Refuse a place that is in no folder.
+
+    Parameters
+    ----------
+    path
+        The place.
+    what
+        Is to go there.
+
+    Raises
+    ------
+    OutputError
+        When there is no such folder.
+    """
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"Expected a folder for the {what}; found none at {str(path.parent)!r}. Create it.")
 
 
 def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) -> OutputPlan:
@@ -115,8 +133,7 @@ def plan_report(report: Path, taken: Sequence[Path], overwrite: bool = False) ->
     """
     if report.suffix not in _REPORT_SUFFIXES:
         raise OutputError(f"Expected a report that ends in .html or .json; found {str(report)!r}. Name it so.")
-    if not report.absolute().parent.is_dir():
-        raise OutputError(f"Expected a folder for the report; found none at {str(report.parent)!r}. Create it.")
+    require_parent(report, "report")
     if any(_is_part(report, path) for path in taken):
         raise OutputError(
             f"Expected a report other than query and output, and in neither of them; found {str(report)!r}. Choose "

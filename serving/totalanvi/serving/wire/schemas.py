@@ -36,7 +36,11 @@ class _Body(BaseModel):
 
 
 class PredictCell(_Body):
-    """One cell's raw counts by name; what is not named is 0 for a gene, and not measured for a protein."""
+    """One cell's raw counts by name; what is not named is 0 for a gene, and not measured for a protein.
+
+    A protein that is named was measured, also where all are 0; in a file, which names all proteins for every cell, a
+    cell whose proteins are all 0 is one without.
+    """
 
     id: str | None = None
     """Repeated in the answer; the cell's place in the request (``"0"``, ``"1"``, …) when left out."""

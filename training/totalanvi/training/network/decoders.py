@@ -24,10 +24,15 @@ class ProteinParameters:
     """Mean of log β."""
     log_background_scale: Tensor
     """Standard deviation of log β."""
-    log_foreground_ratio: Tensor
-    """log α: how far the foreground lies above the background."""
+    foreground_excess: Tensor
+    """α − 1: how far the foreground lies above the background, in backgrounds."""
     background_logits: Tensor
     """Logits of π."""
+
+    @property
+    def log_foreground_ratio(self) -> Tensor:
+        """Log α."""
+        return torch.log1p(self.foreground_excess)
 
     @property
     def log_background(self) -> Tensor:
@@ -46,7 +51,7 @@ class ProteinParameters:
 
     def denoised(self) -> Tensor:
         """Expected count without background, (1 − π) α E[β]."""
-        return self.foreground_probability * torch.exp(self.log_background + self.log_foreground_ratio)
+        return self.foreground_probability * torch.exp(self.log_background) * (1 + self.foreground_excess)
 
     def expected(self, log_efficiency: Tensor) -> Tensor:
         """Expected count of the assay, background and the batch's efficiency e included: e ((1 − π) α + π) E[β]."""
@@ -134,7 +139,7 @@ class ProteinDecoder(nn.Module):
         return ProteinParameters(
             log_background_mean=self.background_mean(background),
             log_background_scale=(scale.exp() if self.scale_is_exponential else F.softplus(scale)) + 1e-8,
-            log_foreground_ratio=torch.log1p(torch.relu(self.foreground_ratio(foreground)) + 1e-8),
+            foreground_excess=torch.relu(self.foreground_ratio(foreground)) + 1e-8,
             background_logits=self.background_logits(mixing),
         )
 

@@ -18,7 +18,7 @@ from totalanvi.serving.errors import AccessError, ServingError
 
 __all__ = ["Access"]
 
-_PROBES = frozenset({"/livez", "/readyz", "/healthz"})
+_PROBES = frozenset({"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready"})
 _METRICS = "/metrics"
 _READING = ("GET", "HEAD")
 
@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 class Access:
     """An application that answers only those who may ask.
 
-    Probes (``/livez``, ``/readyz``) are answered without a key, and so is ``/metrics`` where the settings say so. Where
-    no keys are asked for, only requests that arrive at a loopback address, and name it, are answered, unless the
-    settings say otherwise: a page elsewhere may have its own name resolved to this machine.
+    Probes (``/livez``, ``/readyz``, ``/v2/health/…``) are answered without a key, and so is ``/metrics`` where the
+    settings say so. Where no keys are asked for, only requests that arrive at a loopback address, and name it, are
+    answered, unless the settings say otherwise: a page elsewhere may have its own name resolved to this machine.
 
     Parameters
     ----------

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from scipy import sparse
 
 from totalanvi.serving.bundles.info import ReferenceInfo
@@ -15,7 +14,7 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.endpoint.catalogue import Offer
 from totalanvi.serving.endpoint.inference_protocol.schemas import InferenceAnswer, InferenceRequest, Tensor
 from totalanvi.serving.endpoint.inference_protocol.tensors import BINARY_SIZE, as_tensor, read_tensor
-from totalanvi.serving.endpoint.jobs import Answer, Find, Job, within_limits
+from totalanvi.serving.endpoint.jobs import Answer, Find, Job, parse_body, within_limits
 from totalanvi.serving.errors import QueryError, TooLargeError
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import quoted
@@ -75,15 +74,12 @@ def _split(body: bytes, header_length: int | None) -> tuple[InferenceRequest, me
     length = len(body) if header_length is None else header_length
     if length > len(body):
         raise QueryError(f"{HEADER_LENGTH}: expected at most the body's {len(body)} bytes, found {length}.")
-    try:
-        request = InferenceRequest.model_validate_json(body[:length])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "the body"
-        raise QueryError(
-            'Expected {"inputs": [{"name": "rna", "shape": [CELLS, GENES], "datatype": "FP32", "data": […]}]} of the '
-            f"Open Inference Protocol; found at {where}: {first['msg']}."
-        ) from error
+    request = parse_body(
+        InferenceRequest,
+        body[:length],
+        '{"inputs": [{"name": "rna", "shape": [CELLS, GENES], "datatype": "FP32", "data": […]}]} of the Open Inference '
+        "Protocol",
+    )
     return request, memoryview(body)[length:]
 
 

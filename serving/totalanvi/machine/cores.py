@@ -6,43 +6,27 @@ import math
 import os
 from pathlib import Path
 
+from totalanvi.machine.cgroups import CGROUP, MEMBERSHIP, folders_of
+
 __all__ = ["usable_cores"]
 
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
 
-
-def usable_cores(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+def usable_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     """Count the cores that affinity and cgroup quota leave to this process, at least one.
 
     Parameters
     ----------
-    cgroup
-        Where the cgroup file systems are mounted.
-    membership
-        The file that names this process' cgroups.
+    cgroup, membership
+        See `totalanvi.machine.cgroups`.
+
+    Examples
+    --------
+    >>> usable_cores() > 0
+    True
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _folders(cgroup, membership) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in folders_of("cpu", cgroup, membership) if (quota := _quota(folder)) is not None]
     return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
-
-
-def _folders(cgroup: Path, membership: Path) -> list[Path]:
-    """List the cgroups that bind this process: its own and all above it, since the tightest quota holds."""
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    folders = {cgroup, cgroup / "cpu"}
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = cgroup / controllers if controllers else cgroup
-        own = root / path.lstrip("/")
-        folders.update([root, own, *(parent for parent in own.parents if root in parent.parents)])
-    return sorted(folders)
 
 
 def _quota(folder: Path) -> float | None:

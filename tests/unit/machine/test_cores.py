@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from totalanvi.serving.engine.cores import usable_cores
+from totalanvi.machine.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)
