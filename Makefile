@@ -12,6 +12,7 @@
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
 #   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
+#   make bench-jobs   what a cell costs in a job of many files: bytes read and written, time of a core
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
 #   make bench-curve  time training beside scvi-tools until held-out cells are known as well; half an hour
 #   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
@@ -34,8 +35,8 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-training bench-curve \
-	bench-backed soak bento constraints clean
+.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-jobs bench-training \
+	bench-curve bench-backed soak bento constraints clean
 
 setup: $(STAMP)
 
@@ -50,8 +51,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/totalanvi demo --overwrite
 
+# Each process has some of the files, in their order, so that what a file's tests share is made once; and one thread for
+# its models, which are small.
 test: setup
-	$(BIN)/pytest --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--cov --cov-fail-under=90
 
 # Debian's where there is one and it may be installed, or Playwright's own.
 browser: setup
@@ -68,7 +72,7 @@ audit: setup
 	$(BIN)/python .ci/audit.py
 
 docs: setup
-	$(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
 bench: setup
 	$(BIN)/python benchmarks/accuracy.py
@@ -84,6 +88,9 @@ bench-endpoint: setup
 
 bench-map: setup
 	$(BIN)/python benchmarks/map_scale.py
+
+bench-jobs: setup
+	$(BIN)/python benchmarks/job_cost.py
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py

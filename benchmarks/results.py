@@ -1,4 +1,4 @@
-"""Results as JSON, one file per case of a task and seed."""
+"""Results as JSON, one file per case of a task and seed, or per benchmark of speed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SHARE_OF_RECORD = 0.8
 
 
 def machine() -> dict[str, str | int]:
@@ -22,6 +23,32 @@ def machine() -> dict[str, str | int]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def require_kept(record: dict[str, Any], path: Path) -> None:
+    """Fail where a ratio fell by more than a fifth since it was recorded: the rest is the noise of a machine.
+
+    Parameters
+    ----------
+    record
+        With ratios by name, under ``ratio`` of the clock's time and ``processor_ratio`` of the processors'.
+    path
+        Of the record before.
+
+    Raises
+    ------
+    SystemExit
+        When one fell.
+    """
+    before = json.loads(path.read_text())
+    slower = {
+        f"{name} ({kind})": f"{before[kind][name]:.2f} → {ratio:.2f}"
+        for kind in ("ratio", "processor_ratio")
+        for name, ratio in record[kind].items()
+        if name in before.get(kind, {}) and ratio < SHARE_OF_RECORD * before[kind][name]
+    }
+    if slower:
+        raise SystemExit(f"Expected ratios to be within a fifth of those on record, found {slower}.")
 
 
 def read(case: str, seed: int, max_epochs: int) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 The product and the peer train on the same simulated cells, one after the other, each in a process and an environment of
 its own; after epochs, both answer for the same held-out cells by one yardstick (`peers/held_out.py`): the unweighted
 negative ELBO with the label unknown, and the share of labels that is right. The level is what the peer reaches: within
-0.1 % of its best ELBO, and its own accuracy but for two standard errors. The time of each is that of training, up to the
-first look from which on both hold. The peer is given several settings; the smallest ratio counts.
+0.1 % of its best ELBO, and its own accuracy but for two standard errors. The time of each is that of training: the
+peer's up to the first look at which both hold, the product's up to the one from which on they do. The peer is given
+several settings; the smallest ratio counts.
 """
 
 from __future__ import annotations

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from tests.support.threads import one_thread
 
 if TYPE_CHECKING:
@@ -39,12 +43,14 @@ def checkpoint(reference_mdata: md.MuData, tmp_path_factory: pytest.TempPathFact
     """TotalANVI trained on 280 of these cells, the other 120 held out. Not to be changed."""
     from totalanvi.training import TOTALANVI
 
-    folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    with one_thread():
-        model = TOTALANVI(reference_mdata, n_latent=8, n_hidden=64)
-        model.train(max_epochs=15, train_size=0.7, batch_size=32, lr=1e-2, accelerator="cpu", progress=False, seed=0)
-        model.fit_readout()
-        model.save(folder)
+    with _shared(tmp_path_factory, "checkpoint") as folder, one_thread():
+        if not folder.exists():
+            model = TOTALANVI(reference_mdata, n_latent=8, n_hidden=64)
+            model.train(
+                max_epochs=15, train_size=0.7, batch_size=32, lr=1e-2, accelerator="cpu", progress=False, seed=0
+            )
+            model.fit_readout()
+            model.save(folder)
     return folder
 
 
@@ -53,5 +59,16 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of `checkpoint`. Not to be changed: copy it."""
     from totalanvi.export import export_bundle
 
-    with one_thread():
-        return export_bundle(checkpoint, tmp_path_factory.mktemp("exported") / "bundle", name="simulated")
+    with _shared(tmp_path_factory, "bundle") as folder, one_thread():
+        if not folder.exists():
+            export_bundle(checkpoint, folder, name="simulated")
+    return folder
+
+
+@contextmanager
+def _shared(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """Hold a place that one of the processes which share the tests fills, while the others wait for it."""
+    own = factory.getbasetemp()
+    place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{place}.lock"):
+        yield place

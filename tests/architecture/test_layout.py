@@ -26,6 +26,7 @@ PUBLIC = {
         "DivergenceError",
         "MissingKeyError",
         "ModelConfig",
+        "ProcessesError",
         "RegistrationError",
         "TrainingConfig",
         "TrainingError",

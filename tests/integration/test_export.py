@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from tests.support.altered_checkpoint import sign
+from tests.support.altered_checkpoint import sign, without_readout
 from tests.support.files import contents
 
 import totalanvi.export
@@ -181,7 +181,7 @@ def test_parents_of_labels_and_a_label_that_is_called_as_novel_cells_are(checkpo
     first, second, third, _ = registry["labels"]
     registry["labels"] = [first, second, third, "unknown"]
     (copy / "registry.json").write_text(json.dumps(registry))
-    sign(copy)
+    without_readout(copy)
     (tmp_path / "parents.csv").write_text(f"label,parent\n{first},few\n{second},few\nfew,all\nunknown,all\n")
     said: list[str] = []
     manifest = Bundle.open(
@@ -235,7 +235,7 @@ def test_a_model_that_fails_parity_leaves_what_was_there(checkpoint: Path, copie
     weights = load_file(broken / "model.safetensors")
     weights["protein_decoder.background_mean.bias"] = weights["protein_decoder.background_mean.bias"] + np.float32(1e4)
     save_file(weights, broken / "model.safetensors")
-    sign(broken)
+    without_readout(broken)
     before = contents(tmp_path)
     with pytest.raises(ExportError, match=r"proteins 'denoised': inf; proteins 'expected': inf\. Nothing was exported"):
         export_bundle(broken, copied, overwrite=True)

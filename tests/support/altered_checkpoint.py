@@ -7,7 +7,7 @@ from pathlib import Path
 
 from totalanvi.training.checkpoints.config import digests
 
-__all__ = ["sign"]
+__all__ = ["sign", "without_readout"]
 
 
 def sign(checkpoint: Path) -> Path:
@@ -15,6 +15,12 @@ def sign(checkpoint: Path) -> Path:
     file = checkpoint / "config.json"
     config = json.loads(file.read_text())
     found = digests(checkpoint, prefix="")
-    config["files"] = {name: found[name] for name in config["files"]}
+    config["files"] = {name: found[name] for name in config["files"] if name in found}
     file.write_text(json.dumps(config))
     return checkpoint
+
+
+def without_readout(checkpoint: Path) -> Path:
+    """Take the readout out of a checkpoint, which leaves fewer graphs to export."""
+    (checkpoint / "readout.safetensors").unlink()
+    return sign(checkpoint)

@@ -65,5 +65,6 @@ def quiet_runner(capsys: pytest.CaptureFixture[str]) -> QuietRun:
 
 
 def hear_signals() -> None:
-    """Undo, in a process about to start, what a shell does to what runs in the background: interrupts are ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Undo, in a process about to start, what a shell and nohup do to what runs behind them: it hears too little."""
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_DFL)

@@ -59,14 +59,19 @@ def export(
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.store import store_bundle
     from totalanvi.serving.bundles.bundle import Bundle
+    from totalanvi.training.still_going import still_going
+
+    said = ["Reading the checkpoint"]
 
     def say(line: str) -> None:
+        said.append(line)
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    made = export_bundle(
-        checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say, sign=sign
-    )
+    with still_going(lambda: said[-1]):
+        made = export_bundle(
+            checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say, sign=sign
+        )
     bundle = Bundle.open(made)
     for line in _summary_lines(bundle, time.perf_counter() - started):
         typer.echo(line, err=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MATRIX_FILES",
+    "ZARR_ROOTS",
     "Content",
     "Group",
     "Layout",
@@ -40,7 +41,7 @@ Content: TypeAlias = Literal["anndata", "mudata", "10x"]
 Group: TypeAlias = Any
 """A group of an HDF5 file or of a Zarr folder; what is asked of one here, members and attributes, the other has too."""
 
-_ZARR_ROOTS = ("zarr.json", ".zgroup", ".zmetadata")
+ZARR_ROOTS = ("zarr.json", ".zgroup", ".zmetadata")
 MATRIX_FILES = ("matrix.mtx.gz", "matrix.mtx")
 _KINDS = "an .h5ad or .h5mu file, a 10x .h5 file, a Zarr folder, or the folder of a 10x matrix"
 
@@ -65,14 +66,14 @@ def layout_of(path: Path) -> Layout:
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise FormatError(f"Expected to read {str(path)!r}; found that its permissions forbid it. Change them.")
     if path.is_dir():
-        if any((path / name).is_file() for name in _ZARR_ROOTS):
+        if any((path / name).is_file() for name in ZARR_ROOTS):
             return "zarr"
         if any((path / name).is_file() for name in MATRIX_FILES):
             return "10x folder"
         inside = ", ".join(repr(entry) for entry in sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
         raise FormatError(
             f"Expected {_KINDS}; found that {str(path)!r} is a folder of neither kind, which holds {inside}. Name the "
-            f"file, or the folder that holds {' or '.join(_ZARR_ROOTS[:2])} (Zarr) or {MATRIX_FILES[0]} (10x)."
+            f"file, or the folder that holds {' or '.join(ZARR_ROOTS[:2])} (Zarr) or {MATRIX_FILES[0]} (10x)."
         )
     if path.name.endswith(MATRIX_FILES):
         raise FormatError(

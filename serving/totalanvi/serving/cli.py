@@ -23,7 +23,7 @@ COMMANDS = {
     "train": "Train a reference.",
     "import-scvi": "Take over a reference that scvi-tools trained and saved.",
     "export": "Export a trained reference as a bundle to be served.",
-    "map": "Map a query's file to a reference.",
+    "map": "Map a query's file, or many, to a reference.",
     "report": "Write a page about a mapped query.",
     "push": "Push a bundle to the Hugging Face hub.",
     "pull": "Pull a bundle from the Hugging Face hub.",
@@ -37,7 +37,7 @@ COMMANDS = {
 OPTIONAL_PACKAGES = {
     *("torch", "lightning", "torchmetrics", "sklearn", "captum", "onnx", "onnxscript", "umap", "matplotlib"),
     *("onnxruntime", "numba", "bentoml", "prometheus_client", "safetensors", "starlette", "httpx", "pyarrow"),
-    *("httpx2", "huggingface_hub"),
+    *("httpx2", "huggingface_hub", "ray"),
 }
 """What a command may miss because no extra brought it."""
 
@@ -57,8 +57,8 @@ EXTRAS = {
 }
 """Which extra of this package brings all that a command needs."""
 
-CLIENT_PACKAGES = {"httpx", "pyarrow"}
-"""What a command misses when it maps at an endpoint: the smaller extra will do."""
+PACKAGE_EXTRAS = {"httpx": "client", "pyarrow": "client", "ray": "ray"}
+"""What a command misses that has another extra: the smaller one will do at an endpoint, and few need Ray."""
 
 EXIT_MISSING_PACKAGE = 2
 EXIT_NO_PLACE = 2
@@ -107,8 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Notes
     -----
-    Exit codes: 0 done; 2 something the user can mend (an error that has an `exit_code` names its own); 130 interrupted;
-    143 told to end (SIGTERM), 129 by SIGHUP; 1 with a traceback for a bug.
+    Exit codes: 0 done; 2 something the user can mend (an error that has an `exit_code` names its own); 3 some of many
+    queries could not be mapped; 130 interrupted; 143 told to end (SIGTERM), 129 by SIGHUP; 1 with a traceback for a
+    bug.
     """
     with _orderly_end():
         sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
@@ -163,7 +164,7 @@ def _run(arguments: list[str]) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in OPTIONAL_PACKAGES or name not in EXTRAS:
             raise
-        extra = "client" if package in CLIENT_PACKAGES else EXTRAS[name]
+        extra = PACKAGE_EXTRAS.get(package, EXTRAS[name])
         _complain(
             f"Expected the package {package!r} for this command; found that it cannot be imported here ({error}). "
             f"Install the extra that brings it: pip install 'totalanvi[{extra}]'"

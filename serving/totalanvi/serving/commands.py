@@ -23,6 +23,11 @@ class _Background(StrEnum):
     include = "include"
 
 
+class _Engine(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 _REFERENCE_HELP = "A bundle's folder, a model-store tag, or an endpoint's URL."
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REFERENCE_HELP, show_default=False)]
@@ -31,23 +36,25 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REF
 def map_query(
     reference: ReferenceArgument,
     query: Annotated[
-        Path,
+        list[str],
         typer.Argument(
             metavar="QUERY",
-            help="An .h5ad, .h5mu or 10x .h5 file, a Zarr folder, or the folder of a 10x matrix.",
+            help="An .h5ad, .h5mu or 10x .h5 file, a Zarr folder, or the folder of a 10x matrix. Or many of them: "
+            "files, folders, patterns ('runs/*.h5ad'), lists (.txt, .csv), addresses (https://, s3://).",
             show_default=False,
         ),
     ],
     output: Annotated[
-        str,
+        str | None,
         typer.Option(
             "-o",
             "--output",
             metavar="OUT",
-            help="An annotated copy (.h5ad, .h5mu), a table (.parquet), or a folder of tables (FOLDER/).",
+            help="An annotated copy (.h5ad, .h5mu), a table (.parquet), or a folder of tables (FOLDER/); of many "
+            "queries, a folder with a folder for each.",
             show_default=False,
         ),
-    ],
+    ] = None,
     proteins: Annotated[
         str | None,
         typer.Option(
@@ -128,35 +135,91 @@ def map_query(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Keep an endpoint's answers here until the output is written, and go on from those of an earlier run.",
+            help="Go on with the job of many queries in FOLDER, which need not be named with -o then. Of one query at "
+            "an endpoint: keep answers here until the output is written, and go on from those of an earlier run.",
+            show_default=False,
+        ),
+    ] = None,
+    part_cells: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Cells in each part of a job, 65,536 unless given; even one query is a job then.",
+            show_default=False,
+        ),
+    ] = None,
+    copies: Annotated[
+        bool, typer.Option("--copies", help="Write an annotated copy of each query of a job, instead of tables.")
+    ] = False,
+    engine: Annotated[
+        _Engine | None,
+        typer.Option(help="What a job runs on: this process (local, unless given), or Ray.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Workers on Ray; one for each GPU, or else for four cores, unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            envvar="RAY_ADDRESS",
+            help="A Ray cluster; Ray is started on this machine where none is given.",
             show_default=False,
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
-    """Map a query's file to a reference: labels, novelty and proteins for each cell."""
+    """Map a query's file, or many, to a reference: labels, novelty and proteins for each cell."""
+    from totalanvi.serving.jobs.command import JobRequest, run_job
     from totalanvi.serving.mapped import MapOptions
     from totalanvi.serving.mapping.mapping import map_file
     from totalanvi.serving.outputs.map_summary import summary_lines
     from totalanvi.serving.reference import load_reference
 
+    options = MapOptions(
+        impute=impute,
+        samples=samples,
+        background=background.value,
+        impute_as=impute_as,
+        coverage=coverage,
+        false_positive_rate=false_positive_rate,
+        keep_unknown_labels=keep_unknown_labels,
+        certainty=certainty,
+    )
+    asked = JobRequest(
+        reference=reference,
+        queries=query,
+        output=output,
+        resume=resume,
+        overwrite=overwrite,
+        report=report,
+        feature_map=feature_map,
+        engine=None if engine is None else engine.value,
+        workers=workers,
+        cluster=cluster,
+        part_cells=part_cells,
+        copies=copies,
+    )
+    if asked.is_job:
+        run_job(asked, options, proteins, layer, gene_column, batch_size)
+        return
+    if output is None:
+        raise typer.BadParameter("Missing option '-o' / '--output'.")
     client = None if resume is None else _resuming_client(reference, resume)
     summary = map_file(
         lambda: load_reference(reference) if client is None else client,
-        query,
+        Path(query[0]),
         output,
         proteins=proteins,
         layer=layer,
-        options=MapOptions(
-            impute=impute,
-            samples=samples,
-            background=background.value,
-            impute_as=impute_as,
-            coverage=coverage,
-            false_positive_rate=false_positive_rate,
-            keep_unknown_labels=keep_unknown_labels,
-            certainty=certainty,
-        ),
+        options=options,
         batch_size=batch_size,
         overwrite=overwrite,
         progress=True,

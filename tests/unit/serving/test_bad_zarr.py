@@ -19,9 +19,16 @@ from totalanvi.serving.errors import QueryError
 from totalanvi.serving.queries.readers import read_object
 
 
-@pytest.fixture(params=["zarr 2", "zarr 3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return FORMATS[request.param](toy_query(12), tmp_path)
+@pytest.fixture(scope="module", params=["zarr 2", "zarr 3"])
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A query of 12 cells. Not to be changed."""
+    return FORMATS[request.param](toy_query(12), tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture
+def store(written: Path, tmp_path: Path) -> Path:
+    """A copy of it, to do things to."""
+    return Path(shutil.copytree(written, tmp_path / written.name))
 
 
 def test_links_out_of_a_zarr_folder_are_refused(store: Path, tmp_path: Path) -> None:

@@ -110,13 +110,22 @@ def test_mapping_needs_no_torch(toy_folder: Path, query: Path, tmp_path: Path, n
     assert (tmp_path / name).exists()
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "safetensors", "numba"])
+@pytest.mark.parametrize(
+    ("package", "output", "extra"),
+    [
+        ("onnxruntime", ["out.h5ad"], "serve"),
+        ("safetensors", ["out.h5ad"], "serve"),
+        ("numba", ["out.h5ad"], "serve"),
+        ("ray", ["scored", "--engine", "ray"], "ray"),
+    ],
+)
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    toy_folder: Path, query: Path, tmp_path: Path, package: str
+    toy_folder: Path, query: Path, tmp_path: Path, package: str, output: list[str], extra: str
 ) -> None:
-    done = without({package}, "map", toy_folder, query, "-o", tmp_path / "out.h5ad")
+    name, *options = output
+    done = without({package}, "map", toy_folder, query, "-o", tmp_path / name, *options)
     assert done.returncode == 2
-    assert_three_parts(done.stderr, f"the package {package!r}", "pip install 'totalanvi[serve]'")
+    assert_three_parts(done.stderr, f"the package {package!r}", f"pip install 'totalanvi[{extra}]'")
     assert "Traceback" not in done.stderr
     assert listing(tmp_path) == ["query.h5ad"]
 

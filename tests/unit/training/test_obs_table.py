@@ -84,11 +84,11 @@ def test_bad_tables_are_refused(text: str, message: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("cells.csv", b"\xff\xfe\x00\x01" * 20),
-        ("cells.csv.gz", gzip.compress(b"a,b\n1,2\n" * 999)[:40]),
-        ("cells.csv.gz", b"a,b\n1,2\n"),
-        ("cells.csv.zip", b"PK\x03\x04\xff\xfe"),
-        ("cells.csv.gz", gzip.compress(b"a,b\n1,2\n")[:12] + b"\x00" * 40),
+        pytest.param("cells.csv", b"\xff\xfe\x00\x01" * 20, id="no text"),
+        pytest.param("cells.csv.gz", gzip.compress(b"a,b\n1,2\n" * 999)[:40], id="cut off"),
+        pytest.param("cells.csv.gz", b"a,b\n1,2\n", id="no gzip"),
+        pytest.param("cells.csv.zip", b"PK\x03\x04\xff\xfe", id="no zip"),
+        pytest.param("cells.csv.gz", gzip.compress(b"a,b\n1,2\n")[:12] + b"\x00" * 40, id="overwritten"),
     ],
 )
 def test_damaged_tables_are_refused(name: str, content: bytes, tmp_path: Path) -> None:

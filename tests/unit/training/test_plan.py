@@ -301,3 +301,18 @@ def test_progress_is_shown_on_standard_error(capsys: pytest.CaptureFixture[str])
     assert "Training" in captured.err
     assert "2/2" in captured.err
     assert "validation" in captured.err
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainingConfig(max_epochs=20, augmentation=None)
+
+    def lines() -> list[str]:
+        fit(tiny_model(), cells(), split_cells(N_CELLS), config, accelerator="cpu", progress=True)
+        return [line.split(" epochs, ELBO loss: train ")[0] for line in capsys.readouterr().err.splitlines()]
+
+    assert lines() == ["Training: 20/20"]
+    # A tenth of the epochs, where these take longer than half a minute.
+    monkeypatch.setattr("totalanvi.training.fitting.callbacks._PLAIN_EVERY", 0.0)
+    assert lines() == [f"Training: {done}/20" for done in range(2, 21, 2)]

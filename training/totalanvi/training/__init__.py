@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CountsError,
         DivergenceError,
         MissingKeyError,
+        ProcessesError,
         RegistrationError,
         TrainingError,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "DivergenceError",
     "MissingKeyError",
     "ModelConfig",
+    "ProcessesError",
     "RegistrationError",
     "TrainingConfig",
     "TrainingError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,11 @@ class _Device(StrEnum):
     cpu = "cpu"
     cuda = "cuda"
     mps = "mps"
+
+
+class _Strategy(StrEnum):
+    auto = "auto"
+    ddp = "ddp"
 
 
 def simulate(
@@ -153,6 +159,18 @@ def train(
         bool, typer.Option("--readout/--no-readout", help="Fit what serves labels and proteins straight from counts.")
     ] = True,
     device: Annotated[_Device, typer.Option(help="Where to train.")] = _Device.auto,
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="Devices of each machine to train on, with a process each.", min=1)
+    ] = 1,
+    num_nodes: Annotated[
+        int,
+        typer.Option(
+            metavar="M", help="Machines, on each of which this command is started; see the documentation.", min=1
+        ),
+    ] = 1,
+    strategy: Annotated[
+        _Strategy, typer.Option(help="How several devices train: with a whole model each, and gradients in common.")
+    ] = _Strategy.auto,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Train TotalANVI on a partly labelled CITE-seq reference."""
@@ -162,12 +180,17 @@ def train(
     from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import is_large, read_reference
+    from totalanvi.training.fitting.placement import placement
     from totalanvi.training.models.totalanvi import TOTALANVI
+    from totalanvi.training.ranks import is_first_process, is_started_beside
     from totalanvi.training.registration.obs_table import join_obs, read_obs_table
 
+    # Of several processes that run this command, one tells of it.
+    tell = partial(typer.echo, err=True) if devices * num_nodes == 1 or not is_started_beside() else _tell_nothing
     require_writable(output, overwrite)
     described = None if obs is None else read_obs_table(obs)
     target = chosen_device(device.value)
+    place = placement(target.type, devices, num_nodes, strategy.value)
     started = time.monotonic()
     columns = {
         "labels_key": labels,
@@ -178,21 +201,27 @@ def train(
         "categorical_covariate_keys": categorical_covariate,
         "continuous_covariate_keys": continuous_covariate,
     }
-    with told_warnings():
+    with told_warnings(tell):
         stored = is_large(reference) if backed is None else backed
         if stored and backed is None:
-            typer.echo("Counts stay in their file, and are read in parts (--no-backed reads them whole).", err=True)
+            tell("Counts stay in their file, and are read in parts (--no-backed reads them whole).")
         data = read_reference(reference, stored)
         if described is not None:
             join_obs(data, described)
         data = _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
-    typer.echo(_describe(model), err=True)
-    model.train(max_epochs=max_epochs, accelerator=target.type)
+    tell(_describe(model))
+    model.train(max_epochs=max_epochs, **place)
+    if not is_first_process():
+        return
     if readout:
         model.fit_readout()
     model.save(output, overwrite=overwrite)
-    typer.echo(_summary(model, output, time.monotonic() - started), err=True)
+    tell(_summary(model, output, time.monotonic() - started))
+
+
+def _tell_nothing(message: str) -> None:
+    """Say nothing in a process beside the first."""
 
 
 def _set_up(

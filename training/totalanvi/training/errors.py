@@ -12,6 +12,7 @@ line prints it and exits with ``exit_code``.
     ├── CheckpointError     a checkpoint is missing, incomplete, of a newer version, or made by something else
     ├── ArgumentError       an argument that makes no sense: an unknown batch, a negative number, a text for a flag
     ├── DivergenceError     training whose loss is no number any more
+    ├── ProcessesError      a process of a run on several devices has ended, or cannot be reached
     └── OutputError         an output exists already, has an unknown suffix, or the name of another output
 """
 
@@ -26,6 +27,7 @@ __all__ = [
     "DivergenceError",
     "MissingKeyError",
     "OutputError",
+    "ProcessesError",
     "RegistrationError",
     "TrainingError",
     "listed",
@@ -67,6 +69,10 @@ class ArgumentError(TrainingError):
 
 class DivergenceError(TrainingError):
     """Training whose loss is no number any more."""
+
+
+class ProcessesError(TrainingError):
+    """A process of a run on several devices has ended, or cannot be reached."""
 
 
 class OutputError(TrainingError):

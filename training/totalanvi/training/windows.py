@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from totalanvi.training.data import Cells, StoredCells
 
-__all__ = ["Window", "WindowReader", "cells_per_window", "order_in_blocks", "windows_of"]
+__all__ = ["Window", "WindowReader", "cells_per_window", "in_turn", "order_in_blocks"]
 
 Positions = npt.NDArray[np.intp]
 
@@ -96,20 +96,8 @@ def cells_per_window(cells: StoredCells, batch_size: int) -> int:
     return max(1, fitting // batch_size) * batch_size
 
 
-def windows_of(order: Positions, size: int, ascending: bool) -> Iterable[tuple[Window, Window | None]]:
-    """Cut an order of cells into windows; each comes with the one after it.
-
-    Parameters
-    ----------
-    order
-        Positions of cells, (cells,).
-    size
-        Cells in a window.
-    ascending
-        Bring the cells of a window into the order of the file, in which it is read fastest.
-    """
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    windows = [Window(np.sort(part) if ascending else part) for part in parts]
+def in_turn(windows: Sequence[Window]) -> Iterable[tuple[Window, Window | None]]:
+    """Windows, each with the one after it."""
     return zip(windows, [*windows[1:], None], strict=True)
 
 

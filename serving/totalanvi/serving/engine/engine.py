@@ -129,8 +129,8 @@ class Engine:
         started = time.perf_counter()
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
-        # The largest blocks are cut when there is one for each worker.
-        for n_cells in (*BLOCK_SIZES[:-1], BLOCK_SIZES[-1] * self._workers):
+        # As many as are cut into blocks of a size: one for each worker.
+        for n_cells in (size * self._workers for size in BLOCK_SIZES):
             cells = AlignedCells(
                 rna=sparse.csr_matrix((n_cells, n_genes), dtype=np.float32),
                 library=np.zeros(n_cells, dtype=np.float32),

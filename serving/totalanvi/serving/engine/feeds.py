@@ -15,7 +15,7 @@ from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 
 __all__ = ["BLOCK_SIZES", "Block", "DenseFeeds", "Feed", "Feeds", "SparseFeeds", "blocks_of"]
 
-BLOCK_SIZES = (8, 64, 512)
+BLOCK_SIZES = (8, 64, 256, 1024)
 """Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
 query of a few cells without computing hundreds."""
 
@@ -45,11 +45,23 @@ class Block:
 
 
 def blocks_of(n_cells: int, workers: int = 1) -> Iterator[Block]:
-    """Cut a query into blocks: large ones where every worker has one to do, else smaller ones."""
-    largest = BLOCK_SIZES[-1] if n_cells >= workers * BLOCK_SIZES[-1] or workers == 1 else BLOCK_SIZES[-2]
-    for start in range(0, n_cells, largest):
-        stop = min(start + largest, n_cells)
-        yield Block(slice(start, stop), next(size for size in BLOCK_SIZES if size >= stop - start))
+    """Cut a query into blocks so large that there is half a one for every worker; what is left, into smaller ones.
+
+    Examples
+    --------
+    >>> [block.n_rows for block in blocks_of(2500, workers=2)]
+    [1024, 1024, 256, 64, 64, 64, 4]
+    >>> [(block.n_rows, block.size) for block in blocks_of(100)]
+    [(64, 64), (36, 64)]
+    """
+    start = 0
+    while start < n_cells:
+        left = n_cells - start
+        size = max(size for size in BLOCK_SIZES if size * workers <= 2 * left or size == BLOCK_SIZES[0])
+        for _ in range(max(left // size, 1)):
+            stop = min(start + size, n_cells)
+            yield Block(slice(start, stop), size)
+            start = stop
 
 
 class Feeds(Protocol):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.alignment.report import AlignmentReport
 from totalanvi.serving.features import Reference
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.provenance import provenance
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.queries.source import QuerySource
 
-__all__ = ["Preview", "aligner_for", "messages_before", "preview"]
+__all__ = ["Preview", "aligner_for", "messages_before", "preview", "provenance_of"]
 
 _TRIED_CELLS = 256
 """Cells whose counts are looked at: normalised values show in the first of them."""
@@ -99,3 +101,8 @@ def messages_before(reference: Reference, source: QuerySource, aligner: Aligner,
     messages = list(aligner.warnings)
     messages += without_rna_messages(source.n_without_rna, len(source))
     return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
+
+
+def provenance_of(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:
+    """Say where a query's results come from; see `totalanvi.serving.outputs.provenance.provenance`."""
+    return provenance(reference.info(), options, aligner.report, source.rna_place, source.protein_place)

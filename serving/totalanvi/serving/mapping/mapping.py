@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from numbers import Integral
@@ -14,23 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.mapping.beforehand import aligner_for, messages_before
+from totalanvi.serving.mapping.beforehand import aligner_for, messages_before, provenance_of
+from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
-from totalanvi.serving.outputs.label_names import label_names
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
-from totalanvi.serving.outputs.provenance import provenance, write_report
+from totalanvi.serving.outputs.provenance import write_report
 from totalanvi.serving.outputs.writers import open_writer
 from totalanvi.serving.queries.readers import QueryData, is_mudata, open_query, read_object
-from totalanvi.serving.queries.source import QuerySource
 from totalanvi.serving.report.of_mapping import tally_for, write_query_page
 from totalanvi.serving.report.tally import CellResults
 
@@ -100,7 +97,7 @@ def map_object(
                 blocks.append(block)
                 advance(len(cell_ids))
         mapped = MappedCells.concatenate(blocks)
-        uns = _provenance(reference, source, aligner, options)
+        uns = provenance_of(reference, source, aligner, options)
         annotated = copy_object(query)
         targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
         for target in targets:
@@ -167,11 +164,10 @@ def map_file(
         reference = open_reference()
         start = time.perf_counter()
         aligner = aligner_for(reference, source, gene_column, meanings)
-        uns = _provenance(reference, source, aligner, options)
+        uns = provenance_of(reference, source, aligner, options)
         messages = tuple(messages_before(reference, source, aligner, options))
         tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
-        counts: Counter[int] = Counter()
-        n_unknown = 0
+        counts = CellCounts(reference.features, options)
         with (
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
@@ -180,8 +176,7 @@ def map_file(
         ):
             for cell_ids, mapped in blocks:
                 writer.write(cell_ids, mapped)
-                counts.update(mapped.label[mapped.label >= 0].tolist())
-                n_unknown += int((mapped.novelty > options.novelty_threshold).sum())
+                counts.add(mapped)
                 if tally is not None:
                     tally.add(CellResults.of(mapped))
                 advance(len(cell_ids))
@@ -195,9 +190,9 @@ def map_file(
         output=plan.path,
         n_cells=len(source),
         n_without_rna=source.n_without_rna,
-        n_unknown=n_unknown,
+        n_unknown=counts.n_unknown,
         options=options,
-        labels={label_names(reference.features)[label]: n_cells for label, n_cells in counts.most_common()},
+        labels=counts.labels(),
         alignment=aligner.report,
         messages=messages,
         seconds=time.perf_counter() - start,
@@ -216,7 +211,3 @@ def _require_batch_size(batch_size: int) -> None:
         raise QueryError(
             f"Expected a batch size that is a whole number of at least 1; found {batch_size!r}. Choose some thousands."
         )
-
-
-def _provenance(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:
-    return provenance(reference.info(), options, aligner.report, source.rna_place, source.protein_place)

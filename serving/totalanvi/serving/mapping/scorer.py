@@ -31,9 +31,14 @@ DEFAULT_BATCH_SIZE = 4096
 
 
 def score_blocks(
-    reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions, batch_size: int
+    reference: Reference,
+    source: QuerySource,
+    aligner: Aligner,
+    options: MapOptions,
+    batch_size: int,
+    rows: range | None = None,
 ) -> Generator[tuple[pd.Index, MappedCells], None, None]:
-    """Map a query block by block, in order.
+    """Map a query, or a part of it, block by block, in order.
 
     Three things go on at a time: one thread reads and aligns blocks, `reference.in_flight` others score them, and
     whoever asks for results does with them what takes time, such as writing them. No more blocks are in memory than
@@ -51,6 +56,8 @@ def score_blocks(
         How to map.
     batch_size
         Cells in a block.
+    rows
+        Which cells, following one another; None for all.
 
     Yields
     ------
@@ -63,8 +70,8 @@ def score_blocks(
         Whatever reading or scoring raises; nothing is yielded for the block that failed or any after it.
     """
     n_latent = reference.info().n_latent
-
-    blocks = source.blocks(batch_size)
+    rows = range(len(source)) if rows is None else rows
+    blocks = source.blocks(batch_size, rows)
 
     def read() -> _Block:
         query = next(blocks)
@@ -88,7 +95,7 @@ def score_blocks(
     scorers = ThreadPoolExecutor(max_workers=reference.in_flight, thread_name_prefix="score")
     pending: deque[Future[tuple[pd.Index, MappedCells]]] = deque()
     try:
-        for _ in range(0, len(source), batch_size):
+        for _ in rows[::batch_size]:
             if len(pending) > reference.in_flight + 1:
                 yield pending.popleft().result()
             pending.append(scorers.submit(score, reader.submit(read)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from totalanvi.serving.queries.readers import is_mudata
+
 if TYPE_CHECKING:
     import anndata
     import mudata
@@ -22,6 +24,12 @@ def copy_object(query: Any) -> anndata.AnnData | mudata.MuData:
     query
         AnnData, or MuData in memory.
     """
+    if is_mudata(query):
+        import mudata
+
+        # A copy is the query as it is. This mudata would add its modalities' columns, and warns that the next will not.
+        with mudata.set_options(pull_on_update=False):
+            return query.copy()
     if not query.isbacked:
         return query.copy()
     if query.is_view:

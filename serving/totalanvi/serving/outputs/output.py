@@ -15,7 +15,7 @@ from totalanvi.formats.stores import MATRIX_FILES
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.queries.query import Kind
 
-__all__ = ["OutputPlan", "plan_output", "plan_report", "require_parent", "staged"]
+__all__ = ["Format", "OutputPlan", "is_folder_output", "plan_output", "plan_report", "require_parent", "staged"]
 
 Format = Literal["h5ad", "h5mu", "parquet", "parts", "json", "html"]
 
@@ -154,13 +154,23 @@ def _is_part(path: Path, whole: Path) -> bool:
     return found == target or (target in found.parents and not any((whole / name).exists() for name in MATRIX_FILES))
 
 
+def is_folder_output(output: str) -> bool:
+    """Tell whether an output is a folder, by its name or by what is there.
+
+    Examples
+    --------
+    >>> is_folder_output("scored/"), is_folder_output("labels.parquet")
+    (True, False)
+    """
+    path = Path(output)
+    return output.endswith(("/", os.sep)) or not path.suffix or (path.suffix not in _SUFFIXES and path.is_dir())
+
+
 def _format(output: str, path: Path) -> Format:
-    if output.endswith(("/", os.sep)) or not path.suffix:
+    if is_folder_output(output):
         return "parts"
     if path.suffix in _SUFFIXES:
         return _SUFFIXES[path.suffix]
-    if path.is_dir():
-        return "parts"
     raise OutputError(
         f"Expected an output that ends in .h5ad, .h5mu or .parquet, or a folder (ending in /); found {output!r}. "
         f"Name one of these."

@@ -188,10 +188,11 @@ class QuerySource:
         with self._guard():
             return self._read(start, min(stop, len(self)))
 
-    def blocks(self, size: int) -> Iterator[Query]:
-        """Read all cells in order, `size` at a time."""
-        for start in range(0, len(self), size):
-            yield self.read(start, start + size)
+    def blocks(self, size: int, rows: range | None = None) -> Iterator[Query]:
+        """Read cells in order, `size` at a time: all of them, or `rows`, which follow one another."""
+        rows = range(len(self)) if rows is None else rows
+        for start in rows[::size]:
+            yield self.read(start, min(start + size, rows.stop))
 
     def _read(self, start: int, stop: int) -> Query:
         cells = self.cell_ids[start:stop]

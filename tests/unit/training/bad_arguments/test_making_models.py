@@ -136,17 +136,28 @@ def test_from_totalvi(trained_totalvi: TOTALVI) -> None:
             ({name: value}, f"Expected training options .* {name}={value!r}.*; mend that one, or leave it out")
             for name, value in (
                 ("accelerator", "bogus"),
-                ("devices", 0),
                 ("devices", "x"),
                 ("devices", 1.5),
                 ("limit_val_batches", "x"),
                 ("max_time", 5),
                 ("profiler", "zz"),
-                ("strategy", "zz"),
                 ("fast_dev_run", "x"),
                 ("plugins", "x"),
             )
         ),
+        ({"devices": 0}, "devices: expected a whole number of at least 1, found 0"),
+        ({"num_nodes": 0}, "num_nodes: expected a whole number of at least 1, found 0"),
+        ({"num_nodes": 2}, "num_nodes: expected the environment .*MASTER_ADDR.* found no MASTER_ADDR, MASTER_PORT"),
+        ({"strategy": 5}, "strategy: expected str or Strategy, found int"),
+        *(
+            ({"strategy": value}, f"strategy: expected 'auto' or 'ddp', .* found '{value}'; choose one of these")
+            for value in ("zz", "ddp_spawn", "ddp_notebook", "fsdp", "deepspeed_stage_2")
+        ),
+        (
+            {"devices": 2, "batch_size": 3, "accelerator": "cpu"},
+            "batch_size: expected 2 cells .* found 3",
+        ),
+        ({"use_distributed_sampler": True}, "use_distributed_sampler: expected False, found True"),
         *(({"callbacks": value}, "callbacks: expected a list of callbacks, found") for value in ("x", 5)),
         ({"callbacks": ["x"]}, "callbacks: expected Callback, found str"),
         ({"logger": "x"}, "logger: expected bool or Logger, found str"),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+import time
 from typing import Any
 
 import lightning as L
 import pandas as pd
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.training_config import TrainingConfig
 
-__all__ = ["EpochProgress", "History", "StopEarly"]
+__all__ = ["EpochProgress", "History", "StartTogether", "StopEarly", "TermsAsBefore"]
 
 
 class History(L.Callback):
@@ -48,21 +55,39 @@ class History(L.Callback):
         self.values = {name: {int(epoch): v for epoch, v in d.items()} for name, d in state_dict["values"].items()}
 
 
+_PLAIN_EVERY = 30.0
+_PLAIN_SHARE = 0.1
+
+
 class EpochProgress(L.Callback):
-    """One line that counts epochs and shows the ELBO, on standard error."""
+    """One line that counts epochs and shows the ELBO, on standard error.
+
+    Where there is no terminal to move it on, another line follows: every half minute or tenth of the epochs, whichever
+    takes longer, and at the end.
+    """
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._plain = False
+        self._told = (0, 0.0)
+        """Epochs done, and when that was, at the last plain line."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the line."""
+        """Show the line; of several processes, the first one does."""
+        if not trainer.is_global_zero:
+            return
+        console = Console(stderr=True)
+        if not (console.is_terminal or console.is_jupyter):
+            self._plain = True
+            self._told = (trainer.current_epoch, time.monotonic())
+            return
         self._progress = Progress(
             TextColumn("Training"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[elbo]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
         )
         self._progress.start()
         self._task = self._progress.add_task(
@@ -72,26 +97,41 @@ class EpochProgress(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the line on."""
         if self._progress is not None:
-            metrics = trainer.callback_metrics
-            shown = [
-                f"{split} {float(metrics[f'elbo_{split}']):.1f}"
-                for split in ("train", "validation")
-                if f"elbo_{split}" in metrics
-            ]
-            self._progress.update(self._task, advance=1, elbo="ELBO loss: " + ", ".join(shown))
+            self._progress.update(self._task, advance=1, elbo=_elbo(trainer))
+        elif self._plain:
+            done = trainer.current_epoch + 1
+            before, when = self._told
+            if time.monotonic() - when >= _PLAIN_EVERY and done - before >= _PLAIN_SHARE * (trainer.max_epochs or 0):
+                self._tell(trainer, done)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the line as it is."""
         self._stop()
+        if self._plain and self._told[0] < trainer.current_epoch:
+            self._tell(trainer, trainer.current_epoch)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the terminal back."""
         self._stop()
 
+    def _tell(self, trainer: L.Trainer, done: int) -> None:
+        print(f"Training: {done}/{trainer.max_epochs} epochs, {_elbo(trainer)}", file=sys.stderr, flush=True)
+        self._told = (done, time.monotonic())
+
     def _stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _elbo(trainer: L.Trainer) -> str:
+    metrics = trainer.callback_metrics
+    shown = [
+        f"{split} {float(metrics[f'elbo_{split}']):.1f}"
+        for split in ("train", "validation")
+        if f"elbo_{split}" in metrics
+    ]
+    return "ELBO loss: " + ", ".join(shown)
 
 
 class StopEarly(EarlyStopping):
@@ -117,3 +157,41 @@ class StopEarly(EarlyStopping):
         """Look, where some epochs do not validate."""
         if trainer.current_epoch >= self.warmup_epochs:
             super().on_validation_end(trainer, pl_module)
+
+
+class StartTogether(L.Callback):
+    """Sees that all processes take up the same interrupted run, or none."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare where they begin.
+
+        Raises
+        ------
+        CheckpointError
+            When they begin in different epochs, and would wait for one another in the end.
+        """
+        here = torch.tensor(trainer.current_epoch, device=pl_module.device)
+        epochs: torch.Tensor = trainer.strategy.all_gather(here).reshape(-1)
+        if epochs.min() < epochs.max():
+            raise CheckpointError(
+                "resume_folder: expected an interrupted run that every process finds, found that some begin in epoch "
+                f"{int(epochs.max()) + 1} and others in epoch {int(epochs.min()) + 1}; name a folder that all machines "
+                "share."
+            )
+
+
+class TermsAsBefore(L.Callback):
+    """Leaves what a SIGTERM does to several processes as it was; under SLURM, Lightning may have to requeue the run.
+
+    Lightning's handler sends word to all processes at once, and waits for ever where these are in the middle of a step.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take Lightning's handler away again; it does so itself in the end."""
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        ours = trainer.world_size > 1 and not isinstance(environment, SLURMEnvironment)
+        if ours and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)

@@ -19,14 +19,17 @@ from torch import nn
 
 from totalanvi.training.checks import as_whole
 from totalanvi.training.data import Cells
-from totalanvi.training.fitting.callbacks import EpochProgress, History, StopEarly
+from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
+from totalanvi.training.fitting.placement import placement
 from totalanvi.training.fitting.plan import TrainingPlan
 from totalanvi.training.fitting.split import Split
+from totalanvi.training.fitting.together import together
 from totalanvi.training.fitting.trainer import as_callbacks, make_trainer, resume_file_in
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.loaders import cell_loader, training_loader
 from totalanvi.training.network.vae import TotalVAE
+from totalanvi.training.ranks import Rank
 
 __all__ = ["fit", "train_mode"]
 
@@ -38,6 +41,8 @@ def fit(
     config: TrainingConfig,
     accelerator: str = "auto",
     devices: Any = "auto",
+    num_nodes: int = 1,
+    strategy: Any = "auto",
     progress: bool = True,
     resume_folder: str | Path | None = None,
     num_workers: int = 0,
@@ -50,8 +55,8 @@ def fit(
     ----------
     module, cells, split, config
         What to train, on which cells, and how. Parameters that require no gradient stay as they are.
-    accelerator, devices
-        As Lightning takes them.
+    accelerator, devices, num_nodes, strategy
+        Where to train; see `totalanvi.training.fitting.placement`.
     progress
         Show a line that counts epochs.
     resume_folder
@@ -69,12 +74,14 @@ def fit(
     Raises
     ------
     ArgumentError
-        For callbacks, a folder, options of Lightning's or an optimiser of the user's own that are none.
+        For callbacks, a folder, options of Lightning's, devices or an optimiser of the user's own that are none.
     CheckpointError
         When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options; when a
         callback has a state that cannot be kept there.
     DivergenceError
         When the loss is no number any more; the module is then what it was before.
+    ProcessesError
+        When another process of a run on several devices has ended.
     """
     num_workers = as_whole("num_workers", num_workers, 0)
     if config.max_epochs == 0:
@@ -85,7 +92,7 @@ def fit(
         module.eval()
         return {}, 0
     history = History()
-    every: list[L.Callback] = [history, *as_callbacks(callbacks)]
+    every: list[L.Callback] = [history, StartTogether(), TermsAsBefore(), *as_callbacks(callbacks)]
     if progress:
         every.append(EpochProgress())
     validates = len(split.validation) > 0 and trainer_options.get("limit_val_batches") != 0
@@ -94,27 +101,34 @@ def fit(
     resume_file = None if resume_folder is None else resume_file_in(resume_folder)
     if resume_file is not None:
         every.append(_keep_last(resume_file))
+    place = placement(accelerator, devices, num_nodes, strategy)
     with _quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.seed)
         plan = TrainingPlan(module, config)
-        trainer = make_trainer(config, every, accelerator=accelerator, devices=devices, **trainer_options)
+        trainer = make_trainer(config, every, **place, **trainer_options)
+        rank = Rank(trainer.global_rank, trainer.world_size)
+        training = training_loader(
+            cells,
+            split.train,
+            config.batch_size,
+            config.seed,
+            config.n_samples_per_label,
+            config.drop_last,
+            num_workers,
+            rank,
+        )
+        validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
+        going_on = resume_file if resume_file is not None and resume_file.exists() else None
         train_mode(module)
-        with _interruptible(), _left_ready(module, trainer), undone_if_diverged(module), _old_objects_at_rest():
-            trainer.fit(
-                plan,
-                training_loader(
-                    cells,
-                    split.train,
-                    config.batch_size,
-                    config.seed,
-                    config.n_samples_per_label,
-                    config.drop_last,
-                    num_workers,
-                ),
-                cell_loader(cells, split.validation, config.batch_size) if validates else None,
-                ckpt_path=resume_file if resume_file is not None and resume_file.exists() else None,
-            )
-    if resume_file is not None:
+        with (
+            _interruptible(),
+            _left_ready(module, trainer),
+            undone_if_diverged(module),
+            _old_objects_at_rest(),
+            together(trainer),
+        ):
+            trainer.fit(plan, training, validation, ckpt_path=going_on)
+    if resume_file is not None and trainer.is_global_zero:
         resume_file.unlink(missing_ok=True)
     return history.frames(), trainer.current_epoch
 
@@ -188,14 +202,17 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Keep Lightning from telling users of a library which devices it sees and how many workers it would like."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*No positive samples|.*Sparse.*")
+            warnings.filterwarnings("ignore", message=".*fork_rng")  # of more than one device
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

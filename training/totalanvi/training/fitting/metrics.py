@@ -6,6 +6,9 @@ stay on the device cost next to nothing, and nobody waits for the device to read
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +29,9 @@ METRICS = (
 """Every metric that may be watched; those of labels are there only where labels are."""
 
 _N_BINS = 15
+
+Total: TypeAlias = Callable[[Tensor], Tensor]
+"""From a tensor of this process to its sum over all processes that train together."""
 
 
 def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -56,11 +62,21 @@ class EpochMeans:
             self._sums[name] = self._sums.get(name, 0.0) + n_cells * mean
             self._n_cells[name] = self._n_cells.get(name, 0) + n_cells
 
-    def take(self) -> dict[str, Tensor | float]:
-        """Return the means over all cells since the last call, and begin anew."""
-        means = {name: total / self._n_cells[name] for name, total in self._sums.items()}
+    def take(self, total: Total | None = None) -> dict[str, Tensor | float]:
+        """Return the means over all cells since the last call, and begin anew.
+
+        Parameters
+        ----------
+        total
+            Where several processes train together, all of them have met metrics of the same names.
+        """
+        sums, n_cells = self._sums, self._n_cells
         self._sums, self._n_cells = {}, {}
-        return means
+        if total is None:
+            return {name: value / n_cells[name] for name, value in sums.items()}
+        both = torch.tensor([[float(value) for value in sums.values()], list(n_cells.values())], dtype=torch.float64)
+        sums_of_all, n_of_all = total(both)
+        return dict(zip(sums, (sums_of_all / n_of_all).tolist(), strict=True))
 
 
 class LabelScores:
@@ -99,7 +115,7 @@ class LabelScores:
         self._bins.index_add_(1, position, values)
         self._loss += F.cross_entropy(logits, label, ignore_index=UNLABELLED, reduction="sum")
 
-    def take(self) -> dict[str, Tensor]:
+    def take(self, total: Total | None = None) -> dict[str, Tensor]:
         r"""Return the scores over all labelled cells since the last call, and begin anew; none where there were none.
 
         The F1 score is the mean over the labels that occur or are predicted. The calibration error is the expected one
@@ -114,7 +130,12 @@ class LabelScores:
         Guo et al.: On calibration of modern neural networks. ICML 2017, equation 3.
         """
         flat, self._confusion = self._confusion, None
-        if flat is None or not bool(flat.sum()):
+        if flat is None:
+            return {}
+        bins, loss = self._bins, self._loss
+        if total is not None:
+            flat, bins, loss = total(flat), total(bins), total(loss)
+        if not bool(flat.sum()):
             return {}
         n_labels = round(len(flat) ** 0.5)
         confusion = flat.view(n_labels, n_labels)
@@ -122,8 +143,8 @@ class LabelScores:
         marginals = confusion.sum(dim=0) + confusion.sum(dim=1)
         occurs = marginals > 0
         return {
-            "classification_loss": self._loss / n,
+            "classification_loss": loss / n,
             "accuracy": right.sum() / n,
             "f1_score": (2 * right[occurs] / marginals[occurs]).mean(),
-            "calibration_error": (self._bins[2] - self._bins[1]).abs().sum() / n,
+            "calibration_error": (bins[2] - bins[1]).abs().sum() / n,
         }

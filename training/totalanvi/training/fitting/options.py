@@ -35,7 +35,7 @@ _MINI_BATCHES = 4_000
 
 _CONFIG = {field.name for field in fields(TrainingConfig)}
 _SPLIT = {"train_size", "validation_size", "shuffle_set_split", "external_indexing"}
-_FIT = {"accelerator", "devices", "resume_folder", "num_workers", "callbacks"}
+_FIT = {"accelerator", "devices", "num_nodes", "strategy", "resume_folder", "num_workers", "callbacks"}
 _PROGRESS = {"progress", "enable_progress_bar", "simple_progress_bar", "progress_bar_refresh_rate"}
 _LIGHTNING = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
 _OF_LABELS = {"n_samples_per_label", "classification_ratio"}
@@ -48,6 +48,8 @@ _FIXED = {
     "on_epoch": True,
     "pin_memory": False,
     "distributed_sampler": False,
+    "use_distributed_sampler": False,
+    "sync_batchnorm": False,
     "drop_dataset_tail": False,
     "enable_checkpointing": False,
 }
@@ -67,6 +69,7 @@ _INSTEAD = {
     "log_save_dir": "save() keeps the history with the model",
     "gradient_clip_val": 'give plan_kwargs={"gradient_clip": ...}',
     "accumulate_grad_batches": "raise batch_size",
+    "sync_batchnorm": "use layer norm, the default, which looks at one cell at a time",
 }
 """What to do in place of options that are refused."""
 

@@ -13,9 +13,10 @@ from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
 from totalanvi.training.fitting.divergence import require_finite
+from totalanvi.training.fitting.gradients import average_gradients, without_reduction
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
-from totalanvi.training.fitting.random_state import random_state, restore_random_state
+from totalanvi.training.fitting.random_state import draw_apart, random_state, restore_random_state
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
@@ -80,6 +81,8 @@ class TrainingPlan(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Lower the learning rate, from wherever the plateau schedule has brought it, once the run cools down."""
+        if self.global_rank > 0:
+            draw_apart(self.config.seed, self.current_epoch, self.global_rank)
         cooling = self.cooling
         for group in self._optimizers()[0].param_groups:
             group["lr"] *= cooling / self._cooled
@@ -87,45 +90,51 @@ class TrainingPlan(L.LightningModule):
 
     def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
         """One step of the model, then one of the adversary."""
+        with without_reduction(self.trainer):
+            self._training_step(cells)
+
+    def _training_step(self, cells: TrainingBatch) -> None:
         config, kl_weight, adversary_weight = self.config, self.kl_weight, self.adversary_weight
         optimizer, *optimizer_of_adversary = self._optimizers()
 
         augmentation = config.augmentation
+        share, share_of_targets = cells.shares  # of this process in the mini-batch, see `TrainingBatch`
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = self._loss(terms, cells.target, kl_weight)
+        loss = self._loss(terms, cells, kl_weight)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms, augmentation)
-            loss = loss + hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
+            loss = loss + share * hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
             if hidden.label_logits is not None:
-                loss = loss + config.classification_ratio * classification_loss(hidden.label_logits, cells.target)
+                told = share_of_targets * classification_loss(hidden.label_logits, cells.target)
+                loss = loss + config.classification_ratio * told
         noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
         if self.adversary is not None and adversary_weight > 0:
             origin = cells.panel if config.key_adversarial == "panel" else cells.batch
             fooling = self.adversary.loss(terms.latent, origin, fool=True)
-            loss = loss + adversary_weight * fooling
+            loss = loss + share * adversary_weight * fooling
             noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        self._backward(loss, optimizer)
         mask_gradients(self.module)
         self._clip_gradient(optimizer)
         optimizer.step()
 
         if self.adversary is not None and adversary_weight > 0:
             optimizer_of_adversary[0].zero_grad()
-            self.manual_backward(adversary_weight * self.adversary.loss(terms.latent.detach(), origin, fool=False))
+            seen_through = self.adversary.loss(terms.latent.detach(), origin, fool=False)
+            self._backward(share * adversary_weight * seen_through, optimizer_of_adversary[0])
             optimizer_of_adversary[0].step()
 
-        self._note("train", terms, cells.target, noted | {"train_loss": loss})
+        self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
         if self.trainer.is_last_batch:
             self._log_epoch("train")
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
         terms: ElboTerms = self.module(cells)
-        self._note(
-            "validation", terms, cells.label, {"validation_loss": self._loss(terms, cells.label, self.kl_weight)}
-        )
+        loss = terms.loss(self.kl_weight, self._protein_weight(self.kl_weight)).mean()
+        self._note("validation", terms, cells.label, {"validation_loss": loss})
 
     def on_validation_epoch_end(self) -> None:
         """Lower the learning rate where a metric has stopped falling."""
@@ -185,6 +194,12 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
+    def _backward(self, loss: Tensor, optimizer: Any) -> None:
+        """Compute the gradient of an optimiser's parameters, the mean of all processes'."""
+        self.manual_backward(loss)
+        if self.trainer.world_size > 1:
+            average_gradients(optimizer.optimizer)
+
     def _clip_gradient(self, optimizer: Any) -> None:
         """Limit the norm of the gradient; Lightning's own way refuses a fused optimiser in mixed precision."""
         if self.config.gradient_clip == 0:
@@ -197,13 +212,14 @@ class TrainingPlan(L.LightningModule):
     def _protein_weight(self, kl_weight: float) -> float:
         return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
 
-    def _loss(self, terms: ElboTerms, label: Tensor, kl_weight: float) -> Tensor:
+    def _loss(self, terms: ElboTerms, cells: TrainingBatch, kl_weight: float) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
-        config = self.config
-        loss = terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
+        share, share_of_targets = cells.shares
+        loss: Tensor = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
         if terms.label_logits is None:
             return loss
-        return loss + config.classification_ratio * classification_loss(terms.label_logits, label)
+        told: Tensor = share_of_targets * classification_loss(terms.label_logits, cells.target)
+        return loss + self.config.classification_ratio * told
 
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
@@ -226,11 +242,21 @@ class TrainingPlan(L.LightningModule):
 
     def _log_epoch(self, split: str) -> dict[str, Any]:
         """Hand Lightning the metrics of the epoch, for the history and for callbacks."""
-        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take().items()}
-        metrics = self._means[split].take() | scores
+        # Every process has the metrics of all cells, so that all of them stop, and lower the learning rate, at a time.
+        total = None if self.trainer.world_size == 1 else self._total
+        scores = {f"{split}_{name}": value for name, value in self._label_scores[split].take(total).items()}
+        metrics = self._means[split].take(total) | scores
+        if split == "validation" and scores:
+            # Over all labelled cells, however they come in mini-batches and processes.
+            metrics["validation_loss"] += self.config.classification_ratio * scores["validation_classification_loss"]
         require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
             metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
         self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
         return metrics
+
+    def _total(self, values: Tensor) -> Tensor:
+        """Sum over all processes."""
+        total: Tensor = self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
+        return total

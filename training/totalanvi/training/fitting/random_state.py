@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["random_state", "restore_random_state"]
+__all__ = ["draw_apart", "random_state", "restore_random_state"]
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -30,3 +31,16 @@ def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> N
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+def draw_apart(seed: int, epoch: int, rank: int) -> None:
+    """Let a process beside the first draw noise of its own.
+
+    It depends on the seed and the epoch alone, so that a resumed run need not keep it; the first process goes on as one
+    that trains alone would.
+
+    Examples
+    --------
+    >>> draw_apart(seed=0, epoch=3, rank=1)  # doctest: +SKIP
+    """
+    torch.manual_seed(int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0]))

@@ -46,7 +46,7 @@ def make_trainer(config: TrainingConfig, callbacks: Sequence[L.Callback], **opti
         as_whole("max_steps", options["max_steps"], 1)
     plugins = options.get("plugins", [])
     try:
-        return L.Trainer(
+        trainer = L.Trainer(
             **{
                 "max_epochs": config.max_epochs,
                 "check_val_every_n_epoch": config.check_val_every_n_epoch,
@@ -55,11 +55,16 @@ def make_trainer(config: TrainingConfig, callbacks: Sequence[L.Callback], **opti
                 "enable_progress_bar": False,
                 "enable_model_summary": False,
                 "num_sanity_val_steps": 0,
+                "use_distributed_sampler": False,  # our loaders know which part of a mini-batch is whose
                 **options,
                 "callbacks": list(callbacks),
                 "plugins": [SafeCheckpointIO(), *(plugins if isinstance(plugins, list | tuple) else [plugins])],
             }
         )
+        # As many processes as srun or torchrun has started; Lightning would look only once it fits.
+        if (environment := getattr(trainer.strategy, "cluster_environment", None)) is not None:
+            environment.validate_settings(num_devices=trainer.num_devices, num_nodes=trainer.num_nodes)
+        return trainer
     except (AttributeError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ArgumentError(

@@ -36,7 +36,7 @@ class TrainingConfig:
     max_epochs
         Most passes over the training cells; with 0, there is nothing but a model that counts as trained.
     batch_size, drop_last
-        Cells in a mini-batch, and whether a last one with fewer is left out of each epoch of training.
+        Cells in a mini-batch, over all devices, and whether a last one with fewer is left out of an epoch of training.
     n_samples_per_label
         Most cells of a label that the classification loss of an epoch counts, drawn anew each epoch; the ELBO sees all
         cells. All count when `None`.

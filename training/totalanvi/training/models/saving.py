@@ -16,6 +16,7 @@ from totalanvi.training.devices import chosen_device
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.files import read_reference
 from totalanvi.training.models.as_checkpoint import CheckpointedModel
+from totalanvi.training.ranks import is_first_process
 from totalanvi.training.registration.setup_note import Data
 
 __all__ = ["SavableModel"]
@@ -36,6 +37,8 @@ class SavableModel(CheckpointedModel):
         **anndata_write_kwargs: Any,
     ) -> None:
         """Write a checkpoint: safetensors and JSON, no pickle.
+
+        Of several processes that have trained together, the first one writes; in the others, nothing happens.
 
         Parameters
         ----------
@@ -81,6 +84,8 @@ class SavableModel(CheckpointedModel):
                 f"Expected no more arguments unless save_anndata=True, found {', '.join(anndata_write_kwargs)}; leave "
                 "them out, or save the data."
             )
+        if not is_first_process():
+            return
         beside = DataBeside(self.adata, anndata_write_kwargs) if save_anndata and self.adata is not None else None
         # Before the sample is drawn: a refusal should not take long.
         require_writable(folder, overwrite, require_prefix(prefix))

@@ -77,6 +77,8 @@ class SemisupervisedTraining(TrainableModel):
             When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options.
         DivergenceError
             When the loss is no number any more; the model is then what it was before.
+        ProcessesError
+            When another process of a run on several devices has ended, or cannot be reached.
 
         Examples
         --------

@@ -78,11 +78,12 @@ class TrainableModel(BaseModel):
         lr
             Learning rate, 0.004 by default.
         accelerator, devices
-            As Lightning takes them.
+            As Lightning takes them, but for ``"auto"`` devices, which are one. On several devices, or with
+            ``num_nodes=2`` on several machines, each process runs the script from its start (``strategy="ddp"``).
         train_size, validation_size, shuffle_set_split, external_indexing
             Which cells train and which validate; see `totalanvi.training.fitting.split`.
         batch_size
-            Cells in a mini-batch, 256 by default.
+            Cells in a mini-batch, 256 by default, over all devices together.
         early_stopping, reduce_lr_on_plateau
             Whether to stop, and to lower the learning rate, when the validation ELBO stops improving; both by default.
         check_val_every_n_epoch
@@ -111,7 +112,7 @@ class TrainableModel(BaseModel):
             Like ``plan_kwargs`` and ``trainer_kwargs``, which win.
         **trainer_kwargs
             Options of `totalanvi.training.TrainingConfig` that scvi-tools takes here, ``early_stopping_patience`` for
-            one, and those of Lightning's ``Trainer``, ``callbacks`` and ``logger`` for two; ``precision`` is one of
+            one, and those of Lightning's ``Trainer``, ``callbacks`` and ``num_nodes`` for two; ``precision`` is one of
             ``"32-true"``, ``"bf16-mixed"`` and ``"16-mixed"``.
 
         Raises
@@ -122,6 +123,8 @@ class TrainableModel(BaseModel):
             When what is in ``resume_folder`` cannot be read, or is a run of another model or with other options.
         DivergenceError
             When the loss is no number any more; the model is then what it was before.
+        ProcessesError
+            When another process of a run on several devices has ended, or cannot be reached.
 
         Notes
         -----

@@ -9,8 +9,8 @@ while its cost no longer grows with the number of labels.
     \sum_c q_c f_c = \sum_{c \in T} q_c f_c + \Big(\sum_{c \notin T} q_c\Big)\,
         \mathbb{E}_{c' \sim q \mid c' \notin T} [f_{c'}]
 
-A classifier that has learnt something leaves most labels next to nothing. Training keeps a pair whose weight is small by
-chance, in proportion to its weight, and lets it count for those that were not kept: without bias again.
+A classifier that has learnt something leaves most labels next to nothing. Training keeps a pair whose weight is small
+by chance, in proportion to its weight, and lets it count for those that were not kept: without bias again.
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ class _SoftmaxCounts(torch.autograd.Function):
             - log_theta.index_select(0, columns)
         )
         stored = (
-            log_rising(counts, theta, columns)
-            - log_factorial(counts)
-            + counts * (log_ratio - rows.gather(log_rest))
+            log_rising(counts, theta, columns) - log_factorial(counts) + counts * (log_ratio - rows.gather(log_rest))
         )
         ctx.rows = rows
         ctx.save_for_backward(share, ratio, log_rest, theta)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from mudata import MuData
+from mudata import MuData, set_options
 
 from totalanvi.training.checks import require_type
 from totalanvi.training.errors import RegistrationError, listed
@@ -107,7 +107,9 @@ def with_features_of_modalities(mdata: MuData, names: Mapping[str, pd.Index]) ->
             f"Expected a modality out of {', '.join(names)}, as the reference has them, found {', '.join(mdata.mod)}; "
             "rename the query's modalities."
         )
-    prepared = MuData(modalities)
+    # As the next mudata does by default; this one warns of it. What is in obs is brought along here anyway.
+    with set_options(pull_on_update=False):
+        prepared = MuData(modalities)
     # Cells of modalities that were left out are left out, too.
     prepared.obs = mdata.obs.loc[prepared.obs_names].copy()
     prepared.uns.update(mdata.uns)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from totalanvi.serving.errors import SettingsError
+from totalanvi.serving.locks import taken_lock
 
 __all__ = ["UPLOADS_VARIABLE", "Rooms"]
 
@@ -53,7 +54,7 @@ class Rooms:
             )
         self._sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix="endpoint-", dir=parent))
-        self._lock = _locked(self.path / _LOCK)
+        self._lock = taken_lock(self.path / _LOCK)
 
     @contextmanager
     def room(self) -> Iterator[Path]:
@@ -75,22 +76,7 @@ class Rooms:
         """Remove what endpoints have left whose process has ended."""
         for folder in parent.glob("endpoint-*"):
             with suppress(OSError):
-                lock = _locked(folder / _LOCK)
+                lock = taken_lock(folder / _LOCK)
                 if lock is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
-
-
-def _locked(path: Path) -> int | None:
-    """Take the lock that is a file, and return its descriptor; None when another process has it."""
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows, where a folder in use cannot be removed
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

@@ -1,0 +1,27 @@
+"""Long work without steps says that it still goes on, and falls silent when it is done."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from totalanvi.training.still_going import still_going
+
+
+def test_a_sign_of_life_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    said = ""
+    with still_going(lambda: "Counting sheep", every=0.01):
+        while said.count("\n") < 3:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+    assert set(said.splitlines()) == {"Counting sheep: 0 s so far"}
+    capsys.readouterr()
+    time.sleep(0.05)
+    assert capsys.readouterr().err == ""
+
+
+def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with still_going(lambda: "Counting sheep"):
+        pass
+    assert capsys.readouterr().err == ""
