@@ -43,8 +43,7 @@ class TrainingConfig:
     optimizer, optimizer_creator
         ``"Adam"``, ``"AdamW"``, or ``"Custom"`` with a function that makes the optimiser of the parameters it is given.
     lr, weight_decay, eps
-        Learning rate, weight decay and ε of Adam or AdamW. What is a feature's own, dispersions and the priors of the
-        background, learns ten times as fast, up to a rate of 0.1; not so with an optimiser of the user's.
+        Learning rate, weight decay and ε of Adam or AdamW.
     gradient_clip
         Largest norm of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
@@ -101,7 +100,7 @@ class TrainingConfig:
     optimizer_creator: OptimizerCreator | None = None
     lr: float = 4e-3
     weight_decay: float = 1e-6
-    eps: float = 1e-3
+    eps: float = 0.01
     gradient_clip: float = 100.0
     n_epochs_kl_warmup: float | None = None
     n_steps_kl_warmup: float | None = None
