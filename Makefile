@@ -14,6 +14,7 @@
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
 #   make bench-jobs   what a cell costs in a job of many files: bytes read and written, time of a core
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
+#   make bench-curve  time training beside scvi-tools until held-out cells are known as well; half an hour
 #   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
 #   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks and bodies (see RELIABILITY.md)
 #   make bento        build the Bento from bentofile.yaml
@@ -35,7 +36,7 @@ CODE := training export serving tests benchmarks docs
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-jobs bench-training \
-	bench-backed soak bento constraints clean
+	bench-curve bench-backed soak bento constraints clean
 
 setup: $(STAMP)
 
@@ -93,6 +94,9 @@ bench-jobs: setup
 
 bench-training: setup
 	$(BIN)/python benchmarks/training_speed.py
+
+bench-curve: setup
+	$(BIN)/python benchmarks/training_curve.py
 
 bench-backed: setup
 	$(BIN)/python benchmarks/training_memory.py

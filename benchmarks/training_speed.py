@@ -17,52 +17,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import anndata as ad
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
-import scipy.sparse as sp
 
 import peer_runs
 import results
-from speed_inputs import NON_ZERO, thinned
-from totalanvi.training import simulate
+from training_inputs import N_LABELS, SIZES, draw_cells
 
 SCRIPT = peer_runs.HERE / "peers" / "training_epochs.py"
 RECORD = results.RESULTS / "training_speed.json"
-N_GENES, N_PROTEINS, N_LABELS, MANY_LABELS = 4_000, 100, 20, 2_000
-SHARE_LABELLED = 0.5
+MANY_LABELS = 2_000
 LEAST_EPOCH_RATIO, MOST_LABEL_RATIO = 4.0, 3.0
 ACCURACY_TO_SPARE = 0.03
 PROCESSOR = "step_processor_seconds"
 SHARE_OF_RECORD = 0.8
 """A ratio below this share of the recorded one is a regression; the rest is the noise of a machine."""
-
-
-def draw_cells(n_cells: int, seed: int, n_labels: int = N_LABELS) -> ad.AnnData:
-    """Simulate cells; more labels than the tissue has types are drawn at random, since only their number matters."""
-    rng = np.random.default_rng(seed)
-    both = simulate(n_cells, N_GENES, N_PROTEINS, N_LABELS, n_batches=2, seed=seed)
-    rna, protein = both["rna"], both["prot"]
-    label: npt.NDArray[Any] = rna.obs["cell_type"].astype(str).to_numpy()
-    if n_labels > N_LABELS:
-        label = np.concatenate([np.arange(n_labels), rng.integers(0, n_labels, n_cells)])[:n_cells].astype(str)
-    known = rng.random(n_cells) < SHARE_LABELLED
-    if n_labels > N_LABELS:
-        known[:n_labels] = True  # a label that no cell has is none of the model's
-        known[n_labels:] = rng.random(n_cells - n_labels) < (n_cells / 2 - n_labels) / (n_cells - n_labels)
-    return ad.AnnData(
-        thinned(sp.csr_matrix(rna.X), NON_ZERO, rng),
-        obs=pd.DataFrame(
-            {
-                "label": pd.Categorical(np.where(known, label, "unlabelled")),
-                "true_label": pd.Categorical(label),
-                "batch": rna.obs["batch"].to_numpy(),
-            },
-            index=rna.obs_names,
-        ),
-        obsm={"protein": pd.DataFrame(protein.X.toarray(), index=rna.obs_names, columns=protein.var_names)},
-    )
 
 
 def timed(python: str | Path, package: str, cells: Path, options: argparse.Namespace, epochs: int) -> dict[str, Any]:
@@ -131,7 +99,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options, Path(folder))
     named = {name: getattr(options, name) for name in ("cells", "batch_size", "epochs", "repeats", "threads", "seed")}
-    sizes = {"genes": N_GENES, "proteins": N_PROTEINS, "labels": N_LABELS, "density": NON_ZERO}
     ratio, growth = figures.get("epoch_ratio"), figures["many_labels"]["step_ratio"]
     print(
         f"{MANY_LABELS} labels instead of {N_LABELS}: a step takes {growth:.2f} times as long (at most 3, aim 1.5), "
@@ -147,7 +114,7 @@ def main() -> None:
     if ratio < max(LEAST_EPOCH_RATIO, SHARE_OF_RECORD * before) or growth > MOST_LABEL_RATIO:
         # Not recorded: the next run would be compared with what has failed.
         sys.exit("Expected the ratios that were promised, and those on record, found smaller ones; see above.")
-    RECORD.write_text(json.dumps({**named, **sizes, "machine": results.machine(), **figures}, indent=2) + "\n")
+    RECORD.write_text(json.dumps({**named, **SIZES, "machine": results.machine(), **figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -108,3 +108,22 @@ def test_batches_of_one_kind(label: list[int]) -> None:
     probabilities = torch.full((2, N_LABELS), 1 / N_LABELS)
     pairs = pair_labels(probabilities, torch.tensor(label), n_exact=2)
     assert torch.allclose(pairs.sum_into_cells(torch.ones(len(pairs.cell)), 2), torch.ones(2))
+
+
+def test_pairs_of_small_weight_are_kept_by_chance_and_without_bias(logits: Tensor) -> None:
+    """Over many cells alike, the sums average to the exact one, and so do the gradients."""
+    n_cells, sure = 20_000, 0.3
+    logits = logits[:1].detach().requires_grad_()
+    parameter = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    exact = logits.softmax(dim=-1) @ score(torch.arange(N_LABELS), parameter)
+    expected = [exact.squeeze(), *torch.autograd.grad(exact, (logits, parameter))]
+
+    torch.manual_seed(0)
+    probabilities = logits.softmax(dim=-1).expand(n_cells, -1)
+    pairs = pair_labels(probabilities, torch.full((n_cells,), UNLABELLED), n_exact=2, sure=sure)
+    assert n_cells < len(pairs.cell) < 2.5 * n_cells
+    assert (pairs.weight >= sure - 1e-9).all()
+    mean = pairs.sum_into_cells(score(pairs.label, parameter), n_cells).mean()
+    found = [mean, *torch.autograd.grad(mean, (logits, parameter))]
+    for value, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, wanted, atol=0.02, rtol=0.02)

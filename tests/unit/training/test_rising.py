@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from totalanvi.training.network.rising import log_rising, slope_of_log_rising
+from totalanvi.training.network.rising import log_factorial, log_rising, slope_of_log_rising
 
 
 def test_small_large_and_fractional_counts() -> None:
@@ -15,3 +15,4 @@ def test_small_large_and_fractional_counts() -> None:
     slopes = torch.digamma(counts + theta[columns]) - torch.digamma(theta[columns])
     assert torch.allclose(log_rising(counts, theta, columns), values, rtol=1e-9, atol=1e-9)
     assert torch.allclose(slope_of_log_rising(counts, theta, columns), slopes, rtol=1e-9, atol=1e-9)
+    assert torch.allclose(log_factorial(counts), torch.lgamma(counts + 1.0), rtol=1e-9, atol=1e-9)

@@ -36,6 +36,8 @@ from totalanvi.training.network.vae import TotalVAE
 __all__ = ["TotalANVAE"]
 
 _DROPOUT_LABELLED_ENCODER = 0.05
+_SURE_IN_TRAINING = 0.01
+"""q(c | z) from which on a label is sure to count in a step."""
 
 T = TypeVar("T")
 
@@ -140,7 +142,8 @@ class TotalANVAE(TotalVAE):
         logits = self.classify(latent)
         log_q = torch.log_softmax(logits, dim=-1)
         log_prior = torch.log_softmax(self.label_prior_logits, dim=-1)
-        pairs = pair_labels(log_q.exp(), label, self.config.n_enumerated_labels)
+        sure = _SURE_IN_TRAINING if self.training else 0.0
+        pairs = pair_labels(log_q.exp(), label, self.config.n_enumerated_labels, sure)
 
         z_pairs = z[pairs.cell]
         q_u = self.encoder_u(z_pairs, pairs.label)

@@ -8,6 +8,9 @@ while its cost no longer grows with the number of labels.
 
     \sum_c q_c f_c = \sum_{c \in T} q_c f_c + \Big(\sum_{c \notin T} q_c\Big)\,
         \mathbb{E}_{c' \sim q \mid c' \notin T} [f_{c'}]
+
+A classifier that has learnt something leaves most labels next to nothing. Training keeps a pair whose weight is small
+by chance, in proportion to its weight, and lets it count for those that were not kept: without bias again.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ class CellLabelPairs(NamedTuple):
         return values.new_zeros(n_cells).index_add(0, self.cell, self.weight * values)
 
 
-def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabelPairs:
+def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int, sure: float = 0.0) -> CellLabelPairs:
     """Pair each cell with the labels its objective needs.
 
     Parameters
@@ -48,6 +51,9 @@ def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabel
         Known label codes, (cells,), `UNLABELLED` where there is none.
     n_exact
         Labels that an unlabelled cell is summed over exactly; one draw stands for the rest.
+    sure
+        Weight from which on a pair is sure to be kept; a smaller one is kept with its share of this for a chance, and
+        counts as this much. With 0, all are kept.
 
     Returns
     -------
@@ -74,11 +80,15 @@ def pair_labels(probabilities: Tensor, label: Tensor, n_exact: int) -> CellLabel
         weight_drawn = torch.where(at_draw > 0, mass * q_drawn / at_draw.clamp(min=1e-30), torch.zeros_like(mass))
         codes = torch.cat((codes, drawn), dim=-1)
         weights = torch.cat((weights, weight_drawn), dim=-1)
-    per_cell = codes.shape[-1]
+    cells, codes, weights = unlabelled.repeat_interleave(codes.shape[-1]), codes.reshape(-1), weights.reshape(-1)
+    if sure > 0:
+        chance = (weights.detach() / sure).clamp(max=1.0)
+        kept = torch.nonzero(torch.rand_like(chance) < chance).squeeze(-1)
+        cells, codes, weights = cells[kept], codes[kept], weights[kept] / chance[kept]
     return CellLabelPairs(
-        cell=torch.cat((labelled, unlabelled.repeat_interleave(per_cell))),
-        label=torch.cat((label[labelled], codes.reshape(-1))),
-        weight=torch.cat((torch.ones_like(labelled, dtype=probabilities.dtype), weights.reshape(-1))),
+        cell=torch.cat((labelled, cells)),
+        label=torch.cat((label[labelled], codes)),
+        weight=torch.cat((torch.ones_like(labelled, dtype=probabilities.dtype), weights)),
     )
 
 

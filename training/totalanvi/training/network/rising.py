@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["log_rising", "slope_of_log_rising"]
+__all__ = ["log_factorial", "log_rising", "slope_of_log_rising"]
 
 _MOST = 8
 """The largest count in the table."""
@@ -25,6 +25,11 @@ _MOST = 8
 def log_rising(counts: Tensor, theta: Tensor, columns: Tensor) -> Tensor:
     """``log Γ(x + θ) − log Γ(θ)``, (stored,), for counts x, (stored,), of genes ``columns``, and θ, (genes,)."""
     return _sums(torch.log, torch.lgamma, counts, theta, columns)
+
+
+def log_factorial(counts: Tensor) -> Tensor:
+    """``log x!`` of counts x, (stored,): the rising factorial of 1."""
+    return log_rising(counts, counts.new_ones(1), torch.zeros_like(counts, dtype=torch.long))
 
 
 def slope_of_log_rising(counts: Tensor, theta: Tensor, columns: Tensor) -> Tensor:

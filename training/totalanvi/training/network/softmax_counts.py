@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.network.rising import log_rising, slope_of_log_rising
+from totalanvi.training.network.rising import log_factorial, log_rising, slope_of_log_rising
 
 __all__ = ["log_negative_binomial_of_shares"]
 
@@ -69,9 +69,7 @@ class _SoftmaxCounts(torch.autograd.Function):
             - log_theta.index_select(0, columns)
         )
         stored = (
-            log_rising(counts, theta, columns)
-            - torch.lgamma(counts + 1.0)
-            + counts * (log_ratio - rows.gather(log_rest))
+            log_rising(counts, theta, columns) - log_factorial(counts) + counts * (log_ratio - rows.gather(log_rest))
         )
         ctx.rows = rows
         ctx.save_for_backward(share, ratio, log_rest, theta)
