@@ -167,7 +167,7 @@ def _run(arguments: list[str]) -> int:
         extra = PACKAGE_EXTRAS.get(package, EXTRAS[name])
         _complain(
             f"Expected the package {package!r} for this command; found that it cannot be imported here ({error}). "
-            f"Install the extra that brings it: pip install 'totalanvi[{extra}]'"
+            f"Install the extra that brings it: pip install 'totalanvi[{extra}]', or '.[{extra}]' in a checkout."
         )
         return EXIT_MISSING_PACKAGE
     except OSError as error:

@@ -293,7 +293,11 @@ def _summary(model: TOTALANVI, output: Path, seconds: float) -> str:
     last = {name: float(frame[name].iloc[-1]) for name, frame in model.history.items()}
     scores = [
         f"{text} {last[name]:.4g}"
-        for name, text in (("elbo_validation", "validation ELBO loss"), ("validation_accuracy", "validation accuracy"))
+        for name, text in (
+            ("elbo_validation", "validation ELBO loss"),
+            # A readout, which is what a bundle serves labels from, is judged at export.
+            ("validation_accuracy", "validation accuracy of the generative model"),
+        )
         if name in last
     ]
     # The bar of such a run stops half-way: say that this is no accident.

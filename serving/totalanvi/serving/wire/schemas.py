@@ -96,7 +96,7 @@ class PredictedCell(_Body):
     guess: str
     """The likeliest label, whatever the novelty."""
     certain: str
-    """The label, or its nearest ancestor, that is certain; ``"unknown"`` where none is."""
+    """The label, or its nearest ancestor, that is as certain as the options ask for; ``"unknown"`` where none is. Of a reference without parents, the label itself or ``"unknown"``."""
     confidence: float
     novelty: float
     probabilities: dict[str, float]
