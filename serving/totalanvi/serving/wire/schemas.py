@@ -96,7 +96,8 @@ class PredictedCell(_Body):
     guess: str
     """The likeliest label, whatever the novelty."""
     certain: str
-    """The label, or its nearest ancestor, that is as certain as the options ask for; ``"unknown"`` where none is. Of a reference without parents, the label itself or ``"unknown"``."""
+    """The label, or its nearest ancestor where the reference has any, that is as certain as the options ask for;
+    ``"unknown"`` where none is."""
     confidence: float
     novelty: float
     probabilities: dict[str, float]
