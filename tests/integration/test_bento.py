@@ -172,6 +172,7 @@ def test_the_bento_holds_only_the_serving_source(bento: Path) -> None:
     assert {parts[1:] for parts in files if parts[0] == "serving"} == {
         ("totalanvi_bento.py",),
         ("totalanvi", "formats"),
+        ("totalanvi", "machine"),
         ("totalanvi", "pages"),
         ("totalanvi", "serving"),
     }
