@@ -13,7 +13,7 @@ from tests.support.server import app_in_thread, endpoint_of
 
 from totalanvi.serving import load_reference
 from totalanvi.serving.client import Client
-from totalanvi.serving.commands import map_query
+from totalanvi.serving.commands_map import map_query
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.mapping.local import LocalReference
