@@ -23,9 +23,10 @@ _FOLDERS = ("/", ".zarr")
 """How an address of a folder ends. Servers of plain files cannot be asked whether something is one."""
 
 _STAMPS = ("ETag", "etag", "md5Hash", "Content-MD5", "content_md5", "mtime", "LastModified", "last_modified", "updated")
+"""What servers and object stores call a tag of a file's content, or the time of its last change."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""What servers and object stores call a tag of a file's content, or the time of its last change."""
+"""How a system says that a disk is full, or a file as large as it may be."""
 
 
 def is_remote(word: str) -> bool:
