@@ -79,8 +79,8 @@ class SparseRows:
     def to_dense(self) -> Tensor:
         """A dense tensor, (rows, columns), made on the device the rows are on."""
         dense = self.values.new_zeros(self.n_rows * self.n_columns)
-        dense[self.flat] = self.values
-        return dense.view(self.n_rows, self.n_columns)
+        # Added, not written: zeros that only fill up memory (see `static_batch`) may name a place that is taken.
+        return dense.index_add_(0, self.flat, self.values).view(self.n_rows, self.n_columns)
 
     def transposed(self) -> SparseRows:
         """Return the columns as rows, (columns, rows), in host memory."""
@@ -97,6 +97,11 @@ class SparseRows:
             self.values.to(device, non_blocking=non_blocking),
             self.n_columns,
         )
+
+    def pin_memory(self) -> SparseRows:
+        """Return these rows in memory that a GPU reads by itself."""
+        pinned = (part.pin_memory() for part in (self.row_starts, self.columns, self.values))
+        return SparseRows(*pinned, self.n_columns)
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,10 @@ class CellBatch:
         """Return this batch on ``device``; Lightning calls it."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
         return type(self)(**moved)
+
+    def pin_memory(self) -> Self:
+        """Return this batch in memory that a GPU reads by itself, while the CPU goes on."""
+        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
 @dataclass(frozen=True)
