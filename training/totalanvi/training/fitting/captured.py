@@ -3,8 +3,8 @@
 A step is a thousand small operations, which a GPU does faster than Python asks for them. A CUDA graph is a record of
 them, asked for at once. It reads and writes the same memory each time: so the mini-batch, the weights of the loss and
 the learning rates are copied to fixed places first, and the sums of the history stay in place. Shapes and the
-operations themselves are fixed, too: mini-batches of another size, and those in which the adversary rests, have a record
-of their own.
+operations themselves are fixed, too: mini-batches of another size, and those in which the adversary rests, have a
+record of their own.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CapturedSteps:
     def _record_that_fits(
         self, kind: tuple[int, bool], cells: TrainingBatch, weights: StepWeights, recorder: Recorder
     ) -> _Record | None:
-        """Return the record of this kind, made anew where a mini-batch has too many counts for it; `None` if none can."""
+        """Return the record of this kind, made anew for a mini-batch of too many counts; `None` where CUDA refuses."""
         record = self._records[kind]
         if record is not None and record.batch.fits(cells):
             return record

@@ -43,7 +43,10 @@ class CudaGraphs:
         before = generator.get_state()
         try:
             # The outer one takes the current stream back, whatever becomes of the inner one.
-            with torch.cuda.stream(torch.cuda.current_stream(self._device)), torch.cuda.graph(graph, stream=self._stream):
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(self._device)),
+                torch.cuda.graph(graph, stream=self._stream),
+            ):
                 work()
         except RuntimeError:
             # A record that broke off leaves the random numbers waiting for its end: they go on from where they were.

@@ -51,8 +51,8 @@ def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
 class EpochMeans:
     """Means over the cells of an epoch.
 
-    The sums stay where they are in memory, from the first mini-batch to the end of the run: a recorded step adds to them
-    (see `captured`).
+    The sums stay where they are in memory, from the first mini-batch to the end of the run: a recorded step adds to
+    them (see `captured`).
     """
 
     def __init__(self) -> None:

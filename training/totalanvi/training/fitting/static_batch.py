@@ -1,14 +1,14 @@
 """A mini-batch at a fixed place in memory, which one after another is copied into.
 
-The mini-batches of one size differ in one shape only: in how many counts their cells have stored. Here there is room for
-some more than one of them had; what is left of it are zeros, as further stored counts of the last cell. A stored count
-of zero changes nothing, wherever it says it belongs.
+The mini-batches of one size differ in one shape only: in how many counts their cells have stored. Here there is room
+for some more than one of them had; what is left of it are zeros, as further stored counts of the last cell. A stored
+count of zero changes nothing, wherever it says it belongs.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 
@@ -36,9 +36,6 @@ class StaticBatch:
     256
     """
 
-    cells: TrainingBatch
-    """The mini-batch that was copied last, with zeros added."""
-
     def __init__(self, like: TrainingBatch):
         self.capacity = math.ceil(_ROOM * len(like.rna.values)) + 1
         others = {f.name: torch.empty_like(getattr(like, f.name)) for f in fields(like) if f.name != "rna"}
@@ -50,18 +47,23 @@ class StaticBatch:
             values=torch.zeros(self.capacity, device=device),
             n_columns=like.rna.n_columns,
         )
-        self.cells = TrainingBatch(rna=rna, **others)
+        self._cells = TrainingBatch(rna=rna, **others)
+
+    @property
+    def cells(self) -> TrainingBatch:
+        """The mini-batch that was copied last, with zeros added; nothing that was worked out of another one."""
+        return replace(self._cells, rna=replace(self._cells.rna))
 
     def fits(self, cells: TrainingBatch) -> bool:
         """Whether there is room for a mini-batch."""
-        return cells.n_cells == self.cells.n_cells and len(cells.rna.values) <= self.capacity
+        return cells.n_cells == self._cells.n_cells and len(cells.rna.values) <= self.capacity
 
     def fill(self, cells: TrainingBatch) -> None:
         """Copy a mini-batch that fits."""
         for field in fields(cells):
             if field.name != "rna":
-                getattr(self.cells, field.name).copy_(getattr(cells, field.name))
-        rna, stored = self.cells.rna, len(cells.rna.values)
+                getattr(self._cells, field.name).copy_(getattr(cells, field.name))
+        rna, stored = self._cells.rna, len(cells.rna.values)
         rna.row_starts[:-1].copy_(cells.rna.row_starts[:-1])
         rna.columns[:stored].copy_(cells.rna.columns)
         rna.values[:stored].copy_(cells.rna.values)

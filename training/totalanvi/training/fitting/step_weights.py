@@ -11,7 +11,7 @@ __all__ = ["StepWeights"]
 
 @dataclass(frozen=True)
 class StepWeights:
-    """Weights of the parts of the loss in one step; scalars on the device in a step that is recorded (see `captured`)."""
+    """Weights of the parts of the loss in one step; scalars on the device where it is recorded (see `captured`)."""
 
     kl: float | Tensor
     """Weight of the divergences."""

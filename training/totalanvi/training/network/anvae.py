@@ -161,7 +161,9 @@ class TotalANVAE(TotalVAE):
     def has_fixed_shapes(self) -> bool:
         """Whether no tensor's shape depends on the cells of a mini-batch, but for their number and stored counts."""
         # Batch norm would take the pairs that weigh nothing into its statistics.
-        return not any(isinstance(part, BatchNorm) for map_ in (self.encoder_u, self.decoder_z) for part in map_.modules())
+        return not any(
+            isinstance(part, BatchNorm) for map_ in (self.encoder_u, self.decoder_z) for part in map_.modules()
+        )
 
     def _pairs(self, probabilities: Tensor, label: Tensor) -> CellLabelPairs:
         n_exact = self.config.n_enumerated_labels

@@ -98,7 +98,7 @@ def pair_labels_evenly(probabilities: Tensor, label: Tensor, n_exact: int) -> Ce
     Returns
     -------
     CellLabelPairs
-        All pairs of a cell without a label count; of a labelled cell, all of whose pairs have its label, the first does.
+        All pairs of a cell without a label count; those of a labelled cell have its label, and the first one counts.
     """
     codes, weights = _needed(probabilities, n_exact)
     n_cells, n_each = codes.shape
