@@ -15,11 +15,13 @@ _IN_A_STEP = ("on_before_backward", "on_after_backward", "on_before_optimizer_st
 """Hooks of callbacks that are called in the middle of a step."""
 
 
-def can_be_captured(trainer: L.Trainer, module: TotalVAE, config: TrainingConfig) -> bool:
+def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, config: TrainingConfig) -> bool:
     """Whether all that happens in a step can be recorded: on one GPU, without anything that looks at it meanwhile.
 
     Parameters
     ----------
+    device
+        Where the model trains.
     trainer
         Of the run, which has begun.
     module
@@ -28,7 +30,7 @@ def can_be_captured(trainer: L.Trainer, module: TotalVAE, config: TrainingConfig
         How it is trained. An optimiser of the user's own may do anything.
     """
     return (
-        trainer.strategy.root_device.type == "cuda"
+        device.type == "cuda"
         and trainer.world_size == 1
         and trainer.precision == "32-true"
         and module.has_fixed_shapes

@@ -220,7 +220,7 @@ class TrainingPlan(L.LightningModule):
         """Take up the state of the random numbers of the interrupted run; see how steps will be done."""
         if self._random_state is not None:
             restore_random_state(self._random_state, self.device)
-        if self._cuda_graphs and can_be_captured(self.trainer, self.module, self.config):
+        if self._cuda_graphs and can_be_captured(self.device, self.trainer, self.module, self.config):
             optimizers = [optimizer.optimizer for optimizer in self._optimizers()]
             self._captured = CapturedSteps(self.step, optimizers, CudaGraphs(self.device))
 
