@@ -1,4 +1,4 @@
-"""Training whose steps go through records, on any device: where nothing can be recorded, a record does the work anew."""
+"""Training whose steps go through records, on any device: a record does the work anew where nothing can be recorded."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class SparseRows:
 
     def pin_memory(self) -> SparseRows:
         """Return these rows in memory that a GPU reads by itself."""
-        pinned = (part.pin_memory() for part in (self.row_starts, self.columns, self.values))
-        return SparseRows(*pinned, self.n_columns)
+        starts, columns, values = (part.pin_memory() for part in (self.row_starts, self.columns, self.values))
+        return SparseRows(starts, columns, values, self.n_columns)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, 
         and not module.trained_parts
         and config.optimizer_creator is None
         and not torch.is_anomaly_enabled()
-        and not any(_looks_into_steps(callback) for callback in trainer.callbacks)
+        and not any(_looks_into_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     )
 
 

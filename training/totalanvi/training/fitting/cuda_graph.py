@@ -20,7 +20,7 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def warm_up(self, work: Callable[[], None]) -> None:
         """Do the work on the stream that will record it, so that what is made once, a workspace for one, exists."""
