@@ -8,7 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from totalanvi.serving.bundles.files import hash_file
-from totalanvi.serving.errors import BundleError, DeviceError, OutputError
+from totalanvi.serving.client.patience import Deadline
+from totalanvi.serving.errors import (
+    AccessError,
+    BundleError,
+    DeviceError,
+    OutOfTimeError,
+    OutputError,
+    UnreachableError,
+)
 from totalanvi.serving.features import Reference
 from totalanvi.serving.jobs.how import How
 from totalanvi.serving.jobs.identity import identity_of
@@ -23,12 +31,13 @@ from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.scorer import score_blocks
 from totalanvi.serving.outputs.output import Format, OutputPlan
 from totalanvi.serving.outputs.writers import open_writer
-from totalanvi.serving.reference import find_bundle, is_url, load_reference
+from totalanvi.serving.reference import find_bundle, is_url, load_reference, open_endpoint
 
 __all__ = ["ENDS_A_JOB", "Plan", "Setting", "Worker"]
 
-ENDS_A_JOB = (OutputError, BundleError, DeviceError)
-"""What no other query would be spared: there is no place for results, no reference, or nothing left that computes."""
+ENDS_A_JOB = (OutputError, BundleError, DeviceError, UnreachableError, AccessError, OutOfTimeError)
+"""What no other query would be spared: no place for results, no reference, nothing that computes, an endpoint that is
+gone or lets nobody in, or no time left."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,15 @@ class Setting:
         The job, as its ledger has it.
     how
         How queries are mapped.
+    deadline
+        When an endpoint has to be done with all of it; None for any time.
     """
 
     reference: str
     folder: Path
     job: JobRecord
     how: How
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ class Worker:
 
     @cached_property
     def _reference(self) -> Reference:
-        reference = _opened_reference(self._setting.reference, self._threads)
+        reference = _opened_reference(self._setting, self._threads)
         found, wanted = reference.info().digest, self._setting.job.reference.digest
         if found != wanted:
             raise BundleError(
@@ -124,8 +136,9 @@ class Worker:
 
         Raises
         ------
-        OutputError, BundleError, DeviceError
-            When no other query could be mapped either; whatever else goes wrong is the query's outcome.
+        ServingError
+            One of `ENDS_A_JOB`, when no other query could be mapped either; whatever else goes wrong is the query's
+            outcome.
         """
         try:
             plan = self.plan(name, query)
@@ -228,9 +241,11 @@ def _place(record: QueryRecord, how: How, place: int) -> tuple[Format, str]:
     return kind, f"{record.name}/{record.name}.{kind}"
 
 
-def _opened_reference(name: str, threads: int | None) -> Reference:
-    if is_url(name) or threads is None:
-        return load_reference(name)
+def _opened_reference(setting: Setting, threads: int | None) -> Reference:
+    if is_url(setting.reference):
+        return open_endpoint(setting.reference, setting.deadline)
+    if threads is None:
+        return load_reference(setting.reference)
     from totalanvi.serving.mapping.local import LocalReference
 
-    return LocalReference(find_bundle(name), threads=threads)
+    return LocalReference(find_bundle(setting.reference), threads=threads)
