@@ -211,10 +211,13 @@ def train(
         data = _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
     tell(_describe(model))
+    if (processes := devices * num_nodes) > 1:
+        tell(f"Training in {processes} processes, one for each device.")
     model.train(max_epochs=max_epochs, **place)
     if not is_first_process():
         return
     if readout:
+        tell("Fitting the readout, which labels and proteins are served from.")
         model.fit_readout()
     model.save(output, overwrite=overwrite)
     tell(_summary(model, output, time.monotonic() - started))
