@@ -58,7 +58,7 @@ def test_a_folder_becomes_parts_that_are_what_each_query_gives_alone(
 
     assert code == 0, said
     assert "donor1: 21 cells in 3 parts\n" in printed
-    assert "Queries:    3 done\nCells:      44 mapped, 2 without RNA\n" in printed
+    assert "Queries:    3 done\nCells:      44 mapped, 41 of them with proteins; 2 without RNA\n" in printed
     assert "Warning: joint: 2 of 15 cells have no RNA and cannot be mapped" in said
     assert listing(scored) == ["_job", "_summary.json", "donor1", "donor2", "joint"]
     for file, n_parts in (("donor1.h5ad", 3), ("donor2.h5ad", 2), ("joint.h5mu", 2)):

@@ -26,7 +26,7 @@ from totalanvi.serving.jobs.opened import OpenQuery, open_listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.records import InputIdentity, JobRecord, PartRecord, QueryRecord, digest_of
 from totalanvi.serving.jobs.remote import shown
-from totalanvi.serving.mapping.beforehand import messages_before
+from totalanvi.serving.mapping.beforehand import measured_doubtful, messages_before
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.scorer import score_blocks
 from totalanvi.serving.outputs.output import Format, OutputPlan
@@ -192,9 +192,9 @@ class Worker:
                     score_blocks(self._reference, source, aligner, self._how.options, self._how.batch_size, rows)
                 ) as blocks,
             ):
-                for cell_ids, mapped in blocks:
-                    writer.write(cell_ids, mapped)
-                    counts.add(mapped)
+                for block in blocks:
+                    writer.write(block.cell_ids, block.mapped)
+                    counts.add(block)
             made = hash_file(plan.path)
             part = PartRecord(
                 query=record.name,
@@ -204,6 +204,7 @@ class Worker:
                 file=file,
                 bytes=made.bytes,
                 sha256=made.sha256,
+                n_with_proteins=counts.n_with_proteins,
                 labels=counts.labels(),
                 n_unknown=counts.n_unknown,
             )
@@ -221,6 +222,7 @@ class Worker:
             kind=source.kind,
             n_cells=len(source),
             n_without_rna=source.n_without_rna,
+            doubtful=measured_doubtful(self._reference, aligner, self._how.options),
             messages=messages_before(self._reference, source, aligner, self._how.options),
             notes=list(aligner.report.notes),
         )
