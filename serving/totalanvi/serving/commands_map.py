@@ -121,7 +121,8 @@ def map_query(
         Path | None,
         typer.Option(
             metavar="FILE.html|FILE.json",
-            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json). "
+            "Of a job's queries, `totalanvi report` makes pages.",
             show_default=False,
         ),
     ] = None,
