@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import anndata
 import httpx
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from tests.support.browser import DESKTOP, PHONE, SECONDS, running_browser, watched
+from tests.support.pages import parse_page, references_elsewhere
 from tests.support.server import app_in_thread, endpoint_of
 from tests.support.toy_bundle import TOY, sign, toy_query, write_toy_bundle
 from tests.support.uploads import left, wait_until_empty
@@ -174,6 +176,19 @@ def test_from_a_file_to_its_downloads(
     picture = download(page, "Map (.png)")
     picture.save_as(tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    charts = download(page, "Charts (.svg)")
+    assert charts.suggested_filename == "my cells.charts.svg"
+    charts.save_as(tmp_path / "charts.svg")
+    drawn = [text.text for text in ElementTree.parse(tmp_path / "charts.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert drawn[0] == "my cells on toy 1"
+    assert {"confidence", "novelty"} <= set(drawn)
+    assert all(any(f"  {label}" in str(text) for text in drawn) for label in counts)
+    report = download(page, "Report (.html)")
+    assert report.suggested_filename == "my cells.report.html"
+    report.save_as(tmp_path / "report.html")
+    kept = parse_page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert kept.all("h1")[0].text == "Mapped query: my cells.h5ad"
+    assert references_elsewhere(kept) == []
 
     page.get_by_role("button", name="Choose another file").last.click()
     expect(page.locator("#file")).to_be_focused()

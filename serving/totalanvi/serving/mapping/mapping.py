@@ -167,6 +167,7 @@ def map_file(
         uns = provenance_of(reference, source, aligner, options)
         messages = tuple(messages_before(reference, source, aligner, options))
         tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
+        landmarks = None if tally is None else reference.landmarks()
         counts = CellCounts(reference.features, options)
         with (
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
@@ -181,9 +182,7 @@ def map_file(
                     tally.add(CellResults.of(mapped))
                 advance(len(cell_ids))
             if report_file is not None and tally is not None:
-                write_query_page(
-                    report_file, query.name, uns, reference.features, tally, messages, reference.landmarks()
-                )
+                write_query_page(report_file, query.name, uns, reference.features, tally, messages, landmarks)
             elif report_file is not None:
                 write_report(report_file, uns, aligner.report, len(source), source.n_without_rna)
     return MapSummary(

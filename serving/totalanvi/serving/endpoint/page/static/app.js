@@ -151,7 +151,7 @@ async function map() {
   show("working");
   wait(STAGES.waiting);
   await attempt(async () => {
-    const options = { impute: byId("impute").checked, reference: state.reference };
+    const options = { impute: byId("impute").checked, reference: state.reference, name: state.file.name };
     await ask(address(`${url}/map`, options), { method: "POST", signal });
     await mapped(state.upload, ({ stage, cells, total }) => {
       if (stage === "mapping") wait(`${STAGES.mapping}: ${count(cells)} of ${count(total)}`, cells / total);
