@@ -92,7 +92,6 @@ function forget() {
 function again() {
   forget();
   fault();
-  byId("file").value = "";
   show("start", false);
   byId("file").focus();
 }
@@ -171,7 +170,12 @@ function drops() {
   for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, () => drop.classList.add("over"));
   for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => event.dataTransfer.files.length && take(event.dataTransfer.files[0]));
-  byId("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0]));
+  byId("file").addEventListener("change", ({ target }) => {
+    const [file] = target.files;
+    // Or a browser says nothing when the same file is chosen again, mended meanwhile or sent in vain.
+    target.value = "";
+    if (file) take(file);
+  });
 }
 
 byId("key-form").addEventListener("submit", (event) => {
