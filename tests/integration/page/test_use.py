@@ -8,7 +8,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import DESKTOP, PHONE, watched
+from tests.support.command_line import exit_code
 from tests.support.page_steps import choose, rows
+
+from totalanvi.training.simulation.simulate import simulate_query
 
 
 def test_the_keyboard_is_enough(page: Page, query: Path) -> None:
@@ -42,30 +45,44 @@ def test_the_keyboard_is_enough(page: Page, query: Path) -> None:
     assert rows(page)[0] != first
 
 
+def judge(page: Page, state: str) -> None:
+    """Ask axe whether everybody can use what is seen, and that it is no wider than the screen."""
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
+    faults = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found.response["violations"]]
+    assert faults == [], state
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_every_state_is_accessible_and_fits(
     browser: Browser, url: str, query: Path, size: dict[str, int], tmp_path: Path
 ) -> None:
     # axe puts a script of its own into the page, which the page's policy would refuse.
     with watched(browser, url, size, bypass_csp=True) as page:
-
-        def judge(state: str) -> None:
-            found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"]})
-            faults = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found.response["violations"]]
-            assert faults == [], state
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], state
-
         expect(page.locator("#start")).to_be_visible()
-        judge("empty")
+        judge(page, "empty")
         (tmp_path / "notes.h5ad").write_text("These are no cells.")
         choose(page, tmp_path / "notes.h5ad")
         expect(page.get_by_role("alert")).to_be_visible()
-        judge("error")
+        judge(page, "error")
         choose(page, query)
         expect(page.locator("#working")).to_be_visible()
-        judge("waiting")
+        judge(page, "waiting")
         expect(page.locator("#preview")).to_be_visible()
-        judge("preview")
+        judge(page, "preview")
         page.click("#begin")
         expect(page.locator("#result")).to_be_visible()
-        judge("result")
+        judge(page, "result")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_reports_are_accessible_and_fit(
+    browser: Browser, checkpoint: Path, bundle: Path, size: dict[str, int], tmp_path: Path
+) -> None:
+    query, report = tmp_path / "query.h5mu", tmp_path / "report.html"
+    simulate_query(80, n_genes=160, n_proteins=12, n_labels=4, n_batches=2, seed=1).write(query)
+    assert exit_code("map", bundle, query, "-o", tmp_path / "out.h5mu", "--report", report) == 0
+    for path in (report, bundle / "report.html", checkpoint / "report.html"):
+        # That it asks nobody for anything is asserted in the end.
+        with watched(browser, path.as_uri(), size, bypass_csp=True) as page:
+            judge(page, str(path))
