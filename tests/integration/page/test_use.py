@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import DESKTOP, PHONE, watched
+from tests.support.colours import SIGHTS, luminance, seen_by
 from tests.support.command_line import exit_code
 from tests.support.page_steps import choose, rows
 
@@ -43,6 +45,18 @@ def test_the_keyboard_is_enough(page: Page, query: Path) -> None:
     page.keyboard.press("End")
     expect(page.locator("#cells tbody")).to_contain_text("cell599")
     assert rows(page)[0] != first
+
+
+def test_a_ramp_gets_darker_for_every_colour_vision(page: Page) -> None:
+    colours = page.evaluate(
+        "async () => { const { rampColour } = await import('/page/colouring.js'); "
+        "return Array.from({ length: 21 }, (_, step) => rampColour(step / 20)); }"
+    )
+    for kind in SIGHTS:
+        lightness = [seen_by(colour, kind)[0] for colour in colours]
+        # A difference of 1 is about what can be seen.
+        assert max(np.diff(lightness)) < -1, kind
+    assert 1.05 / (luminance(colours[0]) + 0.05) > 3
 
 
 def judge(page: Page, state: str) -> None:
