@@ -24,9 +24,11 @@ MAX_BYTES = 2_000_000
 
 
 @contextmanager
-def served(reference: LocalReference, settings: AccessSettings | None = None) -> Iterator[str]:
-    """Serve a reference to browsers, files of two megabytes at most; yields the address."""
-    limits = Limits(max_file_bytes=MAX_BYTES, max_cells=256)
+def served(
+    reference: LocalReference, settings: AccessSettings | None = None, limits: Limits | None = None
+) -> Iterator[str]:
+    """Serve a reference to browsers, files of two megabytes unless told otherwise; yields the address."""
+    limits = limits or Limits(max_file_bytes=MAX_BYTES, max_cells=256)
     endpoint = endpoint_of(reference.bundle.path, limits, lambda _: reference)
     endpoint.references.look()
     app = SafeHeaders(Access(create_app(endpoint), settings or AccessSettings(), pages=PAGE_PATHS))
