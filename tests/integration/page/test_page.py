@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,13 +14,14 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import watched
-from tests.support.page_steps import download, drop, map_to_result, rows, upload, write
+from tests.support.page_steps import MAX_BYTES, choose, download, drop, map_to_result, rows, upload, write
 from tests.support.pages import parse_page, references_elsewhere
 from tests.support.server import app_in_thread
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 from tests.support.uploads import wait_until_empty
 
+from totalanvi.serving.client.chosen import split_reference
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.endpoint.catalogue import Catalogue
 from totalanvi.serving.endpoint.references import References
@@ -173,11 +175,17 @@ def test_one_of_several_references_is_chosen(
     browser: Browser, reference: LocalReference, uploads: Path, query: Path, tmp_path: Path
 ) -> None:
     other = write_toy_bundle(tmp_path / "other", name="other", version="2")
-    endpoint = Endpoint(Limits(max_cells=256), References(Catalogue([reference.bundle.path, other])))
+    endpoint = Endpoint(
+        Limits(max_file_bytes=MAX_BYTES, max_cells=256), References(Catalogue([reference.bundle.path, other]))
+    )
     endpoint.references.look()
     with app_in_thread(create_app(endpoint)) as web, watched(browser, str(web.base_url).rstrip("/")) as page:
         expect(page.locator("#about")).to_contain_text("toy 1:")
         page.get_by_label("Reference").select_option("other 2")
         expect(page.locator("#about")).to_contain_text("other 2:")
+        (tmp_path / "large.h5ad").write_bytes(bytes(MAX_BYTES + 1))
+        choose(page, tmp_path / "large.h5ad")
+        address = shlex.split(page.get_by_role("alert").locator("code").inner_text())[2]
+        assert split_reference(address, None) == (str(web.base_url).rstrip("/"), "other@2")
         map_to_result(page, query)
         expect(page.locator("#summary")).to_contain_text("600 cells mapped to other 2.")

@@ -104,7 +104,8 @@ function wait(text, done = null) {
 }
 
 function tooLarge(file, limit) {
-  const command = mapCommand(location.origin, file.name);
+  const reference = byId("choose-reference").hidden ? null : state.reference;
+  const command = mapCommand(location.origin, file.name, reference);
   const copy = make("button", { type: "button", onclick: () => copied(command) }, "Copy");
   fault(
     `Expected a file of at most ${bytes(limit)}, found one of ${bytes(file.size)}; map it with the command line, which sends ` +
