@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import watched
-from tests.support.page_steps import map_to_result, rows, served, write
+from tests.support.page_steps import rows, served, upload, write
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.mapping.local import LocalReference
@@ -21,7 +22,11 @@ CELLS = 100_000
 def many(browser: Browser, reference: LocalReference, uploads: Path, home: Path) -> Iterator[Page]:
     """The page that shows them."""
     with served(reference, limits=Limits()) as url, watched(browser, url) as page:
-        map_to_result(page, write(toy_query(CELLS), home / "many.h5ad"))
+        upload(page, write(toy_query(CELLS), home / "many.h5ad"))
+        page.click("#begin")
+        expect(page.locator("#progress-text")).to_have_text(re.compile(r"Mapping cells: [\d,]+ of 100,000"))
+        assert 0 <= float(page.locator("#progress").get_attribute("value") or -1) <= 1
+        expect(page.locator("#result")).to_be_visible()
         yield page
 
 
