@@ -173,6 +173,7 @@ def map_file(
         uns = provenance_of(reference, source, aligner, options)
         messages = tuple(messages_before(reference, source, aligner, options))
         tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
+        landmarks = None if tally is None else reference.landmarks()
         counts = CellCounts(reference.features, options)
         with (
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
@@ -187,9 +188,7 @@ def map_file(
                     tally.add(CellResults.of(block.mapped))
                 advance(len(block.cell_ids))
             if report_file is not None and tally is not None:
-                write_query_page(
-                    report_file, query.name, uns, reference.features, tally, messages, reference.landmarks()
-                )
+                write_query_page(report_file, query.name, uns, reference.features, tally, messages, landmarks)
             elif report_file is not None:
                 cells = {
                     "total": len(source),
