@@ -1,4 +1,4 @@
-"""Training steps that a GPU records and repeats train what steps as they are train; skipped where there is no GPU."""
+"""Training steps that a GPU records and repeats train what steps as they are train."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from totalanvi.training.fitting.split import split_cells
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.network.vae import TotalVAE
-
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU with CUDA here")
 
 N_CELLS = 75
 OPTIONS: dict[str, Any] = {

@@ -221,8 +221,7 @@ class TrainingPlan(L.LightningModule):
         if self._random_state is not None:
             restore_random_state(self._random_state, self.device)
         if self._cuda_graphs and can_be_captured(self.device, self.trainer, self.module, self.config):
-            optimizers = [optimizer.optimizer for optimizer in self._optimizers()]
-            self._captured = CapturedSteps(self.step, optimizers, CudaGraphs(self.device))
+            self._captured = CapturedSteps(self.step, self.trainer.optimizers, CudaGraphs(self.device))
 
     # Parts of a step
 
