@@ -120,6 +120,7 @@ def fit(
             config.drop_last,
             num_workers,
             rank,
+            trainer.strategy.root_device,
         )
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None

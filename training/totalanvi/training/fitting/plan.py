@@ -100,7 +100,9 @@ class TrainingPlan(L.LightningModule):
 
     def transfer_batch_to_device(self, batch: CellBatch, device: torch.device, dataloader_idx: int) -> CellBatch:
         """Send a mini-batch to a GPU without waiting until it is there, which is when the step before is done."""
-        return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+        if device.type != "cuda" or batch.label.device == device:
+            return batch.to(device)
+        return batch.pin_memory().to(device, non_blocking=True)
 
     def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
         """One step, as it is or from a record of it."""
