@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -44,6 +46,7 @@ class CudaGraphs:
         try:
             # The outer one takes the current stream back, whatever becomes of the inner one.
             with (
+                _without_garbage(),
                 torch.cuda.stream(torch.cuda.current_stream(self._device)),
                 torch.cuda.graph(graph, stream=self._stream),
             ):
@@ -55,3 +58,16 @@ class CudaGraphs:
             generator.graphsafe_set_state(fresh.graphsafe_get_state())
             raise
         return graph.replay
+
+
+@contextmanager
+def _without_garbage() -> Iterator[None]:
+    """Keep Python from finding garbage meanwhile: the record of an earlier run that goes would break this one off."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -225,6 +225,10 @@ class TrainingPlan(L.LightningModule):
         if self._cuda_graphs and can_be_captured(self.device, self.trainer, self.module, self.config):
             self._captured = CapturedSteps(self.step, self.trainer.optimizers, CudaGraphs(self.device))
 
+    def on_train_end(self) -> None:
+        """Give the memory of recorded steps back."""
+        self._captured = None
+
     # Parts of a step
 
     def _optimizers(self) -> list[Any]:
