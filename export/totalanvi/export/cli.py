@@ -26,7 +26,7 @@ def export(
         Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` wrote.", show_default=False)
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="BUNDLE", help="Folder to make.", show_default=False)
+        Path, typer.Option("-o", "--output", metavar="BUNDLE/", help="Folder to write.", show_default=False)
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
     name: Annotated[
