@@ -1,7 +1,7 @@
-"""Send what nobody should: altered chunks to the decoder, altered JSON and bodies to an endpoint.
+"""Send what nobody should: altered chunks to the decoder, altered JSON, bodies and files to an endpoint.
 
 `make soak` runs it with 100,000 inputs. In this process, each altered chunk is decoded, or refused with an error of the
-product's; at a real endpoint, each body is answered with a status below 500, in time. Neither may grow.
+product's; at a real endpoint, each body and file is answered with a status below 500, in time. Neither may grow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,9 @@ import scipy.sparse as sp
 import typer
 
 import speed_inputs
+from alterations import altered
 from endpoint_process import served
+from soak_files import fuzz_files
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import ServingError
 from totalanvi.serving.mapped import MapOptions
@@ -34,6 +35,8 @@ MOST_GROWTH = 0.05
 MOST_SECONDS = 5.0
 MOST_BYTES = 2**20
 WARM_SHARE = 0.3
+KEPT = speed_inputs.CACHE.parent / "soak_files"
+"""Folder for files that bring about what should not be."""
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2**31, 2**63, 2**64, 1e308, -0.5, float("nan"), float("inf")),
     *("", "\x00", "é", "😀", "x" * 1000, "NaN", [], {}, [[]], {"a": {}}, [None], {"": 0}),
@@ -44,8 +47,9 @@ def main(
     bundle: Annotated[
         Path | None, typer.Option(help="What is asked; the one that speed.py simulates if left out.")
     ] = None,
-    inputs: Annotated[int, typer.Option(help="How many go to the decoder.")] = 100_000,
+    inputs: Annotated[int, typer.Option(help="How many go to the decoder; 0 leaves it out.")] = 100_000,
     requests: Annotated[int, typer.Option(help="How many go to an endpoint.")] = 5_000,
+    files: Annotated[int, typer.Option(help="How many altered files go to one.")] = 2_000,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ) -> None:
     """Run both, print what came back, and fail at a crash, an answer of 500 or more, a hang or growth."""
@@ -53,8 +57,14 @@ def main(
     bundle = speed_inputs.simulated_bundle() if bundle is None else bundle
     local = LocalReference(bundle, "cpu")
     bodies = [_chunk(local, n_cells, seed) for n_cells in (1, 3, 20)]
-    print(json.dumps({"decoder": _fuzz_decoder(local, bodies, inputs, draw)}, indent=2), flush=True)
-    print(json.dumps({"endpoint": _fuzz_endpoint(bundle, local, bodies, requests, draw)}, indent=2))
+    if inputs:
+        print(json.dumps({"decoder": _fuzz_decoder(local, bodies, inputs, draw)}, indent=2), flush=True)
+    if requests:
+        print(json.dumps({"endpoint": _fuzz_endpoint(bundle, local, bodies, requests, draw)}, indent=2), flush=True)
+    if files:
+        found = fuzz_files(bundle, local, files, KEPT, draw)
+        print(json.dumps({"files": found}, indent=2))
+        _require(not found["wrong"], f"nothing wrong, found {len(found['wrong'])} things; see above")
 
 
 def _chunk(local: LocalReference, n_cells: int, seed: int) -> bytes:
@@ -173,48 +183,6 @@ def _put_odd(values: Any, draw: random.Random) -> None:
         else:
             values.append(odd)
         return
-
-
-def altered(body: bytes, draw: random.Random) -> bytes:
-    """Return a body with a few bytes changed, inserted, repeated or cut off."""
-    changed = bytearray(body)
-    for _ in range(draw.choice((1, 1, 2, 4, 16))):
-        place = draw.randrange(len(changed) + 1)
-        _ALTERATIONS[draw.randrange(len(_ALTERATIONS))](changed, place, draw)
-        if not changed:
-            break
-    return bytes(changed)
-
-
-def _flip(body: bytearray, place: int, draw: random.Random) -> None:
-    if place < len(body):
-        body[place] ^= 1 << draw.randrange(8)
-
-
-def _set_word(body: bytearray, place: int, draw: random.Random) -> None:
-    word = draw.choice((0, 1, -1, 2**31 - 1, -(2**31), draw.getrandbits(31)))
-    body[place : place + 4] = word.to_bytes(4, "little", signed=True)
-
-
-def _insert(body: bytearray, place: int, draw: random.Random) -> None:
-    body[place:place] = draw.randbytes(draw.randrange(1, 9))
-
-
-def _cut(body: bytearray, place: int, draw: random.Random) -> None:
-    del body[place : place + draw.randrange(1, 64)]
-
-
-def _repeat(body: bytearray, place: int, draw: random.Random) -> None:
-    body[place:place] = body[place : place + draw.randrange(1, 256)]
-
-
-def _end(body: bytearray, place: int, draw: random.Random) -> None:
-    del body[place:]
-
-
-_ALTERATIONS: tuple[Callable[[bytearray, int, random.Random], None], ...] = (
-    *(_flip, _flip, _set_word, _set_word, _insert, _cut, _repeat, _end),
-)
 
 
 def _require(true: bool, expected: str) -> None:
