@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 
 from totalanvi.serving.endpoint.access.headers import SafeHeaders
 from totalanvi.serving.endpoint.access.middleware import Access
+from totalanvi.serving.endpoint.access.paths import PathsInOneLine
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.no_second_deadline import leave_out_bentoml_deadline
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
@@ -94,3 +95,4 @@ _service: Any = TotalanviService
 # Around all that the server answers, BentoML's own pages included; the first is the outermost.
 _service.add_asgi_middleware(SafeHeaders)
 _service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ), pages=PAGE_PATHS)
+_service.add_asgi_middleware(PathsInOneLine)
