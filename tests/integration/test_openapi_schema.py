@@ -6,6 +6,7 @@ for each route.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 
@@ -39,7 +40,10 @@ CHECKS = [
     response_schema_conformance,
 ]
 
+KEY = "a key of the tests"
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 OPERATIONS = {found.ok().label: found.ok() for found in schemathesis.openapi.from_dict(openapi()).get_all_operations()}
+PROBES = ("GET /livez", "GET /readyz", "GET /v2/health/live", "GET /v2/health/ready")
 ASKED = [(label, GenerationMode.POSITIVE) for label in OPERATIONS]
 # Any text is allowed in a path: only what stands behind it, or is sent, can be other than described.
 ASKED += [
@@ -56,7 +60,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     toy_query(3).write_h5ad(stored)
     _send(MEDIA_TYPE, chunk)
     _send(BINARY, stored.read_bytes())
-    with running_server(bundle, tmp_path_factory.mktemp("home")) as server:
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(f"lab:{hashlib.sha256(KEY.encode()).hexdigest()}\n")
+    keys.chmod(0o600)
+    with running_server(bundle, tmp_path_factory.mktemp("home"), "--keys", keys) as server:
         yield server
     assert server.process.returncode == 0
 
@@ -72,13 +79,26 @@ def test_routes_answer_as_described(server: RunningServer, label: str, mode: Gen
     @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=OPERATIONS[label].as_strategy(mode))
     def ask(case: schemathesis.Case) -> None:
-        case.call_and_validate(base_url=server.url, checks=CHECKS, timeout=60)
+        case.call_and_validate(base_url=server.url, headers=WITH_KEY, checks=CHECKS, timeout=60)
+
+    ask()
+
+
+@pytest.mark.parametrize("label", sorted(set(OPERATIONS) - set(PROBES)))
+def test_whoever_has_no_key_is_refused_as_described(server: RunningServer, label: str) -> None:
+    @settings(max_examples=1, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=OPERATIONS[label].as_strategy())
+    def ask(case: schemathesis.Case) -> None:
+        without = {"Authorization": "Bearer another key"}
+        answer = case.call_and_validate(base_url=server.url, headers=without, checks=CHECKS, timeout=60)
+        assert answer.status_code == httpx.codes.UNAUTHORIZED
 
     ask()
 
 
 def test_a_path_with_a_line_break_is_refused_like_any_other(server: RunningServer) -> None:
-    first, second = (httpx.get(f"{server.url}/{path}%0A/x", trust_env=False) for path in ("v1/uploads", "v2/models"))
+    with httpx.Client(base_url=server.url, headers=WITH_KEY, trust_env=False) as web:
+        first, second = (web.get(f"/{path}%0A/x") for path in ("v1/uploads", "v2/models"))
 
     assert (first.status_code, first.json()["error"]["type"]) == (404, "EndpointError")
     assert (second.status_code, "line break" in second.json()["error"]) == (404, True)

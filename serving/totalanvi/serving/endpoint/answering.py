@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from totalanvi.serving.endpoint.answers import error_answer
+from totalanvi.serving.endpoint.answers import error_answer, has_plain_errors
 from totalanvi.serving.endpoint.routes import Endpoint
 from totalanvi.serving.errors import DeadlineError, EndpointError, ServingError
 
@@ -71,7 +71,8 @@ def answering(
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer for what no route takes."""
     assert isinstance(error, HTTPException)
-    answer = error_answer(EndpointError(f"{request.method} {request.url.path}: {error.detail}."))
+    path = request.url.path
+    answer = error_answer(EndpointError(f"{request.method} {path}: {error.detail}."), has_plain_errors(path))
     answer.status_code = error.status_code
     answer.headers.update(error.headers or {})
     return answer

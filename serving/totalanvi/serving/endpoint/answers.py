@@ -8,9 +8,21 @@ from starlette.responses import Response
 
 from totalanvi.serving.errors import AccessError, BusyError, NotReadyError, ServingError
 
-__all__ = ["JSON", "error_answer"]
+__all__ = ["JSON", "error_answer", "has_plain_errors"]
 
 JSON = "application/json"
+_INFERENCE = "/v2/"
+
+
+def has_plain_errors(path: str) -> bool:
+    """Tell whether errors of a path are plain messages: those of the Open Inference Protocol are.
+
+    Examples
+    --------
+    >>> has_plain_errors("/v2/models/pbmc"), has_plain_errors("/v1/map")
+    (True, False)
+    """
+    return f"{path}/".startswith(_INFERENCE)
 
 
 def error_answer(error: ServingError, plain: bool = False) -> Response:

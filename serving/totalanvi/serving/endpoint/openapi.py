@@ -39,7 +39,8 @@ _SCHEMAS = "#/components/schemas/{model}"
 
 _REFUSALS = {
     401: "The endpoint asks for a key, and the request carries none of its keys.",
-    404: "There is no such reference; the message lists what there is.",
+    403: "The endpoint has no keys, and answers this machine alone.",
+    404: "There is no such reference, or file; the message says what there is.",
     408: "The body came too slowly, or did not come to its end.",
     409: "The cells were aligned to the features of another reference.",
     413: "The body has more bytes, cells or counts than the endpoint takes.",
@@ -48,9 +49,12 @@ _REFUSALS = {
     429: "The endpoint has as much work as it takes; `Retry-After` says when to come back.",
     503: "The endpoint is loading its reference, or shutting down.",
     504: "The answer took too long.",
+    507: "The endpoint has no room for the file.",
 }
-_ASKING = (401, 404, 503)
-_MAPPING = (401, 404, 408, 409, 413, 415, 422, 429, 503, 504)
+_KEYS = (401, 403)
+_ASKING = (*_KEYS, 404, 503)
+_MAPPING = (*_ASKING, 408, 409, 413, 415, 422, 429, 504)
+_FILES = (*_MAPPING, 507)
 
 
 class Fault(BaseModel):
@@ -139,11 +143,12 @@ def openapi() -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     probe = _answer("It is so.", {TEXT: {}})
     not_so = {"503": {"description": "Not yet, or no longer."}}
+    exposition, described = _answer("Text exposition.", {TEXT: {}}), _answer("OpenAPI 3.1.", {JSON: {}})
     return {
         "/livez": {"get": _operation("Whether the process lives.", {"200": probe})},
         "/readyz": {"get": _operation("Whether requests are taken in.", {"200": probe} | not_so)},
-        "/metrics": {"get": _operation("For Prometheus.", {"200": _answer("Text exposition.", {TEXT: {}})})},
-        "/v1/openapi.json": {"get": _operation("This description.", {"200": _answer("OpenAPI 3.1.", {JSON: {}})})},
+        "/metrics": {"get": _operation("For Prometheus.", {"200": exposition} | _refused(*_KEYS))},
+        "/v1/openapi.json": {"get": _operation("This description.", {"200": described} | _refused(*_KEYS))},
         "/v1/references": {"get": _get("What cells can be mapped to.", ReferencesAnswer, chosen=False)},
         "/v1/info": {"get": _get("A reference, and what the endpoint accepts.", EndpointInfo)},
         "/v1/features": {"get": _get("What chunks are aligned to.", FeaturesAnswer)},
@@ -163,7 +168,7 @@ def _paths() -> dict[str, Any]:
         "/v1/files/{request_id}/progress": {
             "get": _operation(
                 "How far a file at work has come.",
-                {"200": _answer("The answer.", {JSON: _of(FileProgress)})} | _refused(404),
+                {"200": _answer("The answer.", {JSON: _of(FileProgress)})} | _refused(*_KEYS, 404),
             )
             | {"parameters": [_ref("parameters/request_id")]}
         },
@@ -186,23 +191,23 @@ def _upload_paths() -> dict[str, Any]:
         for name, one in FileOptions.model_json_schema()["properties"].items()
     ]
     one, state = _ref("parameters/id"), {JSON: _of(UploadState)}
-    kinds = (BINARY, "application/x-hdf5", "application/vnd.apache.parquet", "text/csv")
+    kinds = (BINARY, "application/x-hdf5", "application/vnd.apache.parquet", "text/csv", "text/html")
 
     def step(summary: str, status: str, content: dict[str, Any], refusals: tuple[int, ...]) -> dict[str, Any]:
         return _operation(summary, {status: _answer("Done.", content)} | _refused(*refusals)) | {"parameters": [one]}
 
     sent = step(
-        "Send a file that stays for a while, and see how its names match.", "201", {JSON: _of(UploadAnswer)}, _MAPPING
+        "Send a file that stays for a while, and see how its names match.", "201", {JSON: _of(UploadAnswer)}, _FILES
     )
-    begun = step("Begin to map it.", "202", state, (401, 404, 409, 422))
-    part = step("What became of it: columns to be shown, or a file.", "200", dict.fromkeys(kinds, _BYTES), _MAPPING)
+    begun = step("Begin to map it.", "202", state, (*_KEYS, 404, 409, 422, 503))
+    part = step("What became of it: columns to be shown, or a file.", "200", dict.fromkeys(kinds, _BYTES), _FILES)
     return {
         "/v1/uploads": {
             "post": sent | {"parameters": options, "requestBody": {"required": True, "content": {BINARY: _BYTES}}}
         },
         "/v1/uploads/{id}": {
-            "get": step("How far it has come, or the error that ended it.", "200", state, _MAPPING),
-            "delete": step("Remove it.", "204", {}, (401, 404)),
+            "get": step("How far it has come, or the error that ended it.", "200", state, _FILES),
+            "delete": step("Remove it.", "204", {}, (*_KEYS, 404)),
         },
         "/v1/uploads/{id}/map": {"post": begun | {"parameters": [one, *options]}},
         "/v1/uploads/{id}/{part}": {"get": part | {"parameters": [one, _ref("parameters/part")]}},
@@ -218,6 +223,7 @@ def _files() -> dict[str, Any]:
         {BINARY: _BYTES, "multipart/form-data": form},
         dict.fromkeys(("application/x-hdf5", "application/vnd.apache.parquet"), _BYTES),
         [],
+        refusals=_FILES,
     )
     return found | {"parameters": [{"name": name, "in": "query", "schema": one} for name, one in options.items()]}
 
@@ -236,7 +242,7 @@ def _inference_paths() -> dict[str, Any]:
         answer = {JSON: _of(InferenceAnswer), BINARY: _BYTES}
         described = _get("Inputs and outputs of a reference.", ModelMetadata, chosen=False, fault=InferenceFault)
         paths[path] = {"get": described | {"parameters": parameters}}
-        ready = _operation("Whether a reference can be asked for.", probe | _refused(404, fault=InferenceFault))
+        ready = _operation("Whether a reference can be asked for.", probe | _refused(*_KEYS, 404, fault=InferenceFault))
         paths[f"{path}/ready"] = {"get": ready | {"parameters": parameters}}
         infer = _post("Map cells given as dense counts.", body, answer, parameters, fault=InferenceFault)
         paths[f"{path}/infer"] = {"post": infer}
@@ -308,7 +314,8 @@ def _post(
     answer: dict[str, Any],
     parameters: Sequence[dict[str, str]],
     fault: type[BaseModel] = ErrorAnswer,
+    refusals: Sequence[int] = _MAPPING,
 ) -> dict[str, Any]:
-    responses = {"200": _answer("One result a cell, in order.", answer)} | _refused(*_MAPPING, fault=fault)
+    responses = {"200": _answer("One result a cell, in order.", answer)} | _refused(*refusals, fault=fault)
     found = _operation(summary, responses)
     return found | {"parameters": list(parameters), "requestBody": {"required": True, "content": body}}

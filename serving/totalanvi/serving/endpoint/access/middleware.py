@@ -13,7 +13,7 @@ from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.endpoint.access.account import Accounts, acting_for
 from totalanvi.serving.endpoint.access.keys import Key
 from totalanvi.serving.endpoint.access.settings import AccessSettings
-from totalanvi.serving.endpoint.answers import error_answer
+from totalanvi.serving.endpoint.answers import error_answer, has_plain_errors
 from totalanvi.serving.errors import AccessError, ServingError
 
 __all__ = ["Access"]
@@ -70,7 +70,7 @@ class Access:
             key = self._admitted(scope)
         except ServingError as error:
             _log.warning("Refused %s from %s: %s", _what(scope), _whom(scope), type(error).__name__)
-            await error_answer(error)(scope, receive, send)
+            await error_answer(error, has_plain_errors(scope["path"]))(scope, receive, send)
             return
         if key is None:
             await self._app(scope, receive, send)
@@ -80,7 +80,7 @@ class Access:
             account.admit(key)
         except ServingError as error:
             _log.warning("Refused %s of key %r: %s", _what(scope), key.name, type(error).__name__)
-            await error_answer(error)(scope, receive, send)
+            await error_answer(error, has_plain_errors(scope["path"]))(scope, receive, send)
             return
         with acting_for(account):
             await self._app(scope, receive, send)

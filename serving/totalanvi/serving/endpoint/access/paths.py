@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from totalanvi.serving.endpoint.answers import error_answer
+from totalanvi.serving.endpoint.answers import error_answer, has_plain_errors
 from totalanvi.serving.errors import EndpointError
 
 __all__ = ["PathsInOneLine"]
-
-_INFERENCE = "/v2/"
 
 
 class PathsInOneLine:
@@ -33,4 +31,4 @@ class PathsInOneLine:
             return
         error = EndpointError("Expected a path in one line, found a line break in it; leave it out.")
         error.http_status = 404
-        await error_answer(error, plain=scope["path"].startswith(_INFERENCE))(scope, receive, send)
+        await error_answer(error, has_plain_errors(scope["path"]))(scope, receive, send)
