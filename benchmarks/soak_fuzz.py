@@ -24,6 +24,7 @@ import speed_inputs
 from alterations import altered
 from endpoint_process import served
 from soak_files import fuzz_files
+from soak_readers import fuzz_readers
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.errors import ServingError
 from totalanvi.serving.mapped import MapOptions
@@ -49,7 +50,8 @@ def main(
     ] = None,
     inputs: Annotated[int, typer.Option(help="How many go to the decoder; 0 leaves it out.")] = 100_000,
     requests: Annotated[int, typer.Option(help="How many go to an endpoint.")] = 5_000,
-    files: Annotated[int, typer.Option(help="How many altered files go to one.")] = 2_000,
+    files: Annotated[int, typer.Option(help="How many altered files go to what reads uploads.")] = 2_000,
+    uploads: Annotated[int, typer.Option(help="How many altered files are uploaded to an endpoint.")] = 150,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
 ) -> None:
     """Run both, print what came back, and fail at a crash, an answer of 500 or more, a hang or growth."""
@@ -61,10 +63,12 @@ def main(
         print(json.dumps({"decoder": _fuzz_decoder(local, bodies, inputs, draw)}, indent=2), flush=True)
     if requests:
         print(json.dumps({"endpoint": _fuzz_endpoint(bundle, local, bodies, requests, draw)}, indent=2), flush=True)
-    if files:
-        found = fuzz_files(bundle, local, files, KEPT, draw)
-        print(json.dumps({"files": found}, indent=2))
-        _require(not found["wrong"], f"nothing wrong, found {len(found['wrong'])} things; see above")
+    for what, number, fuzz in (("readers", files, fuzz_readers), ("uploads", uploads, fuzz_files)):
+        if number:
+            # Of their own, so that either can be run alone.
+            found = fuzz(bundle, local, number, KEPT / what, random.Random(seed))
+            print(json.dumps({what: found}, indent=2), flush=True)
+            _require(not found["wrong"], f"nothing wrong, found {len(found['wrong'])} things; see above")
 
 
 def _chunk(local: LocalReference, n_cells: int, seed: int) -> bytes:

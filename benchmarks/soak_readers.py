@@ -10,6 +10,8 @@ import json
 import multiprocessing as mp
 import os
 import random
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -36,7 +38,8 @@ PARALLEL = 2
 MOST_SECONDS = 60
 PRELOADED = (
     *("totalanvi.serving.endpoint.files.tasks", "totalanvi.serving.endpoint.files.worker", "anndata", "mudata"),
-    *("h5py", "pyarrow.parquet", "scipy.sparse", "totalanvi.serving.outputs.writers"),
+    # Without it, each process would import what starts all of them.
+    *("__main__", "h5py", "pyarrow.parquet", "scipy.sparse", "totalanvi.serving.outputs.writers"),
 )
 
 
@@ -136,7 +139,8 @@ def _read(context: Any, job: FileJob, folder: str, http: httpx.Client) -> tuple[
         return "no end", f"of it within {MOST_SECONDS} s"
     if outcome == "ended":
         # What the endpoint answers as a refusal that names the signal.
-        outcome = f"ended by signal {-reader.exitcode}"
+        code = reader.exitcode
+        outcome = f"ended by {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
     return outcome, fault
 
 
@@ -148,8 +152,6 @@ def _reader(folder: str, to_read: Connection, from_write: Connection) -> None:
     to_read.close()
     from_write.close()
     os.chdir(folder)
-    import sys
-
     sys.stdin = os.fdopen(0, "r", closefd=False)
     worker.main()
     os._exit(0)
