@@ -3,8 +3,8 @@
 A cell's results depend on that cell, the bundle and the options alone. Cells are computed in blocks of a few fixed
 sizes, padded with empty cells; random draws are the same for all cells; all else here works row by row.
 
-On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. On a device, blocks are
-computed one after the other.
+On the CPU, first layers are computed from sparse rows, and each core has blocks of its own. A device is sent sparse
+rows and makes them whole itself; a few blocks are there at a time, so that one is sent while another computes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -24,19 +23,23 @@ from scipy import sparse
 
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS, GraphSignature
+from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
-from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, DenseFeeds, Feed, Feeds, SparseFeeds, blocks_of
+from totalanvi.serving.engine.cuda_memory import CudaMemory
+from totalanvi.serving.engine.device_feeds import DeviceFeeds, device_block_sizes
+from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, SparseFeeds, blocks_of
+from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.imputation import Imputer, batch_weights
+from totalanvi.serving.engine.memory import HostMemory, Memory, on_host
 from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.neighbours import Landmarks
 from totalanvi.serving.engine.readout import N_MEASURES, Readings, Readout
 from totalanvi.serving.engine.scores import Imputed, Scores
-from totalanvi.serving.engine.sessions import Device, Provider, open_sessions, run_session
+from totalanvi.serving.engine.sessions import Device, Provider, open_sessions, widths_of
 from totalanvi.serving.engine.sparse_rows import SparseLayer
-from totalanvi.serving.errors import BundleError, DeviceError, QueryError
+from totalanvi.serving.errors import BundleError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
 __all__ = ["BLOCK_SIZES", "AbandonedError", "Engine"]
@@ -45,6 +48,9 @@ _MAY_BE_UNKNOWN = ("protein_low", "protein_high")
 
 _ROWS_IN_CACHE = 1024
 """Cells times samples that a core decodes proteins for at a time: whole blocks took a quarter longer."""
+
+_BLOCKS_ON_DEVICE = 4
+"""That are there at a time: their memory is the device's."""
 
 _WARM_SAMPLES = 2
 """The fewest that are drawn at all: more of them only take longer, three tenths of a second in all."""
@@ -69,7 +75,8 @@ class Engine:
     provider
         ``"cuda"``, ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
     threads
-        Threads to compute with on the CPU; None takes the cores that affinity and cgroup quota leave.
+        Threads to compute with, beside a device for what is not computed there; None takes the cores that affinity and
+        cgroup quota leave.
     complete_graphs
         Compute the bundle's complete graphs on a CPU, too, as on a device: the same results, more slowly.
 
@@ -99,9 +106,13 @@ class Engine:
         self.threads = threads or usable_cores()
         compile_ahead(readout=bundle.readout is not None)
         first = bundle.first_layers
-        self._sessions, self._device = open_sessions(
-            bundle, provider, self.threads, after_first_layers=not complete_graphs
-        )
+        sessions, self._device = open_sessions(bundle, provider, self.threads, after_first_layers=not complete_graphs)
+        self._memory: Memory = HostMemory() if self._device == "cpu" else CudaMemory()
+        self._graphs = Graphs(sessions, self._memory, widths_of(bundle))
+        n_blocks = self.threads if self._device == "cpu" else min(self.threads, _BLOCKS_ON_DEVICE)
+        self._workers, self._turns = n_blocks, threading.BoundedSemaphore(n_blocks)
+        n_genes = len(bundle.manifest.genes.names)
+        self._block_sizes = BLOCK_SIZES if self._device == "cpu" else device_block_sizes(n_genes)
         self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
         if self._device == "cpu" and not complete_graphs:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
@@ -130,7 +141,7 @@ class Engine:
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
         # As many as are cut into blocks of a size: one for each worker.
-        for n_cells in (size * self._workers for size in BLOCK_SIZES):
+        for n_cells in (size * self._workers for size in self._block_sizes):
             cells = AlignedCells(
                 rna=sparse.csr_matrix((n_cells, n_genes), dtype=np.float32),
                 library=np.zeros(n_cells, dtype=np.float32),
@@ -238,59 +249,39 @@ class Engine:
         n_labels, n_proteins = len(manifest.labels), len(manifest.proteins)
         latent = np.empty((len(cells), manifest.n_latent), dtype=np.float32)
         most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
-        imputer = Imputer(manifest, options, partial(self._run, PROTEINS), most_rows) if options.impute else None
+        imputer = Imputer(manifest, options, self._decode, most_rows) if options.impute else None
         imputed = None if imputer is None else Imputed.empty(len(cells), n_proteins)
         readings = None if self._readout is None else self._readout.room(len(cells), proteins=options.impute)
         logits = np.empty((len(cells), n_labels), dtype=np.float32) if readings is None else readings.log_probabilities
         feeds = self._feeds(cells)
 
         def compute(block: Block) -> None:
-            if abandoned is not None and abandoned.is_set():
-                raise AbandonedError
-            feed = feeds.feed(block)
-            z_mean, z_scale, block_latent = self._run(feeds.encoder, feed)
-            latent[block.rows] = block_latent[: block.n_rows]
-            if readings is None:
-                logits[block.rows] = self._run(CLASSIFIER, {"latent": block_latent})[0][: block.n_rows]
-            else:
-                readings.put(block.rows, self._run(feeds.readout, feed, outputs=list(readings.arrays())))
-            if imputer is not None and imputed is not None:
-                imputed.put(block.rows, imputer.impute(z_mean, z_scale))
+            with self._turns:
+                if abandoned is not None and abandoned.is_set():
+                    raise AbandonedError
+                feed = feeds.feed(block)
+                z_mean, z_scale, block_latent = self._graphs.stay(feeds.encoder, feed, block.size)
+                latent[block.rows] = on_host(block_latent)[: block.n_rows]
+                if readings is None:
+                    said = self._graphs.fetch(CLASSIFIER, {"latent": block_latent}, block.size)
+                    logits[block.rows] = said[0][: block.n_rows]
+                else:
+                    readings.put(block.rows, self._graphs.fetch(feeds.readout, feed, block.size, readings.arrays()))
+                if imputer is not None and imputed is not None:
+                    imputed.put(block.rows, imputer.impute(z_mean, z_scale, block.size))
 
-        blocks = blocks_of(len(cells), self._workers)
-        if self._workers == 1:
-            for block in blocks:
-                compute(block)
-        else:
-            self._each(compute, list(blocks))
+        self._each(compute, list(blocks_of(len(cells), self._workers, self._block_sizes)))
         return latent, logits, imputed, readings
 
-    @property
-    def _workers(self) -> int:
-        """Threads that compute blocks: on one device they would take turns, and complete graphs have their own."""
-        return 1 if self._layers is None else self.threads
+    def _decode(self, feed: Feed, n_cells: int) -> list[npt.NDArray[np.float32]]:
+        return self._graphs.fetch(PROTEINS, feed, n_cells)
 
     def _feeds(self, cells: AlignedCells) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
         fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
         if self._layers is None:
-            return DenseFeeds(cells, n_batches, fill)
+            return DeviceFeeds(cells, n_batches, fill, self._graphs, self._memory)
         return SparseFeeds(cells, n_batches, *self._layers, fill)
-
-    def _run(
-        self, graph: GraphSignature, feed: Feed, outputs: Sequence[str] | None = None
-    ) -> list[npt.NDArray[np.float32]]:
-        """Compute a graph; return all of its outputs, or some."""
-        inputs = {name: feed[name] for name in graph.inputs}
-        try:
-            return run_session(self._sessions[graph.file], graph.outputs if outputs is None else outputs, inputs)
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base but this one
-            if self._device == "cpu":
-                raise
-            raise DeviceError(
-                f"Expected the device {self._device!r} to compute {graph.file}, found that it failed "
-                f"({type(error).__name__}); see whether it is still there, and start again."
-            ) from error
 
     def _each(self, function: Callable[[_Part], _Answer], parts: Sequence[_Part]) -> list[_Answer]:
         """Call a function for each part of a query, on all threads; for a single part, here."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.manifest import PROTEINS, Manifest
+from totalanvi.serving.engine.memory import Value, on_host
 from totalanvi.serving.engine.scores import Imputed
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.listing import quoted
@@ -21,7 +22,7 @@ _NOISE_ROWS = 32
 _FEWEST_CELLS = 8
 
 Floats = npt.NDArray[np.float32]
-Decode = Callable[[dict[str, Floats]], list[Floats]]
+Decode = Callable[[dict[str, Value], int], list[Floats]]
 
 
 def batch_weights(manifest: Manifest, impute_as: str | None) -> npt.NDArray[np.float64]:
@@ -61,7 +62,7 @@ class Imputer:
     options
         How to impute.
     decode
-        Computes the proteins graph: its inputs by name to its outputs in order.
+        Computes the proteins graph: its inputs by name, and for how many cells, to its outputs in order.
     most_rows
         Cells times samples that are decoded at a time, about; None for a whole block.
 
@@ -81,24 +82,28 @@ class Imputer:
             None if most_rows is None else max(_FEWEST_CELLS, 1 << (most_rows // n_samples).bit_length() - 1)
         )
 
-    def impute(self, z_mean: Floats, z_scale: Floats) -> Imputed:
+    def impute(self, z_mean: Value, z_scale: Value, n_cells: int) -> Imputed:
         """Average each protein over samples and over batches.
 
         Parameters
         ----------
         z_mean, z_scale
             Posterior before the latent transformation, (cells, n_latent), of a cell or more.
+        n_cells
+            How many.
         """
-        step = self._most_cells or len(z_mean)
-        starts = range(0, len(z_mean), step)
-        parts = [self._average(z_mean[start : start + step], z_scale[start : start + step]) for start in starts]
-        averages = np.concatenate(parts, axis=1)
+        if self._most_cells is None or n_cells <= self._most_cells:
+            averages = self._average(z_mean, z_scale, n_cells)
+        else:
+            mean, scale = on_host(z_mean), on_host(z_scale)
+            steps = [slice(start, start + self._most_cells) for start in range(0, n_cells, self._most_cells)]
+            averages = np.concatenate([self._average(mean[s], scale[s], len(mean[s])) for s in steps], axis=1)
         return Imputed(**dict(zip(PROTEINS.outputs, averages, strict=True)))
 
-    def _average(self, z_mean: Floats, z_scale: Floats) -> Floats:
+    def _average(self, z_mean: Value, z_scale: Value, n_cells: int) -> Floats:
         """Return the averages of each output, (outputs, cells, proteins)."""
         n_batches, n_proteins = self._weights.shape
-        total = np.zeros((len(PROTEINS.outputs), len(z_mean), n_proteins))
+        total = np.zeros((len(PROTEINS.outputs), n_cells, n_proteins))
         for batch in np.flatnonzero(self._weights.any(axis=1)):
             code = np.zeros((1, n_batches), dtype=np.float32)
             code[0, batch] = 1
@@ -106,7 +111,7 @@ class Imputer:
             learned = np.flatnonzero(self._weights[batch])
             for start in range(0, len(self._noise), _NOISE_ROWS):
                 draws = self._noise[start : start + _NOISE_ROWS]
-                outputs = self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code})
+                outputs = self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code}, n_cells)
                 share = self._weights[batch, learned] * (len(draws) / len(self._noise))
                 for of_output, output in zip(total, outputs, strict=True):
                     if len(learned) == n_proteins:
