@@ -54,8 +54,10 @@ class HostMemory:
         return OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
     def room(self, shape: tuple[int, ...]) -> OrtValue:
-        """Return room for single precision numbers."""
-        return self.put(np.empty(shape, dtype=np.float32))
+        """Return room for single precision numbers, which arrays made of it keep alive."""
+        from onnxruntime import OrtValue
+
+        return OrtValue.ortvalue_from_shape_and_type(shape, np.float32)
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:
@@ -64,7 +66,7 @@ class HostMemory:
 
 
 def on_host(value: Value) -> npt.NDArray[np.float32]:
-    """Return single precision numbers as an array of this process."""
+    """Return single precision numbers as an array of this process: what was put there must outlive it."""
     return np.asarray(value if isinstance(value, np.ndarray) else value.numpy(), dtype=np.float32)
 
 
