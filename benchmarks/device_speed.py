@@ -51,7 +51,7 @@ def main(
     """Measure, print the figures as JSON, and keep those of a CUDA device."""
     if not bundle:
         speed_inputs.prepare(speed_inputs.CACHE, seed=0)
-        bundle = [speed_inputs.CACHE / f"{name}.bundle" for name in ("plain", "readout")]
+        bundle = [speed_inputs.CACHE / f"{name}.bundle" for name in speed_inputs.BUNDLES]
     record: dict[str, Any] = {
         "cells": cells,
         "stored_counts": N_STORED,
