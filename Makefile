@@ -3,6 +3,7 @@
 #   make setup        make or update .venv; at once when nothing changed
 #   make demo         simulate → train → export → serve → map, with nothing else at hand; results in demo/
 #   make test         the whole test suite, with coverage
+#   make test-gpu     tests of training and engine on this machine's GPU, which the others leave alone
 #   make browser      install the Chromium that tests of the page run in; without one, they are skipped
 #   make lint         style, types, and who may import whom
 #   make audit        ask for known vulnerabilities of what constraints.txt pins; skipped where no database is reachable
@@ -36,7 +37,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test browser lint audit docs bench bench-full bench-speed bench-device bench-endpoint bench-map bench-jobs bench-training \
+.PHONY: setup demo test test-gpu browser lint audit docs bench bench-full bench-speed bench-device bench-endpoint bench-map bench-jobs bench-training \
 	bench-curve bench-backed soak bento constraints clean
 
 setup: $(STAMP)
@@ -57,6 +58,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--cov --cov-fail-under=90
+
+test-gpu: setup
+	TOTALANVI_TEST_GPU=1 $(BIN)/pytest tests/gpu
 
 # Debian's where there is one and it may be installed, or Playwright's own.
 browser: setup

@@ -15,6 +15,12 @@ from tests.support.threads import one_thread
 if TYPE_CHECKING:
     import mudata as md
 
+ON_GPU = "TOTALANVI_TEST_GPU"
+"""Set where tests may use a GPU: those of `tests/gpu`, which `make test-gpu` runs."""
+if ON_GPU not in os.environ:
+    # All others compare bits with what a CPU computes, and a GPU rounds in an order of its own.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 @pytest.fixture(scope="session")
 def reference_mdata() -> md.MuData:

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--accelerator", choices=("cpu", "gpu"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -70,7 +71,7 @@ def main() -> None:
         batch_size=options.batch_size,
         train_size=1.0,
         validation_size=0.0,
-        accelerator="cpu",
+        accelerator=options.accelerator,
         devices=1,
         early_stopping=False,
         plan_kwargs={"reduce_lr_on_plateau": False},
