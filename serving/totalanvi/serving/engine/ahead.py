@@ -24,6 +24,7 @@ def compile_ahead(*, readout: bool) -> None:
 
 
 def _compile(readout: bool) -> None:
+    from totalanvi.serving.engine.curves import compiled_curves
     from totalanvi.serving.engine.nearest import compiled_search
     from totalanvi.serving.engine.sparse_rows import compiled_product
 
@@ -31,6 +32,7 @@ def _compile(readout: bool) -> None:
     with suppress(ImportError):
         compiled_product()
         compiled_search()
+        compiled_curves()
         if readout:
             from totalanvi.serving.engine.density import compiled_least
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.curves import read_curves
 from totalanvi.serving.engine.density import LabelDensities
 from totalanvi.serving.engine.scores import Imputed
 
@@ -131,9 +132,7 @@ class Readout:
             if weight.any():
                 counts = np.exp(centre + spread * standardised) * arrays.protein_smear - 1
                 expected += weight * np.maximum(counts, 0)
-        logs = np.log1p(expected.T)
-        curves = zip(logs, arrays.share_knots, arrays.share, strict=True)
-        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves]).T
+        share = read_curves(np.log1p(expected), arrays.share_knots, arrays.share)
         return Imputed(
             denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
             expected=np.where(measured, decoded.expected, expected).astype(np.float32),
