@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from totalanvi.export.interval_fit import FEWEST_CELLS, fit_intervals
+from totalanvi.serving.engine.bounds import bounds
 
 N_CELLS = 1500
 

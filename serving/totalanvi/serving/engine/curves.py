@@ -91,6 +91,6 @@ def _read(places: Doubles, starts: Doubles, values: Doubles, slopes: Doubles, re
             for protein in range(n_proteins):
                 line[protein] += 1 if starts[k, protein] <= places[row, protein] else 0
         for protein in range(n_proteins):
-            k = np.uint32(line[protein])  # never negative, so that nothing is counted from the end
-            beyond = places[row, protein] - starts[k, protein]
-            read[row, protein] = slopes[k, protein] * beyond + values[k, protein]
+            on = np.uint32(line[protein])  # never negative, so that nothing is counted from the end
+            beyond = places[row, protein] - starts[on, protein]
+            read[row, protein] = slopes[on, protein] * beyond + values[on, protein]

@@ -66,6 +66,11 @@ class Imputer:
     most_rows
         Cells times samples that are decoded at a time, about; None for a whole block.
 
+    Attributes
+    ----------
+    weights : numpy.ndarray
+        See `batch_weights`.
+
     Raises
     ------
     QueryError
@@ -73,7 +78,7 @@ class Imputer:
     """
 
     def __init__(self, manifest: Manifest, options: MapOptions, decode: Decode, most_rows: int | None = None) -> None:
-        self._weights = batch_weights(manifest, options.impute_as)
+        self.weights = batch_weights(manifest, options.impute_as)
         self._noise = _noise(options.samples, manifest.n_latent, manifest.noise_seed)
         self._decode = decode
         n_samples = min(len(self._noise), _NOISE_ROWS)
@@ -97,28 +102,36 @@ class Imputer:
         else:
             mean, scale = on_host(z_mean), on_host(z_scale)
             steps = [slice(start, start + self._most_cells) for start in range(0, n_cells, self._most_cells)]
-            averages = np.concatenate([self._average(mean[s], scale[s], len(mean[s])) for s in steps], axis=1)
+            parts = zip(*(self._average(mean[s], scale[s], len(mean[s])) for s in steps), strict=True)
+            averages = [np.concatenate(of_output) for of_output in parts]
         return Imputed(**dict(zip(PROTEINS.outputs, averages, strict=True)))
 
-    def _average(self, z_mean: Value, z_scale: Value, n_cells: int) -> Floats:
-        """Return the averages of each output, (outputs, cells, proteins)."""
-        n_batches, n_proteins = self._weights.shape
+    def _average(self, z_mean: Value, z_scale: Value, n_cells: int) -> list[Floats]:
+        """Return the averages of each output, (cells, proteins)."""
+        n_proteins = self.weights.shape[1]
+        batches = np.flatnonzero(self.weights.any(axis=1)).tolist()
+        if len(batches) == 1 and self.weights[batches[0]].all() and len(self._noise) <= _NOISE_ROWS:
+            # Nothing to average: each weight is 1.
+            return self._decoded(z_mean, z_scale, self._noise, batches[0], n_cells)
         total = np.zeros((len(PROTEINS.outputs), n_cells, n_proteins))
-        for batch in np.flatnonzero(self._weights.any(axis=1)):
-            code = np.zeros((1, n_batches), dtype=np.float32)
-            code[0, batch] = 1
+        for batch in batches:
             # Not a product with zero: what was never learned need not be finite.
-            learned = np.flatnonzero(self._weights[batch])
+            learned = np.flatnonzero(self.weights[batch])
             for start in range(0, len(self._noise), _NOISE_ROWS):
                 draws = self._noise[start : start + _NOISE_ROWS]
-                outputs = self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code}, n_cells)
-                share = self._weights[batch, learned] * (len(draws) / len(self._noise))
+                share = self.weights[batch, learned] * (len(draws) / len(self._noise))
+                outputs = self._decoded(z_mean, z_scale, draws, batch, n_cells)
                 for of_output, output in zip(total, outputs, strict=True):
                     if len(learned) == n_proteins:
                         of_output += output * share
                     else:
                         of_output[:, learned] += output[:, learned] * share
-        return total.astype(np.float32)
+        return list(total.astype(np.float32))
+
+    def _decoded(self, z_mean: Value, z_scale: Value, noise: Floats, batch: int, n_cells: int) -> list[Floats]:
+        code = np.zeros((1, len(self.weights)), dtype=np.float32)
+        code[0, batch] = 1
+        return self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": noise, "batch": code}, n_cells)
 
 
 def _noise(samples: int, n_latent: int, seed: int) -> Floats:

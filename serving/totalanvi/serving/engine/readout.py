@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,20 @@ class Readings:
     components: Floats
     evidence: Floats
 
+    @classmethod
+    def names(cls, *, proteins: bool) -> tuple[str, ...]:
+        """Return which of the graph's outputs are read, in their order."""
+        return tuple(field.name for field in fields(cls) if proteins or field.name != "standardised")
+
+    @classmethod
+    def of(cls, outputs: Sequence[Floats], names: Sequence[str]) -> Readings:
+        """Take outputs of these names."""
+        read = dict(zip(names, outputs, strict=True))
+        return cls(read["log_probabilities"], read.get("standardised"), read["components"], read["evidence"])
+
     def arrays(self) -> dict[str, Floats]:
         """Return what there is, by the names of the graph's outputs and in their order."""
         return {name: array for name, array in vars(self).items() if array is not None}
-
-    def put(self, rows: slice, outputs: Sequence[Floats]) -> None:
-        """Fill rows with what the graph gave for a block, which may have been padded."""
-        for array, output in zip(self.arrays().values(), outputs, strict=True):
-            array[rows] = output[: rows.stop - rows.start]
 
     def rows(self, rows: slice) -> Readings:
         """Take a part of the cells."""
@@ -65,13 +71,6 @@ class Readout:
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._densities = LabelDensities(arrays)
-
-    def room(self, n_cells: int, proteins: bool = True) -> Readings:
-        """Make room for the readings of cells that are read block by block, with their proteins or without."""
-        arrays = self._arrays
-        widths = (len(arrays.density_mean), len(arrays.protein_centre), arrays.n_components, 1)
-        labels, standardised, components, evidence = (np.empty((n_cells, width), dtype=np.float32) for width in widths)
-        return Readings(labels, standardised if proteins else None, components, evidence)
 
     def strangeness(
         self,
