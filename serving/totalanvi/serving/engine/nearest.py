@@ -24,6 +24,9 @@ _GROUP = 64
 """Points in a group: their distances take a few registers. 32 and 64 were equally fast, 16 and one group of all three
 times slower."""
 
+_INFINITE_BITS = 0x7F800000
+"""Of a number in single precision that no distance reaches."""
+
 _SPARE = 4
 """Points that are found beyond those asked for, since rounding may have swapped some."""
 
@@ -124,7 +127,13 @@ def _search(
     n_found = index.shape[1]
     bound = np.empty(n_groups, np.float32)
     squares = np.empty(n_members, np.float32)
-    least = np.empty(n_found, np.float32)
+    # Of numbers that are not negative, the bits are in the order of the numbers. With its point behind it, a square is
+    # one key, that is kept in order at once.
+    bits = squares.view(np.int32)
+    keys = np.empty(n_found, np.int64)
+    of_lane = np.empty(1, np.float32)
+    lane = of_lane.view(np.int32)
+    no_key = np.int64(_INFINITE_BITS) << 32
     for row in range(cells.shape[0]):
         bound[:] = 0
         for d in range(n_dimensions):
@@ -132,33 +141,50 @@ def _search(
             for g in range(n_groups):
                 outside = max(max(low[d, g] - x, x - high[d, g]), np.float32(0))
                 bound[g] += outside * outside
-        nearest_group = 0
-        for g in range(1, n_groups):
-            if bound[g] < bound[nearest_group]:
-                nearest_group = g
-        least[:] = np.inf
-        # The nearest group first: what it holds rules most others out.
-        for turn in range(-1, n_groups):
-            g = nearest_group if turn < 0 else turn
-            if turn == nearest_group or not bound[g] < least[n_found - 1]:
-                continue
-            squares[:] = 0
-            for d in range(n_dimensions):
-                x = cells[row, d]
-                for i in range(n_members):
-                    difference = groups[g, d, i] - x
-                    squares[i] += difference * difference
+        keys[:] = no_key
+        farthest = np.float32(np.inf)
+        while True:
+            # The nearest group first, so that what it holds rules most others out; then the next one.
+            g = 0
+            for other in range(1, n_groups):
+                if bound[other] < bound[g]:
+                    g = other
+            if not bound[g] < farthest:
+                break
+            bound[g] = np.inf
             for i in range(n_members):
-                if squares[i] < least[n_found - 1]:
-                    place = n_found - 1
-                    while place > 0 and least[place - 1] > squares[i]:
-                        least[place] = least[place - 1]
-                        index[row, place] = index[row, place - 1]
-                        place -= 1
-                    least[place] = squares[i]
-                    index[row, place] = members[g, i]
+                squares[i] = 0
+            d = 0
+            # Four dimensions at a time, so that sums are loaded and stored a quarter as often.
+            while d + 4 <= n_dimensions:
+                x0, x1, x2, x3 = cells[row, d], cells[row, d + 1], cells[row, d + 2], cells[row, d + 3]
+                for i in range(n_members):
+                    off0, off1 = groups[g, d, i] - x0, groups[g, d + 1, i] - x1
+                    off2, off3 = groups[g, d + 2, i] - x2, groups[g, d + 3, i] - x3
+                    squares[i] += (off0 * off0 + off1 * off1) + (off2 * off2 + off3 * off3)
+                d += 4
+            while d < n_dimensions:
+                x0 = cells[row, d]
+                for i in range(n_members):
+                    off0 = groups[g, d, i] - x0
+                    squares[i] += off0 * off0
+                d += 1
+            nearer = 0
+            for i in range(n_members):
+                nearer += 1 if squares[i] < farthest else 0
+            # Most groups hold none: then they need not be looked through one by one.
+            last = np.int32(keys[n_found - 1] >> 32)
+            for i in range(n_members if nearer else 0):
+                if bits[i] < last:
+                    key = np.int64(bits[i]) << 32 | members[g, i]
+                    for place in range(n_found - 1, 0, -1):
+                        keys[place] = max(keys[place - 1], min(keys[place], key))
+                    keys[0] = min(keys[0], key)
+                    last = np.int32(keys[n_found - 1] >> 32)
+            lane[0] = last
+            farthest = of_lane[0]
         for found in range(n_found):
-            candidate = index[row, found]
+            candidate = keys[found] & 0xFFFFFFFF
             square = 0.0
             for d in range(n_dimensions):
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
