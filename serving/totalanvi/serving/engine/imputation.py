@@ -21,6 +21,9 @@ _NOISE_ROWS = 32
 
 _FEWEST_CELLS = 8
 
+_CELLS_IN_CACHE = 1024
+"""Cells that are added up at a time."""
+
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[dict[str, Value], int], list[Floats]]
 
@@ -122,10 +125,12 @@ class Imputer:
                 share = self.weights[batch, learned] * (len(draws) / len(self._noise))
                 outputs = self._decoded(z_mean, z_scale, draws, batch, n_cells)
                 for of_output, output in zip(total, outputs, strict=True):
-                    if len(learned) == n_proteins:
-                        of_output += output * share
-                    else:
-                        of_output[:, learned] += output[:, learned] * share
+                    for start_row in range(0, n_cells, _CELLS_IN_CACHE):
+                        rows = slice(start_row, start_row + _CELLS_IN_CACHE)
+                        if len(learned) == n_proteins:
+                            of_output[rows] += output[rows] * share
+                        else:
+                            of_output[rows, learned] += output[rows, learned] * share
         return list(total.astype(np.float32))
 
     def _decoded(self, z_mean: Value, z_scale: Value, noise: Floats, batch: int, n_cells: int) -> list[Floats]:

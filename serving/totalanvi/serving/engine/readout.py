@@ -129,11 +129,16 @@ class Readout:
         expected = np.zeros(decoded.expected.shape)
         for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
             if weight.any():
-                counts = np.exp(centre + spread * standardised) * arrays.protein_smear - 1
-                expected += weight * np.maximum(counts, 0)
+                counts = spread * standardised
+                counts += centre
+                np.exp(counts, out=counts)
+                counts *= arrays.protein_smear
+                counts -= 1
+                expected += weight * np.maximum(counts, 0, out=counts)
         share = read_curves(np.log1p(expected), arrays.share_knots, arrays.share)
-        return Imputed(
-            denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
-            expected=np.where(measured, decoded.expected, expected).astype(np.float32),
-            foreground=decoded.foreground,
-        )
+        share *= expected
+        found = {"denoised": share.astype(np.float32), "expected": expected.astype(np.float32)}
+        if measured.any():
+            for name, counts in found.items():
+                np.copyto(counts, getattr(decoded, name), where=measured)
+        return Imputed(**found, foreground=decoded.foreground)
