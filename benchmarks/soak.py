@@ -46,7 +46,7 @@ def main(
     clients: Annotated[int, typer.Option(help="Threads that ask, each with a connection of its own.", min=1)] = 64,
     load: Annotated[float, typer.Option(help="Share of the time that a client asks; it pauses for the rest.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of cells and pauses.")] = 0,
-    record: Annotated[bool, typer.Option("--record", help="Write benchmarks/results/soak.json.")] = False,
+    record: Annotated[str | None, typer.Option(help="Write benchmarks/results/NAME.json.", metavar="NAME")] = None,
 ) -> None:
     """Run, print the figures, and fail where one is not as promised."""
     rng = np.random.default_rng(seed)
@@ -69,8 +69,8 @@ def main(
             thread.join()
     figures = seen.figures(minutes) | {"clients": clients, "load": load, "machine": results.machine()}
     print(json.dumps(figures, indent=2))
-    if record:
-        (results.RESULTS / "soak.json").write_text(json.dumps(figures, indent=2) + "\n")
+    if record is not None:
+        (results.RESULTS / f"{record}.json").write_text(json.dumps(figures, indent=2) + "\n")
     if problems := seen.problems():
         sys.exit("\n".join(problems))
 

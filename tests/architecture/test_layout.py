@@ -46,6 +46,7 @@ PUBLIC = {
         "HubError",
         "MediaTypeError",
         "NotReadyError",
+        "OutOfTimeError",
         "OutputError",
         "QueryError",
         "QuotaError",
@@ -55,6 +56,7 @@ PUBLIC = {
         "StaleFeaturesError",
         "TooLargeError",
         "UnknownReferenceError",
+        "UnreachableError",
         "load_reference",
     },
 }

@@ -40,3 +40,6 @@ def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert annotated["rna"].obsm["totalanvi_protein"].shape == (200, 6)
     again = LocalReference(folder / "bundle").map(annotated["rna"], proteins="none", impute=False)
     assert again.obs["totalanvi_label"].notna().all()
+    # What the page is to be tried with.
+    query = LocalReference(folder / "bundle").map(folder / "query.h5mu", impute=False)
+    assert list(query["rna"].obs["totalanvi_guess"]) == list(annotated["rna"].obs["totalanvi_guess"])

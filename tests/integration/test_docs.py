@@ -11,11 +11,12 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import typer
 from jsonschema import Draft7Validator
 from tests.support.command_line import parse
 from yaml import safe_load
 
-from totalanvi.serving.cli import COMMANDS
+from totalanvi.serving.cli import COMMANDS, build_app
 from totalanvi.training import Augmentation, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +46,14 @@ COMMAND_LINES = [
 @pytest.mark.parametrize("command", COMMAND_LINES)
 def test_a_command_is_understood(command: str) -> None:
     assert parse(command) in COMMANDS
+
+
+def test_an_option_that_a_text_names_is_a_commands() -> None:
+    apps = {name: typer.main.get_command(build_app(name)).commands[name] for name in COMMANDS}  # type: ignore[attr-defined]
+    known = {option for app in apps.values() for one in app.params for option in (*one.opts, *one.secondary_opts)}
+    for page, text in (PAGES | {"README": (ROOT / "README.md").read_text()}).items():
+        named = set(re.findall(r"`(--[a-z-]+)[^`]*`", text))
+        assert named <= known, page
 
 
 @pytest.mark.parametrize(("page", "block"), blocks("python"))

@@ -84,7 +84,7 @@ def test_the_command_writes_and_tells_once(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == ""
     said = [line.strip().split()[0] for line in ran.stderr.splitlines() if line.strip()]
-    assert said == ["40", "Training:", "Trained"]
+    assert said == ["40", "Training", "Training:", "Fitting", "Trained"]
     assert listing(tmp_path) == ["out", "reference.h5ad"]
     assert {"model.safetensors", "readout.safetensors", "report.html"} <= set(listing(tmp_path / "out"))
     model = TOTALANVI.load(tmp_path / "out", draw_adata(40))

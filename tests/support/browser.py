@@ -60,5 +60,7 @@ def watched(browser: Browser, url: str, size: dict[str, int] = DESKTOP, bypass_c
 
 
 def _fault_of(message: ConsoleMessage) -> list[str]:
-    # A refusal is logged as well, by its status; anything else is a fault, or an offence against the page's policy.
-    return [message.text] if message.type == "error" and "the server responded" not in message.text else []
+    # A refusal is logged as well, by its status, and so is a lost connection; anything else is a fault, or an offence
+    # against the page's policy.
+    told = "the server responded" in message.text or "net::ERR_INTERNET_DISCONNECTED" in message.text
+    return [message.text] if message.type == "error" and not told else []

@@ -9,7 +9,7 @@ import numpy as np
 from totalanvi.export.held_out_figures import CONFIDENCE_STEPS, COVERAGES_SHOWN, HeldOutFigures
 from totalanvi.pages.elements import Child, Element, element
 from totalanvi.pages.matrix import matrix
-from totalanvi.pages.page import Section, figure, paragraph
+from totalanvi.pages.page import Section, figure, paragraph, sideways
 from totalanvi.pages.plots import Axis, Curve, curves
 from totalanvi.pages.tables import Cell, count, percent, share, table
 from totalanvi.serving.bundles.manifest import Manifest
@@ -123,7 +123,7 @@ def _summary(manifest: Manifest, shown: list[Mode]) -> Child:
         known = [float("nan") if value is None else value for value in figures]
         rows.append([MODE_NAMES[mode], found.n_cells, *known, found.temperature])
     columns = ["Query", "Cells", "Accuracy", "Log-loss", "Calibration error", "Temperature"]
-    return element("div", table(columns, rows), class_="scroll")
+    return sideways(table(columns, rows), "Calibration of each query mode")
 
 
 def coverage_section(manifest: Manifest, figures: Figures) -> Section:

@@ -5,6 +5,8 @@ Heavy imports wait inside the functions, so that ``totalanvi --help`` is quick a
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +26,7 @@ def export(
         Path, typer.Argument(metavar="CHECKPOINT", help="Folder that `train` wrote.", show_default=False)
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="BUNDLE", help="Folder to make.", show_default=False)
+        Path, typer.Option("-o", "--output", metavar="BUNDLE/", help="Folder to write.", show_default=False)
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that exists.")] = False,
     name: Annotated[
@@ -84,11 +86,25 @@ def demo(
         "demo"
     ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run left there.")] = False,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve",
+            help="Keep the endpoint, and the page for browsers, until Enter is pressed; by default on a terminal.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the main job with nothing else at hand: simulate, train, export, serve, map."""
     from totalanvi.export.demo import run_demo
+    from totalanvi.export.demo_endpoint import show_page
 
     run_demo(output, overwrite=overwrite)
+    if serve or (serve is None and sys.stdin.isatty() and sys.stdout.isatty()):
+        show_page(output, sys.stdin)
+    else:
+        bundle = shlex.quote(str(output / "bundle"))
+        typer.echo(f"To map files in a browser: totalanvi serve {bundle}, then open http://127.0.0.1:3000/")
 
 
 def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:

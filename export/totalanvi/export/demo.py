@@ -34,7 +34,7 @@ from totalanvi.training.simulation.simulate import simulate, simulate_query
 __all__ = ["DemoSize", "run_demo"]
 
 UNLABELLED = "unknown"
-PRODUCTS = ("bundle", "query_annotated.h5mu", "map.png")
+PRODUCTS = ("bundle", "query.h5mu", "query_annotated.h5mu", "map.png")
 PROTEIN_COLUMNS = 3
 
 
@@ -73,7 +73,7 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
     Parameters
     ----------
     folder
-        Folder to make, with ``bundle/``, ``query_annotated.h5mu`` and ``map.png``.
+        Folder to make, with ``bundle/``, ``query.h5mu``, ``query_annotated.h5mu`` and ``map.png``.
     seed
         Of the simulation and of training.
     overwrite
@@ -106,8 +106,6 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
         watch.console.print(table)
     for product in PRODUCTS:
         watch.console.print(f"  {folder / product}", highlight=False, soft_wrap=True)
-    served = f"To map files in a browser: totalanvi serve {folder / 'bundle'}, then open http://127.0.0.1:3000/"
-    watch.console.print(served, highlight=False, soft_wrap=True)
     return scores
 
 
@@ -127,6 +125,7 @@ def _run(made: Path, room: Path, watch: _Stopwatch, size: DemoSize, seed: int) -
         scores = score_query(annotated, complete)
         unseen_label = str(query.uns["simulation"]["unseen_label"])
         draw_map(annotated, Bundle.open(made / "bundle").reference.coordinates, unseen_label, made / "map.png")
+        query.write(made / "query.h5mu")
         annotated.write(made / "query_annotated.h5mu")
     return scores
 

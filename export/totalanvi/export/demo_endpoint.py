@@ -1,4 +1,8 @@
-"""The demo's endpoint: ``totalanvi serve`` in a process of its own, on a free port."""
+"""The demo's endpoint: ``totalanvi serve`` in a process of its own, on a free port.
+
+While the demo maps, the client asks it; in the end it stays for whoever sits at the terminal, so that the page can be
+looked at.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,19 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import SystemRandom
+from typing import TextIO
 
 import httpx
 
 from totalanvi.export.errors import DemoError
 
-__all__ = ["free_port", "running_endpoint"]
+__all__ = ["free_port", "running_endpoint", "show_page"]
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -66,6 +72,32 @@ def running_endpoint(bundle: Path, home: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def show_page(folder: Path, keyboard: TextIO) -> None:
+    """Serve a demo's bundle, and print its page's address, until a line comes from the keyboard or Ctrl+C.
+
+    Parameters
+    ----------
+    folder
+        What `totalanvi.export.demo.run_demo` left.
+    keyboard
+        Ends the endpoint with its next line, or its own end.
+
+    Raises
+    ------
+    DemoError
+        When the endpoint does not get ready.
+    """
+    # What asks for the line may be stopped by Ctrl+C, which the endpoint hears as well: both are done then.
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory() as scratch,
+        running_endpoint(folder / "bundle", Path(scratch)) as url,
+    ):
+        print(f"To map {folder / 'query.h5mu'} in a browser, open this page and drop the file there. Enter ends it.")
+        print(f"{url}/", flush=True)
+        keyboard.readline()
 
 
 def free_port() -> int:

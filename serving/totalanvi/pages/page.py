@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from totalanvi.pages.elements import Child, Element, element, markup
 from totalanvi.pages.style import STYLE
 
-__all__ = ["Section", "figure", "notices", "page", "paragraph"]
+__all__ = ["Section", "figure", "notices", "page", "paragraph", "sideways"]
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 """Told to the browser, so that it would load and run nothing even if something asked it to."""
@@ -111,10 +111,22 @@ def figure(chart: Element, caption: str, numbers: Element | None = None, scroll:
     """
     return element(
         "figure",
-        # What scrolls has to be reachable by keyboard.
-        element("div", chart, class_="scroll", tabindex="0", role="group", aria_label=caption) if scroll else chart,
+        sideways(chart, caption) if scroll else chart,
         element("figcaption", caption),
-        element("details", element("summary", "The numbers"), element("div", numbers, class_="scroll"))
+        element("details", element("summary", "The numbers"), sideways(numbers, f"The numbers: {caption}"))
         if numbers is not None
         else None,
     )
+
+
+def sideways(wide: Element, name: str) -> Element:
+    """Let what may be wider than the page be moved sideways, with the keyboard as well.
+
+    Parameters
+    ----------
+    wide
+        A chart or a table.
+    name
+        What it is, for who cannot see it.
+    """
+    return element("div", wide, class_="scroll", tabindex="0", role="group", aria_label=name)

@@ -29,7 +29,7 @@ table { border-collapse: collapse; font-size: .92rem; margin: .5rem 0; }
 caption { text-align: left; color: #4a4a4a; padding-bottom: .25rem; }
 th, td { text-align: left; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #d5d5d5; vertical-align: top;
   overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; overflow-wrap: normal; }
+thead th, thead td { border-bottom: 2px solid #1a1a1a; vertical-align: bottom; overflow-wrap: normal; }
 thead .number { white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bars { width: 100%; }

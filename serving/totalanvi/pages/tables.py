@@ -55,7 +55,7 @@ def table(
     Parameters
     ----------
     columns
-        Their names.
+        Their names; that of a column of bars, which another column has as numbers, may be empty.
     rows
         A cell for each column.
     caption
@@ -82,7 +82,7 @@ def table(
         element("caption", caption) if caption else None,
         element(
             "thead",
-            element("tr", (element("th", name, scope="col", class_=classes(i)) for i, name in enumerate(columns))),
+            element("tr", (_head(name, classes(i)) for i, name in enumerate(columns))),
         ),
         element("tbody", (element("tr", (_cell(c, i, classes(i)) for i, c in enumerate(row))) for row in body)),
         class_="bars" if bars else None,
@@ -149,6 +149,11 @@ def percent(part: float) -> str:
 
 def _is_number(cell: Cell) -> bool:
     return isinstance(cell, (int, float)) or (isinstance(cell, str) and _NUMBER.fullmatch(cell) is not None)
+
+
+def _head(name: str, classes: str | None) -> Element:
+    # A heading that says nothing would be read out as one.
+    return element("th", name, scope="col", class_=classes) if name else element("td", class_=classes)
 
 
 def _cell(cell: Cell, place: int, classes: str | None) -> Element:

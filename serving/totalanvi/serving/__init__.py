@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         HubError,
         MediaTypeError,
         NotReadyError,
+        OutOfTimeError,
         OutputError,
         QueryError,
         QuotaError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         StaleFeaturesError,
         TooLargeError,
         UnknownReferenceError,
+        UnreachableError,
     )
     from totalanvi.serving.reference import load_reference
 
@@ -49,6 +51,7 @@ __all__ = [
     "HubError",
     "MediaTypeError",
     "NotReadyError",
+    "OutOfTimeError",
     "OutputError",
     "QueryError",
     "QuotaError",
@@ -58,6 +61,7 @@ __all__ = [
     "StaleFeaturesError",
     "TooLargeError",
     "UnknownReferenceError",
+    "UnreachableError",
     "load_reference",
 ]
 

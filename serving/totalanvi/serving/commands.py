@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["ReferenceArgument", "info", "serve"]
 
 
-_REFERENCE_HELP = "A bundle's folder, a model-store tag, or an endpoint's URL."
+_REFERENCE_HELP = (
+    "A bundle's folder, a model-store tag, or an endpoint's URL (with ?reference=NAME for another than its default "
+    "one; its key, if it asks for one, in TOTALANVI_API_KEY)."
+)
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REFERENCE_HELP, show_default=False)]
 
@@ -24,11 +27,11 @@ ReferenceArgument = Annotated[str, typer.Argument(metavar="REFERENCE", help=_REF
 def serve(
     bundles: Annotated[
         list[str] | None,
-        typer.Argument(metavar="BUNDLE...", help="Folders of bundles, or model-store tags.", show_default=False),
+        typer.Argument(metavar="BUNDLE", help="Bundles by their folders, or model-store tags.", show_default=False),
     ] = None,
     references: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A folder of bundles, which may come and go.", show_default=False),
+        typer.Option(metavar="FOLDER", help="A folder with bundles in it, which may come and go.", show_default=False),
     ] = None,
     default: Annotated[
         str | None,

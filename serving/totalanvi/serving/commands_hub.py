@@ -33,7 +33,7 @@ def push(
 def pull(
     repository: RepositoryArgument,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="BUNDLE", help="Folder to make.", show_default=False)
+        Path, typer.Option("-o", "--output", metavar="BUNDLE/", help="Folder to write.", show_default=False)
     ],
     revision: Annotated[
         str | None, typer.Option(metavar="REVISION", help="Branch, tag or commit.", show_default="main")

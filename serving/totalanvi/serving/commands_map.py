@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from totalanvi.serving.commands import ReferenceArgument
-
-if TYPE_CHECKING:
-    from totalanvi.serving.client import Client
 
 __all__ = ["map_query"]
 
@@ -30,6 +27,7 @@ class _Engine(StrEnum):
 
 
 def map_query(
+    context: typer.Context,
     reference: ReferenceArgument,
     query: Annotated[
         list[str],
@@ -123,7 +121,8 @@ def map_query(
         Path | None,
         typer.Option(
             metavar="FILE.html|FILE.json",
-            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json).",
+            help="Write a page about the mapped query (.html), or how each gene and protein name was resolved (.json). "
+            "Of a job's queries, `totalanvi report` makes pages.",
             show_default=False,
         ),
     ] = None,
@@ -133,6 +132,15 @@ def map_query(
             metavar="FOLDER",
             help="Go on with the job of many queries in FOLDER, which need not be named with -o then. Of one query at "
             "an endpoint: keep answers here until the output is written, and go on from those of an earlier run.",
+            show_default=False,
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long an endpoint may take for all of it: past this, the command ends in an error. Nothing of a "
+            "single query is written then; of a job, the parts that are done are kept (--resume).",
             show_default=False,
         ),
     ] = None,
@@ -173,11 +181,12 @@ def map_query(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
 ) -> None:
     """Map a query's file, or many, to a reference: labels, novelty and proteins for each cell."""
+    from totalanvi.serving.client.patience import Deadline
     from totalanvi.serving.jobs.command import JobRequest, run_job
     from totalanvi.serving.mapped import MapOptions
     from totalanvi.serving.mapping.mapping import map_file
     from totalanvi.serving.outputs.map_summary import summary_lines
-    from totalanvi.serving.reference import load_reference
+    from totalanvi.serving.reference import load_reference, open_endpoint
 
     options = MapOptions(
         impute=impute,
@@ -199,7 +208,9 @@ def map_query(
         feature_map=feature_map,
         engine=None if engine is None else engine.value,
         workers=workers,
-        cluster=cluster,
+        # The environment's is for all jobs on Ray, and says nothing of this one.
+        cluster=cluster if engine is _Engine.ray or _is_given(context, "cluster") else None,
+        deadline=deadline,
         part_cells=part_cells,
         copies=copies,
     )
@@ -208,7 +219,9 @@ def map_query(
         return
     if output is None:
         raise typer.BadParameter("Missing option '-o' / '--output'.")
-    client = None if resume is None else _resuming_client(reference, resume)
+    client = None
+    if resume is not None or deadline is not None:
+        client = open_endpoint(reference, None if deadline is None else Deadline(deadline), resume)
     summary = map_file(
         lambda: load_reference(reference) if client is None else client,
         Path(query[0]),
@@ -233,7 +246,6 @@ def map_query(
         typer.echo(line)
 
 
-def _resuming_client(reference: str, folder: Path) -> Client:
-    from totalanvi.serving.client import Client
-
-    return Client(reference, resume=folder)
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -37,7 +37,7 @@ def report(
         str | None,
         typer.Option(
             metavar="REFERENCE",
-            help="The bundle that OUTPUT was mapped to, whose own cells are then shown behind the query's on the map.",
+            help="The bundle or endpoint that OUTPUT was mapped to, whose own cells are then shown behind the query's.",
             show_default=False,
         ),
     ] = None,
@@ -63,7 +63,7 @@ def report(
     typer.echo(f"Report:     {target}")
 
 
-def _landmarks(reference: str, digest: str) -> npt.NDArray[np.float32] | None:
+def _landmarks(reference: str, digest: str) -> npt.NDArray[np.float32]:
     from totalanvi.serving.errors import BundleError
     from totalanvi.serving.reference import load_reference
 

@@ -23,7 +23,9 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
         │   └── QuotaError a key has used up what it may for now
         ├── UnknownReferenceError  an endpoint has no reference of that name
         ├── NotReadyError  an endpoint is still loading its reference
+        ├── UnreachableError  nothing answers at an endpoint's address, however often it is asked
         └── DeadlineError  an endpoint could not answer within its time limit
+            └── OutOfTimeError  the time is over that whoever asks has given
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ __all__ = [
     "HubError",
     "MediaTypeError",
     "NotReadyError",
+    "OutOfTimeError",
     "OutputError",
     "QueryError",
     "QuotaError",
@@ -48,6 +51,7 @@ __all__ = [
     "StaleFeaturesError",
     "TooLargeError",
     "UnknownReferenceError",
+    "UnreachableError",
 ]
 
 
@@ -156,7 +160,15 @@ class NotReadyError(EndpointError):
     http_status = 503
 
 
+class UnreachableError(EndpointError):
+    """Nothing answers at an endpoint's address, or only a proxy does, however often it is asked."""
+
+
 class DeadlineError(EndpointError):
     """An endpoint could not answer within its time limit."""
 
     http_status = 504
+
+
+class OutOfTimeError(DeadlineError):
+    """The time is over that whoever asks has given: for a query, or for a job as a whole."""

@@ -109,5 +109,5 @@ class Reference(Protocol):
 class ShownReference(Reference, Protocol):
     """What a report needs besides."""
 
-    def landmarks(self) -> npt.NDArray[np.float32] | None:
-        """Places of the reference's own cells on its map, (landmarks, 2); None where these are not at hand."""
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""

@@ -11,9 +11,10 @@ from totalanvi.serving.errors import BundleError
 
 if TYPE_CHECKING:
     from totalanvi.serving.client import Client
+    from totalanvi.serving.client.patience import Deadline
     from totalanvi.serving.mapping.local import LocalReference
 
-__all__ = ["find_bundle", "is_url", "load_reference"]
+__all__ = ["find_bundle", "is_url", "load_reference", "open_endpoint"]
 
 _TAG = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?(:[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")
 
@@ -53,6 +54,34 @@ def load_reference(name: str | os.PathLike[str]) -> LocalReference | Client:
     from totalanvi.serving.mapping.local import LocalReference
 
     return LocalReference(folder)
+
+
+def open_endpoint(url: str, deadline: Deadline | None = None, resume: Path | None = None) -> Client:
+    """Return a client for one query or one job, all of whose questions share a deadline.
+
+    Parameters
+    ----------
+    url
+        See `load_reference`.
+    deadline
+        When all has to be mapped; None for any time.
+    resume
+        See `totalanvi.serving.client.Client`.
+
+    Raises
+    ------
+    EndpointError
+        When the URL is none.
+
+    Examples
+    --------
+    >>> open_endpoint("http://localhost:3000", Deadline(600)).info().name  # doctest: +SKIP
+    'pbmc'
+    """
+    from totalanvi.serving.client import Client
+
+    client = Client(url, resume=resume)
+    return client if deadline is None else client.with_patience(deadline.patience())
 
 
 def is_url(name: str | os.PathLike[str]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import httpx
 import mudata as md
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.export.demo import run_demo
-from totalanvi.export.demo_endpoint import running_endpoint
+from totalanvi.export.demo_endpoint import running_endpoint, show_page
 from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import score_query
 from totalanvi.export.errors import DemoError, TargetError
@@ -100,6 +102,35 @@ def test_an_endpoint_that_cannot_start_says_why(tmp_path: Path) -> None:
         running_endpoint(tmp_path / "nothing", tmp_path),
     ):
         pass
+
+
+class Visitor(io.StringIO):
+    """Somebody at a terminal who opens the address that was printed last, and then presses Enter, or Ctrl+C."""
+
+    def __init__(self, printed: pytest.CaptureFixture[str], interrupts: bool) -> None:
+        super().__init__()
+        self.printed = printed
+        self.interrupts = interrupts
+
+    def readline(self, size: int | None = -1, /) -> str:
+        self.url = self.printed.readouterr().out.splitlines()[-1]
+        self.page = httpx.get(self.url)
+        if self.interrupts:
+            raise KeyboardInterrupt
+        return "\n"
+
+
+@pytest.mark.parametrize("interrupts", [False, True], ids=["enter", "ctrl-c"])
+def test_the_page_is_there_for_whoever_sits_at_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], interrupts: bool
+) -> None:
+    write_toy_bundle(tmp_path / "bundle")
+    visitor = Visitor(capsys, interrupts)
+    show_page(tmp_path, visitor)
+    assert visitor.page.is_success
+    assert "<title>Map cells to a reference</title>" in visitor.page.text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(visitor.url)
 
 
 def test_nothing_but_an_earlier_demo_is_replaced(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.colours import SIGHTS, luminance, seen_by
 from tests.support.pages import parse_page, references_elsewhere
 
 from totalanvi.pages.citation import PAPERS
@@ -92,36 +93,14 @@ def test_a_browser_is_told_to_load_nothing() -> None:
     assert policy.attributes["content"].startswith("default-src 'none'; style-src 'unsafe-inline'")
 
 
-def _luminance(colour: str) -> float:
-    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
-def _seen_by(colour: str, kind: str) -> np.ndarray:
-    """A colour as who lacks one kind of cone sees it (Viénot 1999; Machado 2009), in CIE Lab."""
-    channels = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    sight = {
-        "all": np.eye(3),
-        "protan": np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]),
-        "deutan": np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]]),
-        "tritan": np.array([[1.25553, -0.07675, -0.17878], [-0.07841, 0.93081, 0.1476], [0.00473, 0.69137, 0.3039]]),
-    }[kind]
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = to_xyz @ np.clip(sight @ linear, 0, 1) / [0.9505, 1, 1.089]
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("kind", ["all", "protan", "deutan", "tritan"])
+@pytest.mark.parametrize("kind", SIGHTS)
 def test_colours_can_be_told_apart_and_seen_on_white(kind: str) -> None:
-    seen = [_seen_by(colour, kind) for colour in (*COLOURS, INK, BACKGROUND)]
+    seen = [seen_by(colour, kind) for colour in (*COLOURS, INK, BACKGROUND)]
     distances = [np.linalg.norm(a - b) for place, a in enumerate(seen) for b in seen[:place]]
     # A difference of 2.3 is just seen, side by side.
     assert min(distances) > 24
     for colour in (*COLOURS, INK):
-        assert 1.05 / (_luminance(colour) + 0.05) >= 3
+        assert 1.05 / (luminance(colour) + 0.05) >= 3
 
 
 def test_forty_labels_have_forty_styles() -> None:

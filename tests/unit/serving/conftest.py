@@ -13,6 +13,7 @@ import pytest
 from tests.support.command_line import Run, runner
 from tests.support.queries import write_anndata
 from tests.support.server import app_in_thread, endpoint_of
+from tests.support.site import Site
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 from tests.support.uploads import MAX_BYTES, Open
 
@@ -87,3 +88,14 @@ def opened(uploads: Path, reference: LocalReference) -> Iterator[Open]:
             return stack.enter_context(app_in_thread(app if settings is None else Access(app, settings)))
 
         yield serve
+
+
+@pytest.fixture
+def site(reference: LocalReference) -> Iterator[Site]:
+    """An endpoint that fails when it is told to."""
+    endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
+    endpoint.references.look()
+    site = Site(create_app(endpoint))
+    with app_in_thread(site) as web:
+        site.url = str(web.base_url).rstrip("/")
+        yield site

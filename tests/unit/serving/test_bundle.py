@@ -83,7 +83,7 @@ def test_file_instead_of_folder(tmp_path: Path) -> None:
 
 
 def test_folder_without_manifest(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"manifest\.json, found none"):
+    with pytest.raises(BundleError, match=r"found a folder without manifest\.json"):
         Bundle.open(tmp_path)
 
 

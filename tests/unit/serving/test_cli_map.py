@@ -59,7 +59,7 @@ def test_a_mudata_maps_into_every_format(run: Run, toy_folder: Path, tmp_path: P
     query = write_mudata(toy_mudata(n_cells=15, n_rna_only=3, n_protein_only=2), tmp_path / "query.h5mu")
     code, printed, errors = run("map", toy_folder, query, "-o", f"{tmp_path}/{name}", "--batch-size", "4")
     assert code == 0
-    assert "Cells:      13 mapped, 2 without RNA" in printed
+    assert "Cells:      13 mapped, 10 of them with proteins; 2 without RNA\n" in printed
     assert "Warning: 2 of 15 cells have no RNA and cannot be mapped" in errors
     if name == "out.h5ad":
         assert anndata.read_h5ad(tmp_path / name).n_obs == 13

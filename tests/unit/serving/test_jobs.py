@@ -58,7 +58,7 @@ def test_a_folder_becomes_parts_that_are_what_each_query_gives_alone(
 
     assert code == 0, said
     assert "donor1: 21 cells in 3 parts\n" in printed
-    assert "Queries:    3 done\nCells:      44 mapped, 2 without RNA\n" in printed
+    assert "Queries:    3 done\nCells:      44 mapped, 41 of them with proteins; 2 without RNA\n" in printed
     assert "Warning: joint: 2 of 15 cells have no RNA and cannot be mapped" in said
     assert listing(scored) == ["_job", "_summary.json", "donor1", "donor2", "joint"]
     for file, n_parts in (("donor1.h5ad", 3), ("donor2.h5ad", 2), ("joint.h5mu", 2)):
@@ -106,9 +106,9 @@ def test_what_is_done_and_whole_is_not_done_again(run: Run, toy_folder: Path, qu
     code, printed, _ = run(*words)
 
     assert code == 0
-    assert "donor1: 21 cells in 3 parts, 2 of them before\n" in printed
-    assert "donor2: 10 cells in 2 parts, 1 of them before\n" in printed
-    assert "joint: 15 cells in 2 parts, 1 of them before\n" in printed
+    assert "donor1: 21 cells in 3 parts, 2 done by an earlier run\n" in printed
+    assert "donor2: 10 cells in 2 parts, 1 done by an earlier run\n" in printed
+    assert "joint: 15 cells in 2 parts, 1 done by an earlier run\n" in printed
     again = contents(scored)
     assert {name for name in whole if again[name] != whole[name]} == {"_summary.json"}
     assert set(again) == set(whole)
@@ -156,9 +156,9 @@ def test_one_that_fails_does_not_keep_the_others(run: Run, toy_folder: Path, que
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--samples", 2], ["the options of this run", "'samples'"]),
-        (["--part-cells", 9], ["'part_cells'"]),
-        (["--copies"], ["'copies'", "'part_cells'"]),
+        (["--samples", 2], ["the options of this run", "found others (--samples)"]),
+        (["--part-cells", 9], ["found others (--part-cells)"]),
+        (["--copies"], ["--copies", "--part-cells"]),
     ],
 )
 def test_a_ledger_of_other_options_is_refused(
@@ -221,6 +221,8 @@ def test_what_a_job_may_not_do(run: Run, toy_folder: Path, queries: Path, tmp_pa
     assert " and " in refused("-o", scored, "--resume", tmp_path / "other", "--copies")
     assert "found both" in refused("--resume", scored, "--overwrite")
     assert "--engine ray" in refused("-o", scored, "--workers", 2)
+    assert "--engine ray" in refused("-o", scored, "--cluster", "10.0.0.1:6379")
+    assert "--engine ray" in refused("-o", scored, "--engine", "local", "--cluster", "10.0.0.1:6379")
     assert "totalanvi report" in refused("-o", scored, "--report", tmp_path / "report.html")
     assert not (tmp_path / "scored").exists()
 
@@ -236,6 +238,19 @@ def test_one_query_without_an_output_is_a_slip(run: Run, toy_folder: Path, query
     code, _, said = run("map", toy_folder, query)
     assert code == 2
     assert "--output" in said
+
+
+def test_options_of_ray_are_no_options_of_one_query_and_its_environment_is_no_option(
+    run: Run, toy_folder: Path, query: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("map", toy_folder, query, "-o", tmp_path / "out.parquet", *PLUG_IN)
+    for option, value in (("--cluster", "10.0.0.1:6379"), ("--workers", 2)):
+        code, printed, said = run(*words, option, value)
+        assert (code, printed) == (2, "")
+        assert_three_parts(said, f"Expected {option} for a job on Ray", "--engine ray")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    code, _, said = run(*words)
+    assert code == 0, said
 
 
 def test_a_folder_of_results_can_be_reported_on(run: Run, toy_folder: Path, queries: Path, tmp_path: Path) -> None:

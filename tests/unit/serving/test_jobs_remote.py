@@ -112,7 +112,7 @@ def test_a_folder_at_an_address_is_mapped(run: Run, toy_folder: Path, site: Site
     site.asked.clear()
     code, printed, _ = run(*words)
     assert code == 0
-    assert "donor1: 12 cells in 3 parts, 3 of them before\n" in printed
+    assert "donor1: 12 cells in 3 parts, 3 done by an earlier run\n" in printed
     assert [path for kind, path in site.asked if kind == "GET" and path.endswith(".h5ad")] == []
 
 
@@ -194,7 +194,7 @@ def test_a_folder_elsewhere_is_a_query_or_holds_some(run: Run, toy_folder: Path,
         assert "donor: 5 cells in 1 part\nstored: 7 cells in 1 part\n" in printed
         again = ("map", toy_folder, "memory://lab/stored.zarr/", "--resume", tmp_path / "one", *PLUG_IN)
         assert run(*again)[0] == 0
-        assert "1 of them before" in run(*again)[1]
+        assert "1 done by an earlier run" in run(*again)[1]
         before = remote_identity("memory://lab/stored.zarr")
         store.pipe("/lab/stored.zarr/more", b"changed")
         assert remote_identity("memory://lab/stored.zarr") != before

@@ -165,7 +165,7 @@ def test_notes_and_the_report(run: Run, reference: LocalReference, tmp_path: Pat
     said = json.loads(report.read_text())
     uns = anndata.read_h5ad(tmp_path / "o.h5ad").uns[UNS_KEY]
     assert said["reference"] == uns["reference"]
-    assert said["cells"] == {"total": 12, "without_rna": 0}
+    assert said["cells"] == {"total": 12, "without_rna": 0, "with_proteins": 12}
     assert said["protein_reliability"][0].keys() == {"protein", "pearson", "spearman", "n_cells"}
     assert [row["protein"] for row in said["protein_reliability"]] == list(reference.features.proteins)
     assert len(uns["alignment"]["genes"]["extra_names"]) == 20

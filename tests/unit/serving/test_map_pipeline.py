@@ -128,7 +128,7 @@ def test_damage_in_the_middle_of_a_compressed_file_leaves_nothing(
 
 
 def test_results_that_were_cut_short_are_no_results(reference: LocalReference, tmp_path: Path) -> None:
-    _, mapped = next(blocks_of(Watched(reference)))
+    _, mapped, _ = next(blocks_of(Watched(reference)))
     with ResultSpool(tmp_path / "results") as spool:
         mapped = mapped.rows(np.zeros(5000, dtype=int))
         spool.append(mapped)

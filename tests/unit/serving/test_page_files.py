@@ -1,4 +1,4 @@
-"""The page's files: who is given them, and what they may do in a browser. See tests/integration/test_page.py, too."""
+"""The page's files: who is given them, and what they may do in a browser. See tests/integration/page, too."""
 
 from __future__ import annotations
 

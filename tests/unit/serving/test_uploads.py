@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from tests.support.pages import parse_page, references_elsewhere
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query
 from tests.support.uploads import MAX_BYTES, Open, left, refusal, wait_until_empty
@@ -100,7 +101,7 @@ def test_a_file_is_looked_at_mapped_once_and_taken_away(
     assert cells_mapped(web) == 0
     url = f"/v1/uploads/{sent['id']}"
     assert web.get(url).json()["stage"] == "uploaded"
-    mapped(web, url)
+    mapped(web, url, "?name=%3Cb%3Eforty%3C/b%3E.h5ad")
 
     expected = reference.map(query)
     about, columns = columns_of(web.get(f"{url}/cells").content)
@@ -135,6 +136,14 @@ def test_a_file_is_looked_at_mapped_once_and_taken_away(
     assert list(text.columns) == list(table.columns)
     assert list(text["totalanvi_label"]) == list(table["totalanvi_label"]) == list(labels)
     np.testing.assert_allclose(text["protein:CD4"], table["protein:CD4"])
+    answer = web.get(f"{url}/report")
+    assert answer.headers["content-disposition"] == 'attachment; filename="annotated.html"'
+    page = parse_page(answer.text)
+    assert references_elsewhere(page) == []
+    assert page.all("h1")[0].text == "Mapped query: <b>forty</b>.h5ad"
+    assert {row[0].partition(" ")[2] for row in page.section("Cell types").rows()[1:]} == set(labels)
+    (canvas,) = page.section("Map").all("svg", class_="map")
+    assert canvas.all("path")[0].attributes["d"].count("M") == len(reference.landmarks())
     assert cells_mapped(web) == 40
 
     assert web.delete(url).status_code == 204

@@ -30,6 +30,7 @@ def test_train_from_h5ad(run: QuietRun, h5ad: Path, tmp_path: Path) -> None:
     )
     assert code == 0, said
     assert "20 cells (15 labelled, 2 types), 6 genes, 3 proteins, 2 batches" in said
+    assert "\nFitting the readout, which labels and proteins are served from.\nTrained in " in said
     assert "validation accuracy" in said
     assert str(output) in said
     checkpoint = read_checkpoint(output)

@@ -60,7 +60,7 @@ class BaseModel(SetUp):
         self._setup = read_setup(adata)
         self.registry, cells = register(adata, self._setup, override_missing_proteins)
         self._keep(adata, cells)
-        self._require_labels()
+        self._judge_labels()
         warn_of_missing_proteins(self.registry)
         warn_of_large_covariates(self.registry.continuous_covariates, cells.continuous)
         if empirical_prior is None:
@@ -106,8 +106,8 @@ class BaseModel(SetUp):
         mask = self.registry.panel_mask()
         self.module.protein_batch_mask = None if mask.all() else {str(code): row for code, row in enumerate(mask)}
 
-    def _require_labels(self) -> None:
-        """TotalANVI refuses data without labels here."""
+    def _judge_labels(self) -> None:
+        """TotalANVI refuses data without labels here, and warns of labels that hardly are types."""
 
     def _own_cells(self) -> Cells | None:
         """Cells of the model's data as it is now, if it has any: data that was subset in place is read again."""

@@ -53,12 +53,12 @@ def simulate(
             show_default=False,
         ),
     ] = None,
-    cells: Annotated[int, typer.Option(help="Cells.")] = 3000,
-    genes: Annotated[int, typer.Option(help="Genes.")] = 1000,
-    proteins: Annotated[int, typer.Option(help="Proteins.")] = 30,
-    labels: Annotated[int, typer.Option(help="Cell types.")] = 8,
-    batches: Annotated[int, typer.Option(help="Batches.")] = 2,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same cells.")] = 0,
+    cells: Annotated[int, typer.Option(metavar="N", help="How many cells.")] = 3000,
+    genes: Annotated[int, typer.Option(metavar="N", help="How many genes.")] = 1000,
+    proteins: Annotated[int, typer.Option(metavar="N", help="How many proteins.")] = 30,
+    labels: Annotated[int, typer.Option(metavar="N", help="How many cell types.")] = 8,
+    batches: Annotated[int, typer.Option(metavar="N", help="How many batches.")] = 2,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same cells.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
     """Simulate a CITE-seq reference with known cell types, and a query for it."""
@@ -108,7 +108,7 @@ def train(
     ] = None,
     categorical_covariate: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Column of obs to correct for, besides the batch; repeatable."),
+        typer.Option(metavar="KEY", help="Column of obs to correct for, besides the batch; may be repeated."),
     ] = None,
     continuous_covariate: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="The same for a column of numbers; may be repeated.")
@@ -150,11 +150,11 @@ def train(
         int | None,
         typer.Option(
             metavar="N",
-            help="Most passes over the cells; by default as many as make 4,000 mini-batches, 20 to 400.",
+            help="At most so many passes over the cells; by default as many as make 4,000 mini-batches, 20 to 400.",
             min=1,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model (on CPU).")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same model (on CPU).")] = 0,
     readout: Annotated[
         bool, typer.Option("--readout/--no-readout", help="Fit what serves labels and proteins straight from counts.")
     ] = True,
@@ -211,10 +211,13 @@ def train(
         data = _set_up(data, proteins, layer, columns)
         model = TOTALANVI(data, seed=seed)
     tell(_describe(model))
+    if (processes := devices * num_nodes) > 1:
+        tell(f"Training in {processes} processes, one for each device.")
     model.train(max_epochs=max_epochs, **place)
     if not is_first_process():
         return
     if readout:
+        tell("Fitting the readout, which labels and proteins are served from.")
         model.fit_readout()
     model.save(output, overwrite=overwrite)
     tell(_summary(model, output, time.monotonic() - started))

@@ -29,7 +29,9 @@ def import_scvi(
             show_default=False,
         ),
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What the names of the saved files begin with.", show_default=False)] = "",
+    prefix: Annotated[
+        str, typer.Option(metavar="PREFIX", help="What the names of the saved files begin with.", show_default=False)
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Take over a TOTALVI or TOTALANVI that scvi-tools saved, versions 1.1 to 1.5; scvi-tools need not be installed."""

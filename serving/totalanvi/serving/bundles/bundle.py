@@ -119,9 +119,6 @@ class Bundle:
             who should.
         """
         folder = Path(path)
-        if not folder.is_dir():
-            found = "a file" if folder.exists() else "nothing"
-            raise BundleError(f"{folder}: expected the folder of a bundle, found {found}; name what `export` wrote.")
         content = read_manifest(folder)
         require_signature(folder, content)
         manifest = parse_manifest(folder, content)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from totalanvi.serving.bundles.files import hash_file, inside, verify
 from totalanvi.serving.bundles.manifest import MANIFEST_FILE, SCHEMA_VERSION, Manifest
+from totalanvi.serving.bundles.mistaken import no_bundle
 from totalanvi.serving.errors import BundleError
 from totalanvi.serving.version import software_version
 
@@ -31,7 +32,7 @@ def read_manifest(folder: Path) -> bytes:
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():
-        raise BundleError(f"{folder}: expected a bundle with {MANIFEST_FILE}, found none; name what `export` wrote.")
+        raise no_bundle(folder)
     try:
         return file.read_bytes()
     except OSError as error:

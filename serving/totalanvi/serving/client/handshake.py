@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.client.carrier import Carrier, parse_answer
 from totalanvi.serving.client.chosen import asking_for, full_name
 from totalanvi.serving.errors import EndpointError, StaleFeaturesError
@@ -12,7 +15,9 @@ from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.wire.protocol import difference
 from totalanvi.serving.wire.schemas import EndpointInfo, FeaturesAnswer
 
-__all__ = ["ask_features", "ask_info"]
+__all__ = ["ask_features", "ask_info", "ask_landmarks"]
+
+_PLACE_BYTES = 8
 
 
 def ask_info(carrier: Carrier, reference: str | None = None) -> EndpointInfo:
@@ -60,6 +65,31 @@ def ask_features(carrier: Carrier, info: EndpointInfo) -> ReferenceFeatures:
             f"{carrier.url}: the reference was replaced while the client asked about it; try again."
         )
     return found.features
+
+
+def ask_landmarks(carrier: Carrier, info: EndpointInfo) -> npt.NDArray[np.float32]:
+    """Ask where a reference's own cells are on its map, (landmarks, 2).
+
+    Parameters
+    ----------
+    carrier
+        To the endpoint.
+    info
+        What it has said of its reference.
+
+    Raises
+    ------
+    EndpointError
+        When the endpoint cannot be reached, or answers with something else.
+    """
+    path = asking_for("/v1/landmarks", full_name(info))
+    answer = carrier.get(path)
+    if len(answer) % _PLACE_BYTES:
+        raise EndpointError(
+            f"{carrier.url}{path}: expected {_PLACE_BYTES} bytes for each place, found {len(answer)} bytes; ask the "
+            "endpoint's operator."
+        )
+    return np.frombuffer(answer, "<f4").reshape(-1, 2).astype(np.float32)
 
 
 def _require_protocol(url: str, answer: bytes) -> None:

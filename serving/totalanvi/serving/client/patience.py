@@ -5,15 +5,41 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import dataclass, field
 
-from totalanvi.serving.errors import DeadlineError
+from totalanvi.serving.errors import DeadlineError, OutOfTimeError
 
-__all__ = ["Patience"]
+__all__ = ["Deadline", "Patience"]
 
 _FIRST_WAIT = 0.25
 _LONGEST_BACK_OFF = 10.0
 _LONGEST_WAIT = 120.0
 """Whoever is told to wait longer is told by an error: a quota is not outwaited."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """Time for something that several processes do, each of which has a patience of its own.
+
+    Parameters
+    ----------
+    seconds
+        For all of it.
+    began
+        When it began, in seconds since 1970: no other clock is common to processes.
+
+    Examples
+    --------
+    >>> Deadline(60).patience().remaining(120) <= 60
+    True
+    """
+
+    seconds: float
+    began: float = field(default_factory=time.time)
+
+    def patience(self) -> Patience:
+        """Return the patience for what is left of it."""
+        return Patience(self.seconds, max(0.0, time.time() - self.began))
 
 
 class Patience:
@@ -23,6 +49,8 @@ class Patience:
     ----------
     seconds
         For all of it; None for any time.
+    passed
+        How many of them are over already.
 
     Examples
     --------
@@ -30,9 +58,9 @@ class Patience:
     True
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, passed: float = 0.0) -> None:
         self._seconds = seconds
-        self._ends = None if seconds is None else time.monotonic() + seconds
+        self._ends = None if seconds is None else time.monotonic() + seconds - passed
         self._given_up = threading.Event()
 
     def give_up(self) -> None:
@@ -44,8 +72,10 @@ class Patience:
 
         Raises
         ------
+        OutOfTimeError
+            When the time is over.
         DeadlineError
-            When none may.
+            When the query was given up.
         """
         if self._given_up.is_set():
             raise DeadlineError("Expected to map the query to its end, found that it was given up; map it again.")
@@ -53,15 +83,12 @@ class Patience:
             return seconds
         left = self._ends - time.monotonic()
         if left <= 0:
-            raise DeadlineError(
-                f"Expected the query to be mapped within {self._seconds:g} s, found it unfinished; allow more "
-                "(deadline=), or look at the endpoint's load."
-            )
+            raise self._out_of_time()
         return min(seconds, left)
 
     def can_wait(self, seconds: float) -> bool:
-        """Tell whether it makes sense to come back after some seconds."""
-        return seconds <= _LONGEST_WAIT and (self._ends is None or time.monotonic() + seconds < self._ends)
+        """Tell whether whoever is told to come back after some seconds does, if there is time."""
+        return seconds <= _LONGEST_WAIT
 
     def wait(self, attempt: int, announced: float) -> None:
         """Wait before the next try.
@@ -75,9 +102,20 @@ class Patience:
 
         Raises
         ------
+        OutOfTimeError
+            When the time is over, or would be then.
         DeadlineError
-            When the time is over, or the query was given up.
+            When the query was given up.
         """
         scattered = min(_LONGEST_BACK_OFF, _FIRST_WAIT * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
-        self._given_up.wait(self.remaining(max(announced, scattered)))
+        seconds = max(announced, scattered)
+        if self.remaining(seconds) < seconds:
+            raise self._out_of_time()
+        self._given_up.wait(seconds)
         self.remaining(0)
+
+    def _out_of_time(self) -> OutOfTimeError:
+        return OutOfTimeError(
+            f"Expected to be done within {self._seconds:g} s; found that cells are left. Allow more (deadline=, "
+            "--deadline), or look at the endpoint's load."
+        )

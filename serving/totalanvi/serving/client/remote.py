@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    import numpy as np
+    import numpy.typing as npt
+
     from totalanvi.serving.cells import AlignedCells
     from totalanvi.serving.client.answer_cache import AnswerCache
     from totalanvi.serving.client.carrier import Carrier
@@ -104,8 +107,11 @@ class RemoteReference(MapsQueries):
         assert self._info is not None
         return self._info
 
-    def landmarks(self) -> None:
-        """Return nothing: an endpoint keeps the reference's own cells to itself."""
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""
+        from totalanvi.serving.client.handshake import ask_landmarks
+
+        return ask_landmarks(self._carrier, self.info())
 
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:
         """Map aligned cells, in as many requests as the endpoint's limits ask for.

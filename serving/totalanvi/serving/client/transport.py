@@ -12,7 +12,14 @@ import httpx
 from totalanvi.serving.addresses import is_loopback
 from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.client.patience import Patience
-from totalanvi.serving.errors import BusyError, DeviceError, EndpointError, NotReadyError, ServingError
+from totalanvi.serving.errors import (
+    BusyError,
+    DeviceError,
+    EndpointError,
+    NotReadyError,
+    ServingError,
+    UnreachableError,
+)
 
 __all__ = ["Transport"]
 
@@ -93,8 +100,10 @@ class Transport:
         ------
         ServingError
             Whatever the endpoint raised, as the same class with the same message.
+        UnreachableError
+            When there is no endpoint, or a proxy answers in its place.
         EndpointError
-            When there is no endpoint, or what answers is none.
+            When the answer takes too long, or is none of an endpoint's.
         """
         return self._ask("POST", path, body, headers)
 
@@ -130,13 +139,15 @@ class Transport:
             self._patience.wait(attempt, announced)
 
     def _unreachable(self, path: str, error: httpx.RequestError, attempts: int) -> EndpointError:
-        reason = str(error) or type(error).__name__
-        if isinstance(error, httpx.TimeoutException):
+        lost = isinstance(error, _LOST)
+        if isinstance(error, httpx.TimeoutException) and not lost:
             cure = "give the client a longer timeout or smaller chunks, or look at the endpoint's load"
         else:
             cure = "check that the URL is right, that `totalanvi serve` runs there, and that nothing between blocks it"
+        reason = str(error) or type(error).__name__
         times = "once" if attempts == 1 else f"{attempts} times"
-        return EndpointError(f"{self.url}{path}: expected an endpoint, found none ({reason}; tried {times}); {cure}.")
+        kind = UnreachableError if lost else EndpointError
+        return kind(f"{self.url}{path}: expected an endpoint, found none ({reason}; tried {times}); {cure}.")
 
     def _refusal(self, path: str, response: httpx.Response) -> ServingError:
         """Return the error that an endpoint answered with, as the class that it was there."""
@@ -144,7 +155,8 @@ class Transport:
             fault = response.json()["error"]
             name, message = str(fault["type"]), str(fault["message"])
         except (ValueError, KeyError, TypeError):
-            return EndpointError(
+            kind = UnreachableError if response.status_code in _GATEWAY_STATUSES else EndpointError
+            return kind(
                 f"{self.url}{path}: expected an answer of a totalanvi endpoint, found status {response.status_code} "
                 f"({response.reason_phrase}); check the URL, and what stands between."
             )
@@ -193,7 +205,7 @@ def _key_headers(api_key: str | None) -> dict[str, str]:
 
 def _passes(failure: ServingError, response: httpx.Response) -> bool:
     """Tell whether the same request may succeed later."""
-    if isinstance(failure, (BusyError, DeviceError, NotReadyError)):
+    if isinstance(failure, (BusyError, DeviceError, NotReadyError, UnreachableError)):
         return True
     return type(failure) is EndpointError and response.status_code in _GATEWAY_STATUSES
 

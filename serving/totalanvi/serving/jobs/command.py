@@ -19,6 +19,7 @@ from totalanvi.serving.jobs.listed import is_several
 from totalanvi.serving.jobs.outcome import QueryOutcome, job_lines
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.outputs.output import is_folder_output
+from totalanvi.serving.reference import is_url
 
 __all__ = ["EXIT_SOME_FAILED", "JobRequest", "run_job"]
 
@@ -41,9 +42,16 @@ class JobRequest:
     report, feature_map
         See `totalanvi.serving.mapping.mapping.map_file`.
     engine, workers, cluster
-        What the job runs on.
+        What the job runs on; a cluster is one that was asked for.
+    deadline
+        Seconds for all of it at an endpoint.
     part_cells, copies
         See `totalanvi.serving.jobs.how.How`.
+
+    Raises
+    ------
+    QueryError
+        When something is asked for that nothing would come of.
     """
 
     reference: str
@@ -56,8 +64,32 @@ class JobRequest:
     engine: Literal["local", "ray"] | None = None
     workers: int | None = None
     cluster: str | None = None
+    deadline: float | None = None
     part_cells: int | None = None
     copies: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine != "ray":
+            for option, value in (("--workers", self.workers), ("--cluster", self.cluster)):
+                if value is not None:
+                    raise QueryError(
+                        f"Expected {option} for a job on Ray; found it for one in this process, which uses all cores. "
+                        f"Add --engine ray, or leave it out."
+                    )
+        if self.deadline is not None and not self.deadline > 0:
+            raise QueryError(f"Expected a --deadline of more than 0 seconds; found {self.deadline:g}. Allow more.")
+        if is_url(self.reference):
+            return
+        if self.deadline is not None:
+            raise QueryError(
+                f"Expected the URL of an endpoint with --deadline; found {self.reference!r}, to which cells are mapped "
+                f"in this process. Leave the option out."
+            )
+        if self.resume is not None and not self.is_job:
+            raise QueryError(
+                f"Expected the URL of an endpoint with --resume for one query; found {self.reference!r}. Leave the "
+                f"option out, or map as a job, which can always be gone on with (-o FOLDER/)."
+            )
 
     @cached_property
     def is_job(self) -> bool:
@@ -133,7 +165,9 @@ def run_job(
     start: Literal["new", "resume", "overwrite"] = "new"
     if asked.resume is not None or asked.overwrite:
         start = "overwrite" if asked.overwrite else "resume"
-    summary = map_job(asked.reference, asked.queries, folder, how, start, _engine(asked), _tell)
+    summary = map_job(
+        asked.reference, asked.queries, folder, how, start, _engine(asked), _tell, deadline=asked.deadline
+    )
     for line in job_lines(summary, folder):
         typer.echo(line)
     if summary.failed:
@@ -145,11 +179,6 @@ def _engine(asked: JobRequest) -> Engine:
         from totalanvi.serving.jobs.on_ray import RayEngine
 
         return RayEngine(asked.workers, asked.cluster)
-    if asked.workers is not None:
-        raise QueryError(
-            "Expected --workers for a job on Ray; found it for one in this process, which uses all cores. Add --engine "
-            "ray, or leave it out."
-        )
     return map_here
 
 
@@ -161,6 +190,6 @@ def _tell(outcome: QueryOutcome) -> None:
         typer.echo(f"Warning: {outcome.query}: {message}", err=True)
     for note in outcome.notes:
         typer.echo(f"Note: {outcome.query}: {note}", err=True)
-    before = f", {outcome.parts_before:,} of them before" if outcome.parts_before else ""
+    before = f", {outcome.parts_before:,} done by an earlier run" if outcome.parts_before else ""
     parts = "1 part" if outcome.parts == 1 else f"{outcome.parts:,} parts"
     typer.echo(f"{outcome.query}: {outcome.n_cells:,} cells in {parts}{before}")

@@ -13,7 +13,6 @@ from totalanvi.serving.errors import OutputError
 from totalanvi.serving.jobs.durable import writing_to
 from totalanvi.serving.jobs.ledger import HIDDEN, Ledger
 from totalanvi.serving.jobs.records import JobRecord
-from totalanvi.serving.listing import quoted
 from totalanvi.serving.locks import taken_lock
 from totalanvi.serving.outputs.output import require_parent
 
@@ -117,8 +116,11 @@ def _require_same(folder: Path, job: JobRecord) -> None:
     elif earlier.software != job.software:
         expected, saying = f"totalanvi {job.software}", f"totalanvi {earlier.software}"
     else:
-        names = [name for name in {**earlier.mapping, **job.mapping} if _differs(name, earlier, job)]
-        expected, saying = "the options of this run", f"others in {quoted(names)}"
+        # Options are called so on the command line, which most jobs come from.
+        names = [
+            f"--{name.replace('_', '-')}" for name in {**earlier.mapping, **job.mapping} if _differs(name, earlier, job)
+        ]
+        expected, saying = "the options of this run", f"others ({', '.join(names)})"
     raise OutputError(
         f"Expected the job in {str(folder)!r} to have been made with {expected}; found {saying}. Ask for the same, or "
         f"choose another folder."

@@ -28,8 +28,8 @@ def map_here(setting: Setting, queries: Mapping[str, Listed]) -> Iterator[QueryO
 
     Raises
     ------
-    OutputError, BundleError, DeviceError
-        When no other query could be mapped either.
+    ServingError
+        When no other query could be mapped either, see `totalanvi.serving.jobs.worker.ENDS_A_JOB`.
     """
     with Worker(setting) as worker:
         for name, query in queries.items():

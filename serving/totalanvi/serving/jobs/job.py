@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from totalanvi.serving.bundles.info import ReferenceInfo
+from totalanvi.serving.client.patience import Deadline
 from totalanvi.serving.errors import OutputError
 from totalanvi.serving.jobs.folder import SUMMARY, opened_job, require_folder
 from totalanvi.serving.jobs.here import map_here
@@ -16,8 +17,8 @@ from totalanvi.serving.jobs.listed import Listed, listed_queries
 from totalanvi.serving.jobs.naming import names_of
 from totalanvi.serving.jobs.outcome import JobSummary, QueryOutcome
 from totalanvi.serving.jobs.records import JobRecord
-from totalanvi.serving.jobs.worker import Setting
-from totalanvi.serving.reference import find_bundle, is_url, load_reference
+from totalanvi.serving.jobs.worker import ENDS_A_JOB, Setting
+from totalanvi.serving.reference import find_bundle, is_url, open_endpoint
 
 __all__ = ["Engine", "map_job"]
 
@@ -33,6 +34,7 @@ def map_job(
     start: Literal["new", "resume", "overwrite"] = "new",
     engine: Engine = map_here,
     told: Callable[[QueryOutcome], None] = lambda outcome: None,
+    deadline: float | None = None,
 ) -> JobSummary:
     """Map queries into a folder, range by range, and keep account of what is done.
 
@@ -53,6 +55,8 @@ def map_job(
         What maps: this process, or Ray (`totalanvi.serving.jobs.on_ray.RayEngine`).
     told
         Is told of each query that is done, or has failed.
+    deadline
+        Seconds for the job as a whole at an endpoint; None for any time.
 
     Returns
     -------
@@ -62,8 +66,8 @@ def map_job(
     Raises
     ------
     ServingError
-        When no query can be mapped: the reference, the folder or the list of queries is not what it should be, or there
-        is no room left. What is done is kept.
+        When no query can be mapped: the reference, the folder or the list of queries is not what it should be, there
+        is no room left, the endpoint has gone, or the time is over. What is done is kept.
 
     Examples
     --------
@@ -76,25 +80,29 @@ def map_job(
     listed = listed_queries(queries)
     _require_outside(folder, listed)
     names_of(listed, {})  # names that cannot be are told before anything is made or removed
-    job = JobRecord.of(_info(reference), how)
+    until = None if deadline is None else Deadline(deadline)
+    job = JobRecord.of(_info(reference, until), how)
     with opened_job(folder, job, resume, overwrite) as ledger:
         known = {record.address: record.name for record in ledger.records()}
         named = names_of(listed, known)
-        setting = Setting(_from_anywhere(reference), folder.absolute(), job, how)
+        setting = Setting(_from_anywhere(reference), folder.absolute(), job, how, until)
         outcomes: list[QueryOutcome] = []
-        for outcome in engine(setting, named):
-            outcomes.append(outcome)
-            told(outcome)
+        try:
+            for outcome in engine(setting, named):
+                outcomes.append(outcome)
+                told(outcome)
+        except ENDS_A_JOB as error:
+            raise type(error)(f"{error} What is done is kept: go on with --resume {str(folder)!r}.") from error
         others = len({record.name for record in ledger.records()} - set(named))
         summary = JobSummary.of(job, outcomes, others, time.perf_counter() - began)
         ledger.write(summary, folder / SUMMARY)
     return summary
 
 
-def _info(reference: str) -> ReferenceInfo:
+def _info(reference: str, deadline: Deadline | None) -> ReferenceInfo:
     """Say which reference this is, without loading what computes it: workers do that."""
     if is_url(reference):
-        return load_reference(reference).info()
+        return open_endpoint(reference, deadline).info()
     from totalanvi.serving.bundles.bundle import Bundle
 
     bundle = Bundle.open(find_bundle(reference))

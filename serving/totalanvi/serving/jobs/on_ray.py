@@ -66,8 +66,8 @@ class RayEngine:
         ------
         SettingsError
             When there is no cluster at the address.
-        OutputError, BundleError
-            When no other query could be mapped either.
+        ServingError
+            When no other query could be mapped either, see `totalanvi.serving.jobs.worker.ENDS_A_JOB`.
         """
         with connected_ray(self._cluster) as ray:
             here = ray.cluster_resources()

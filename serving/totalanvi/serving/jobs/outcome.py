@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from totalanvi.serving.jobs.records import JobRecord, PartRecord, QueryRecord
+from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
+from totalanvi.serving.outputs.map_summary import mapped_line
 
 __all__ = ["JobSummary", "QueryOutcome", "job_lines"]
 
@@ -25,6 +27,8 @@ class QueryOutcome(BaseModel):
     error: str | None = None
     n_cells: int = 0
     n_without_rna: int = 0
+    n_with_proteins: int = 0
+    """Cells that were mapped with proteins that were measured."""
     n_unknown: int = 0
     labels: dict[str, int] = {}
     """Number of cells of each label, most frequent first."""
@@ -38,17 +42,20 @@ class QueryOutcome(BaseModel):
     def done(cls, record: QueryRecord, parts: Iterable[PartRecord], parts_before: int) -> QueryOutcome:
         """Add up the parts of a query that is done."""
         parts = list(parts)
+        n_with_proteins = sum(part.n_with_proteins for part in parts)
+        n_mapped = record.n_cells - record.n_without_rna
         return cls(
             query=record.name,
             address=record.address,
             status="done",
             n_cells=record.n_cells,
             n_without_rna=record.n_without_rna,
+            n_with_proteins=n_with_proteins,
             n_unknown=sum(part.n_unknown for part in parts),
             labels=_summed(part.labels for part in parts),
             parts=len(parts),
             parts_before=parts_before,
-            messages=record.messages,
+            messages=[*record.messages, *few_proteins_messages(record.doubtful, n_with_proteins, n_mapped)],
             notes=record.notes,
         )
 
@@ -83,6 +90,7 @@ class JobSummary(BaseModel):
     """Queries that an earlier run has entered in the same folder, and this one was not asked for."""
     n_cells: int
     n_without_rna: int
+    n_with_proteins: int
     n_unknown: int
     labels: dict[str, int]
     seconds: float
@@ -99,6 +107,7 @@ class JobSummary(BaseModel):
             others=others,
             n_cells=sum(outcome.n_cells for outcome in done),
             n_without_rna=sum(outcome.n_without_rna for outcome in done),
+            n_with_proteins=sum(outcome.n_with_proteins for outcome in done),
             n_unknown=sum(outcome.n_unknown for outcome in done),
             labels=_summed(outcome.labels for outcome in done),
             seconds=round(seconds, 3),
@@ -113,8 +122,7 @@ def job_lines(summary: JobSummary, folder: Any) -> list[str]:
         f"Queries:    {summary.done:,} done"
         + (f", {summary.failed:,} failed" if summary.failed else "")
         + (f"; {summary.others:,} more of earlier runs" if summary.others else ""),
-        f"Cells:      {summary.n_cells - summary.n_without_rna:,} mapped"
-        + (f", {summary.n_without_rna:,} without RNA" if summary.n_without_rna else ""),
+        mapped_line(summary.n_cells, summary.n_without_rna, summary.n_with_proteins),
         f"Labels:     {labels}",
         f"Unknown:    {summary.n_unknown:,} cells",
         f"Time:       {summary.seconds:.1f} s",

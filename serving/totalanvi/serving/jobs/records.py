@@ -81,6 +81,8 @@ class QueryRecord(_Record):
     kind: Literal["anndata", "mudata"]
     n_cells: int
     n_without_rna: int
+    doubtful: list[str]
+    """Its proteins that RNA alone cannot predict, if any are imputed: they are in cells that lack them."""
     messages: list[str]
     notes: list[str]
 
@@ -99,6 +101,8 @@ class PartRecord(_Record):
     """Where its results are, within the job's folder."""
     bytes: int
     sha256: str
+    n_with_proteins: int
+    """Cells that were mapped with proteins that were measured."""
     labels: dict[str, int]
     """Number of cells of each label."""
     n_unknown: int

@@ -8,7 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from totalanvi.serving.bundles.files import hash_file
-from totalanvi.serving.errors import BundleError, DeviceError, OutputError
+from totalanvi.serving.client.patience import Deadline
+from totalanvi.serving.errors import (
+    AccessError,
+    BundleError,
+    DeviceError,
+    OutOfTimeError,
+    OutputError,
+    UnreachableError,
+)
 from totalanvi.serving.features import Reference
 from totalanvi.serving.jobs.how import How
 from totalanvi.serving.jobs.identity import identity_of
@@ -18,17 +26,18 @@ from totalanvi.serving.jobs.opened import OpenQuery, open_listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.records import InputIdentity, JobRecord, PartRecord, QueryRecord, digest_of
 from totalanvi.serving.jobs.remote import shown
-from totalanvi.serving.mapping.beforehand import messages_before
+from totalanvi.serving.mapping.beforehand import measured_doubtful, messages_before
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.scorer import score_blocks
 from totalanvi.serving.outputs.output import Format, OutputPlan
 from totalanvi.serving.outputs.writers import open_writer
-from totalanvi.serving.reference import find_bundle, is_url, load_reference
+from totalanvi.serving.reference import find_bundle, is_url, load_reference, open_endpoint
 
 __all__ = ["ENDS_A_JOB", "Plan", "Setting", "Worker"]
 
-ENDS_A_JOB = (OutputError, BundleError, DeviceError)
-"""What no other query would be spared: there is no place for results, no reference, or nothing left that computes."""
+ENDS_A_JOB = (OutputError, BundleError, DeviceError, UnreachableError, AccessError, OutOfTimeError)
+"""What no other query would be spared: no place for results, no reference, nothing that computes, an endpoint that is
+gone or lets nobody in, or no time left."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,15 @@ class Setting:
         The job, as its ledger has it.
     how
         How queries are mapped.
+    deadline
+        When an endpoint has to be done with all of it; None for any time.
     """
 
     reference: str
     folder: Path
     job: JobRecord
     how: How
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ class Worker:
 
     @cached_property
     def _reference(self) -> Reference:
-        reference = _opened_reference(self._setting.reference, self._threads)
+        reference = _opened_reference(self._setting, self._threads)
         found, wanted = reference.info().digest, self._setting.job.reference.digest
         if found != wanted:
             raise BundleError(
@@ -124,8 +136,9 @@ class Worker:
 
         Raises
         ------
-        OutputError, BundleError, DeviceError
-            When no other query could be mapped either; whatever else goes wrong is the query's outcome.
+        ServingError
+            One of `ENDS_A_JOB`, when no other query could be mapped either; whatever else goes wrong is the query's
+            outcome.
         """
         try:
             plan = self.plan(name, query)
@@ -179,9 +192,9 @@ class Worker:
                     score_blocks(self._reference, source, aligner, self._how.options, self._how.batch_size, rows)
                 ) as blocks,
             ):
-                for cell_ids, mapped in blocks:
-                    writer.write(cell_ids, mapped)
-                    counts.add(mapped)
+                for block in blocks:
+                    writer.write(block.cell_ids, block.mapped)
+                    counts.add(block)
             made = hash_file(plan.path)
             part = PartRecord(
                 query=record.name,
@@ -191,6 +204,7 @@ class Worker:
                 file=file,
                 bytes=made.bytes,
                 sha256=made.sha256,
+                n_with_proteins=counts.n_with_proteins,
                 labels=counts.labels(),
                 n_unknown=counts.n_unknown,
             )
@@ -208,6 +222,7 @@ class Worker:
             kind=source.kind,
             n_cells=len(source),
             n_without_rna=source.n_without_rna,
+            doubtful=measured_doubtful(self._reference, aligner, self._how.options),
             messages=messages_before(self._reference, source, aligner, self._how.options),
             notes=list(aligner.report.notes),
         )
@@ -228,9 +243,11 @@ def _place(record: QueryRecord, how: How, place: int) -> tuple[Format, str]:
     return kind, f"{record.name}/{record.name}.{kind}"
 
 
-def _opened_reference(name: str, threads: int | None) -> Reference:
-    if is_url(name) or threads is None:
-        return load_reference(name)
+def _opened_reference(setting: Setting, threads: int | None) -> Reference:
+    if is_url(setting.reference):
+        return open_endpoint(setting.reference, setting.deadline)
+    if threads is None:
+        return load_reference(setting.reference)
     from totalanvi.serving.mapping.local import LocalReference
 
-    return LocalReference(find_bundle(name), threads=threads)
+    return LocalReference(find_bundle(setting.reference), threads=threads)

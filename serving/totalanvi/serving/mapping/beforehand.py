@@ -10,12 +10,12 @@ from totalanvi.serving.alignment.align import Aligner
 from totalanvi.serving.alignment.report import AlignmentReport
 from totalanvi.serving.features import Reference
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.outputs.imputation_notes import imputation_messages
+from totalanvi.serving.outputs.imputation_notes import doubtful_proteins, imputation_messages
 from totalanvi.serving.outputs.provenance import provenance
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.queries.source import QuerySource
 
-__all__ = ["Preview", "aligner_for", "messages_before", "preview", "provenance_of"]
+__all__ = ["Preview", "aligner_for", "measured_doubtful", "messages_before", "preview", "provenance_of"]
 
 _TRIED_CELLS = 256
 """Cells whose counts are looked at: normalised values show in the first of them."""
@@ -101,6 +101,12 @@ def messages_before(reference: Reference, source: QuerySource, aligner: Aligner,
     messages = list(aligner.warnings)
     messages += without_rna_messages(source.n_without_rna, len(source))
     return [*messages, *imputation_messages(reference.info(), options, aligner.report.proteins.missing_names)]
+
+
+def measured_doubtful(reference: Reference, aligner: Aligner, options: MapOptions) -> list[str]:
+    """Return those of a query's proteins that RNA alone cannot predict; none where none are imputed."""
+    missing = aligner.report.proteins.missing_names
+    return [name for name in doubtful_proteins(reference.info()) if name not in missing] if options.impute else []
 
 
 def provenance_of(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:

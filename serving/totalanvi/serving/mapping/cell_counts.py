@@ -1,18 +1,19 @@
-"""How many cells have which label, counted while they pass."""
+"""How many cells have which label, and proteins, counted while they pass."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from totalanvi.serving.features import ReferenceFeatures
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.mapping.scorer import ScoredBlock
 from totalanvi.serving.outputs.label_names import label_names
 
 __all__ = ["CellCounts"]
 
 
 class CellCounts:
-    """Counts labels and unknown cells, block by block.
+    """Counts labels, unknown cells and those with proteins, block by block.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ class CellCounts:
     Examples
     --------
     >>> counts = CellCounts(reference.features, MapOptions())  # doctest: +SKIP
-    >>> counts.add(mapped)  # doctest: +SKIP
+    >>> counts.add(block)  # doctest: +SKIP
     >>> counts.labels()  # doctest: +SKIP
     {'NK': 120, 'unknown': 3}
     """
@@ -35,11 +36,15 @@ class CellCounts:
         self._counts: Counter[int] = Counter()
         self.n_unknown = 0
         """Cells more novel than cells like the reference's are, whatever label they keep."""
+        self.n_with_proteins = 0
+        """Cells that were mapped with proteins that were measured."""
 
-    def add(self, mapped: MappedCells) -> None:
-        """Count a block of cells (cells,); those that could not be mapped have no label."""
+    def add(self, block: ScoredBlock) -> None:
+        """Count a block of cells; those that could not be mapped have no label."""
+        mapped = block.mapped
         self._counts.update(mapped.label[mapped.label >= 0].tolist())
         self.n_unknown += int((mapped.novelty > self._threshold).sum())
+        self.n_with_proteins += block.n_with_proteins
 
     def labels(self) -> dict[str, int]:
         """Return the number of cells of each label, most frequent first."""

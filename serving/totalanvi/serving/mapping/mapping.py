@@ -17,11 +17,12 @@ from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.mapping.beforehand import aligner_for, messages_before, provenance_of
+from totalanvi.serving.mapping.beforehand import aligner_for, measured_doubtful, messages_before, provenance_of
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.progress import progress_bar
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
+from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
@@ -91,11 +92,16 @@ def map_object(
         aligner = aligner_for(reference, source, gene_column, meanings)
         for message in messages_before(reference, source, aligner, options):
             warnings.warn(message, UserWarning, stacklevel=3)
-        blocks = []
+        blocks, counts = [], CellCounts(reference.features, options)
         with progress_bar(len(source), progress) as advance:
-            for cell_ids, block in score_blocks(reference, source, aligner, options, batch_size):
-                blocks.append(block)
-                advance(len(cell_ids))
+            for block in score_blocks(reference, source, aligner, options, batch_size):
+                blocks.append(block.mapped)
+                counts.add(block)
+                advance(len(block.cell_ids))
+        for message in few_proteins_messages(
+            measured_doubtful(reference, aligner, options), counts.n_with_proteins, len(source) - source.n_without_rna
+        ):
+            warnings.warn(message, UserWarning, stacklevel=3)
         mapped = MappedCells.concatenate(blocks)
         uns = provenance_of(reference, source, aligner, options)
         annotated = copy_object(query)
@@ -167,6 +173,7 @@ def map_file(
         uns = provenance_of(reference, source, aligner, options)
         messages = tuple(messages_before(reference, source, aligner, options))
         tally = None if report_plan is None or report_plan.format == "json" else tally_for(reference.features, options)
+        landmarks = None if tally is None else reference.landmarks()
         counts = CellCounts(reference.features, options)
         with (
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
@@ -174,27 +181,33 @@ def map_file(
             progress_bar(len(source), progress) as advance,
             closing(score_blocks(reference, source, aligner, options, batch_size)) as blocks,
         ):
-            for cell_ids, mapped in blocks:
-                writer.write(cell_ids, mapped)
-                counts.add(mapped)
+            for block in blocks:
+                writer.write(block.cell_ids, block.mapped)
+                counts.add(block)
                 if tally is not None:
-                    tally.add(CellResults.of(mapped))
-                advance(len(cell_ids))
+                    tally.add(CellResults.of(block.mapped))
+                advance(len(block.cell_ids))
             if report_file is not None and tally is not None:
-                write_query_page(
-                    report_file, query.name, uns, reference.features, tally, messages, reference.landmarks()
-                )
+                write_query_page(report_file, query.name, uns, reference.features, tally, messages, landmarks)
             elif report_file is not None:
-                write_report(report_file, uns, aligner.report, len(source), source.n_without_rna)
+                cells = {
+                    "total": len(source),
+                    "without_rna": source.n_without_rna,
+                    "with_proteins": counts.n_with_proteins,
+                }
+                write_report(report_file, uns, aligner.report, cells)
+    n_mapped = len(source) - source.n_without_rna
+    few = few_proteins_messages(measured_doubtful(reference, aligner, options), counts.n_with_proteins, n_mapped)
     return MapSummary(
         output=plan.path,
         n_cells=len(source),
         n_without_rna=source.n_without_rna,
+        n_with_proteins=counts.n_with_proteins,
         n_unknown=counts.n_unknown,
         options=options,
         labels=counts.labels(),
         alignment=aligner.report,
-        messages=messages,
+        messages=(*messages, *few),
         seconds=time.perf_counter() - start,
     )
 

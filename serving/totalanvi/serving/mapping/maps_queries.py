@@ -50,8 +50,8 @@ class MapsQueries(ABC):
         """Say which reference this is."""
 
     @abstractmethod
-    def landmarks(self) -> npt.NDArray[np.float32] | None:
-        """Places of the reference's own cells on its map, (landmarks, 2); None where these are not at hand."""
+    def landmarks(self) -> npt.NDArray[np.float32]:
+        """Places of the reference's own cells on its map, (landmarks, 2)."""
 
     @abstractmethod
     def score(self, cells: AlignedCells, options: MapOptions) -> MappedCells:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,20 @@ from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.outputs.annotate import reorder
 from totalanvi.serving.queries.source import QuerySource
 
-__all__ = ["DEFAULT_BATCH_SIZE", "score_blocks"]
+__all__ = ["DEFAULT_BATCH_SIZE", "ScoredBlock", "score_blocks"]
 
 DEFAULT_BATCH_SIZE = 4096
 """Cells that are read, sent and scored together; results do not depend on it."""
+
+
+class ScoredBlock(NamedTuple):
+    """Some cells of a query, and what became of them; cells without RNA have missing values (label -1, NaN)."""
+
+    cell_ids: pd.Index
+    """Their names, (cells,)."""
+    mapped: MappedCells
+    n_with_proteins: int
+    """How many were mapped with proteins that were measured."""
 
 
 def score_blocks(
@@ -37,7 +47,7 @@ def score_blocks(
     options: MapOptions,
     batch_size: int,
     rows: range | None = None,
-) -> Generator[tuple[pd.Index, MappedCells], None, None]:
+) -> Generator[ScoredBlock, None, None]:
     """Map a query, or a part of it, block by block, in order.
 
     Three things go on at a time: one thread reads and aligns blocks, `reference.in_flight` others score them, and
@@ -61,8 +71,8 @@ def score_blocks(
 
     Yields
     ------
-    cell_ids, mapped
-        Names (cells,) and results of a block's cells; cells without RNA have missing values (label -1, NaN).
+    ScoredBlock
+        Of the next cells.
 
     Raises
     ------
@@ -79,21 +89,22 @@ def score_blocks(
         aligned = aligner.align(query.rows(present)) if present.any() else None
         return _Block(query.cell_ids, present, aligned)
 
-    def score(reading: Future[_Block]) -> tuple[pd.Index, MappedCells]:
+    def score(reading: Future[_Block]) -> ScoredBlock:
         block = reading.result()
         if block.aligned is None:
-            return block.cell_ids, _missing(len(block.cell_ids), reference, n_latent, options)
+            return ScoredBlock(block.cell_ids, _missing(len(block.cell_ids), reference, n_latent, options), 0)
         mapped = reference.score(block.aligned, options)
         n_cells = len(block.aligned)
         if len(mapped) != n_cells:
             raise QueryError(
                 f"Expected results for all {n_cells} cells of a chunk; found {len(mapped)}. Map the query again."
             )
-        return block.cell_ids, reorder(mapped, np.where(block.present, np.cumsum(block.present) - 1, -1))
+        mapped = reorder(mapped, np.where(block.present, np.cumsum(block.present) - 1, -1))
+        return ScoredBlock(block.cell_ids, mapped, int(block.aligned.has_protein.sum()))
 
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read")
     scorers = ThreadPoolExecutor(max_workers=reference.in_flight, thread_name_prefix="score")
-    pending: deque[Future[tuple[pd.Index, MappedCells]]] = deque()
+    pending: deque[Future[ScoredBlock]] = deque()
     try:
         for _ in rows[::batch_size]:
             if len(pending) > reference.in_flight + 1:

@@ -12,7 +12,7 @@ from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.mapped import MapOptions
 
-__all__ = ["doubtful_message", "imputation_messages", "reliability_table"]
+__all__ = ["doubtful_message", "doubtful_proteins", "few_proteins_messages", "imputation_messages", "reliability_table"]
 
 _MOST_NAMES = 10
 
@@ -44,8 +44,7 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Colle
     if not options.impute:
         return []
     messages = []
-    rows = zip(info.proteins, info.protein_reliability, strict=True)
-    if doubtful := [name for name, row in rows if not row.reliable and name in imputed]:
+    if doubtful := [name for name in doubtful_proteins(info) if name in imputed]:
         messages.append(doubtful_message(doubtful))
     if options.impute_as in info.batches:
         panel = info.protein_batches[info.batches.index(options.impute_as)]
@@ -55,6 +54,35 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Colle
                 "those that did."
             )
     return messages
+
+
+def doubtful_proteins(info: ReferenceInfo) -> list[str]:
+    """Return the proteins that RNA alone cannot predict."""
+    rows = zip(info.proteins, info.protein_reliability, strict=True)
+    return [name for name, row in rows if not row.reliable]
+
+
+def few_proteins_messages(doubtful: Sequence[str], n_with_proteins: int, n_mapped: int) -> list[str]:
+    """Say what not to read of cells without proteins in a query that has some.
+
+    Parameters
+    ----------
+    doubtful
+        Those of the query's proteins that RNA alone cannot predict; none where nothing is imputed.
+    n_with_proteins, n_mapped
+        Cells that were mapped with proteins, and all that were mapped.
+
+    Examples
+    --------
+    >>> few_proteins_messages(["CD4"], 5, 5)
+    []
+    """
+    if not doubtful or n_with_proteins == n_mapped:
+        return []
+    return [
+        f"{n_mapped - n_with_proteins:,} of {n_mapped:,} cells have no proteins: theirs are imputed from RNA alone. "
+        f"{doubtful_message(doubtful)}"
+    ]
 
 
 def doubtful_message(proteins: Sequence[str]) -> str:

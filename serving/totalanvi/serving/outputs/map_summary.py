@@ -8,7 +8,7 @@ from pathlib import Path
 from totalanvi.serving.alignment.report import AlignmentReport
 from totalanvi.serving.mapped import MapOptions
 
-__all__ = ["MapSummary", "summary_lines"]
+__all__ = ["MapSummary", "mapped_line", "summary_lines"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class MapSummary:
         Where the results are.
     n_cells, n_without_rna
         Cells of the query, and those among them that could not be mapped.
+    n_with_proteins
+        Cells that were mapped with proteins that were measured.
     n_unknown
         Cells more novel than cells like the reference's are, whatever label they keep.
     options
@@ -38,12 +40,27 @@ class MapSummary:
     output: Path
     n_cells: int
     n_without_rna: int
+    n_with_proteins: int
     n_unknown: int
     options: MapOptions
     labels: dict[str, int]
     alignment: AlignmentReport
     messages: tuple[str, ...]
     seconds: float
+
+
+def mapped_line(n_cells: int, n_without_rna: int, n_with_proteins: int) -> str:
+    """Say how many cells were mapped, and how many of them with proteins where that is neither all nor none.
+
+    Examples
+    --------
+    >>> mapped_line(5_000, 0, 0), mapped_line(5_000, 12, 1_200)
+    ('Cells:      5,000 mapped', 'Cells:      4,988 mapped, 1,200 of them with proteins; 12 without RNA')
+    """
+    n_mapped = n_cells - n_without_rna
+    with_proteins = f", {n_with_proteins:,} of them with proteins" if 0 < n_with_proteins < n_mapped else ""
+    without_rna = f"; {n_without_rna:,} without RNA" if n_without_rna else ""
+    return f"Cells:      {n_mapped:,} mapped{with_proteins}{without_rna}"
 
 
 def summary_lines(summary: MapSummary) -> list[str]:
@@ -53,8 +70,7 @@ def summary_lines(summary: MapSummary) -> list[str]:
     rate = f", {mapped / summary.seconds:,.0f} cells/s" if summary.seconds > 0 else ""
     labels = ", ".join(f"{label} {n_cells:,}" for label, n_cells in summary.labels.items())
     return [
-        f"Cells:      {mapped:,} mapped"
-        + (f", {summary.n_without_rna:,} without RNA" if summary.n_without_rna else ""),
+        mapped_line(summary.n_cells, summary.n_without_rna, summary.n_with_proteins),
         f"Labels:     {labels}",
         f"Unknown:    {summary.n_unknown:,} cells, more novel than all but "
         f"{summary.options.false_positive_rate:.2%} of cells like the reference's"

@@ -52,7 +52,7 @@ def provenance(
     return described
 
 
-def write_report(path: Path, uns: dict[str, Any], alignment: AlignmentReport, n_cells: int, n_without_rna: int) -> None:
+def write_report(path: Path, uns: dict[str, Any], alignment: AlignmentReport, cells: dict[str, int]) -> None:
     """Write what `provenance` says as JSON, with every name that alignment has to say something of.
 
     Parameters
@@ -63,11 +63,11 @@ def write_report(path: Path, uns: dict[str, Any], alignment: AlignmentReport, n_
         See `provenance`.
     alignment
         In full.
-    n_cells, n_without_rna
-        Cells of the query, and those among them that could not be mapped.
+    cells
+        How many the query has, by what was found of them.
     """
     said = uns | {
-        "cells": {"total": n_cells, "without_rna": n_without_rna},
+        "cells": cells,
         "alignment": alignment.model_dump(mode="json"),
     }
     if (table := said.get("protein_reliability")) is not None:

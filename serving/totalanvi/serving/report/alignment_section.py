@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from totalanvi.pages.elements import Child, element
-from totalanvi.pages.page import Section, paragraph
+from totalanvi.pages.page import Section, paragraph, sideways
 from totalanvi.pages.tables import Bar, Cell, count, names_list, share, table
 from totalanvi.serving.report.record import AlignmentRecord, FeatureRecord
 
@@ -42,7 +42,7 @@ def alignment_section(alignment: AlignmentRecord) -> Section:
             f"{share(alignment.gene_weight)} of what the model has learned from genes, and "
             f"{share(alignment.gene_coverage)} of the counts of an average cell of the reference."
         ),
-        table(["", "", "Matched", "Missing in the query", "Only in the query"], rows),
+        table(["Names of", "", "Matched", "Missing in the query", "Only in the query"], rows),
         *(paragraph(note, class_="quiet") for note in alignment.notes),
     ]
     for name, found in kinds:
@@ -80,6 +80,6 @@ def _listed(title: str, columns: dict[str, list[str]], names: dict[str, str]) ->
     return element(
         "details",
         element("summary", f"{title} ({count(len(rows))})"),
-        element("div", table(list(names.values()), rows[:_MOST_ROWS]), class_="scroll"),
+        sideways(table(list(names.values()), rows[:_MOST_ROWS]), title),
         paragraph(f"… and {count(more)} more.") if more > 0 else None,
     )

@@ -44,7 +44,7 @@ def protein_table(
         )
     mean = [] if means is None else ["Mean imputed"]
     caption = "Pearson: of log counts" + ("" if means is None else "; mean imputed: geometric, over all cells")
-    columns = ["Protein", "", "Pearson", "Spearman", "Cells measured", *mean, ""]
+    columns = ["Protein", "", "Pearson", "Spearman", "Cells measured", *mean, "From RNA"]
     return table(columns, rows, caption, spare=(3, 4) if means is None else (3, 4, 5))
 
 

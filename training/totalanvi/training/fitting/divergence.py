@@ -41,7 +41,8 @@ def require_finite(module: nn.Module, loss: Any, epoch: int, lr: float) -> None:
     found = "weights that are not finite" if spoilt else f"{float(loss):g}"
     raise DivergenceError(
         f"Expected a finite loss, found {found} in epoch {epoch + 1}: the run has diverged, and the model is as it was "
-        f"before. Lower lr ({lr:g} here, 0.004 by default), and scale continuous covariates to values around 1."
+        f"before. Lower lr ({lr:g} here, 0.004 by default), an argument of train() in Python, and scale continuous "
+        "covariates to values around 1."
     )
 
 

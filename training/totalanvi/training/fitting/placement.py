@@ -63,7 +63,7 @@ def _require_devices(accelerator: Any, devices: Any) -> None:
     if accelerator in ("auto", "gpu", "cuda") and 0 < n_there < devices:
         raise ArgumentError(
             f"devices: expected {n_there} at most, the GPUs that are here, found {devices}; ask for fewer, or for "
-            "processes on the CPU (accelerator='cpu')."
+            "processes on the CPU (accelerator='cpu', --device cpu)."
         )
 
 

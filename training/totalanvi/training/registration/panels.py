@@ -99,7 +99,7 @@ def warn_of_missing_proteins(registry: Registry) -> None:
     if lacking:
         warnings.warn(
             f"Some proteins are zero, or NaN, in all cells of {listed(lacking)}: they count as missing there, not as "
-            "zero. If zeros were measured, make the model again with override_missing_proteins=True.",
+            "zero. If zeros were measured, make the model again, in Python, with override_missing_proteins=True.",
             UserWarning,
             stacklevel=2,
         )

@@ -269,7 +269,7 @@ def _modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str
     for name in named.values():
         if name not in mdata.mod:
             raise MissingKeyError(
-                f"Expected a modality {name!r}, found {listed(mdata.mod)}; name one of them in `modalities`."
+                f"Expected a modality {name!r}, found {listed(mdata.mod)}; name one of them (modalities=, --proteins)."
             )
     if named["rna_layer"] == named["protein_layer"]:
         raise RegistrationError(

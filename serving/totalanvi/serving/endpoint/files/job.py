@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from totalanvi.serving.wire.schemas import PredictOptions
 
@@ -12,9 +12,9 @@ __all__ = ["ANSWERS", "CELLS", "PROTEINS", "QUERY", "RESULT", "FileJob", "FileOp
 
 FileOutput = Literal["annotated", "h5ad", "h5mu", "parquet"]
 
-Task = Literal["map", "look", "show", "copy", "csv"]
+Task = Literal["map", "look", "show", "copy", "csv", "report"]
 """Map it into one output; or, where a file stays for a while: look what is in it, map it into a table and columns to be
-shown, copy it with what it was mapped to, write the table as text."""
+shown, copy it with what it was mapped to, write the table as text, write a page about it."""
 
 QUERY = "query.h5"
 """The uploaded file, in its folder."""
@@ -36,6 +36,8 @@ class FileOptions(PredictOptions):
     gene_column: str | None = None
     reference: str | None = None
     """Name of the reference that is meant, or ``NAME@VERSION``; the endpoint's default one when left out."""
+    name: str | None = Field(default=None, max_length=255)
+    """What the file is called, for the title of a report on it."""
 
 
 class FileJob(BaseModel):

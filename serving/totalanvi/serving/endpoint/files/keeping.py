@@ -10,6 +10,7 @@
     GET    /v1/uploads/{id}/annotated   the annotated copy
     GET    /v1/uploads/{id}/parquet     the table
     GET    /v1/uploads/{id}/csv         the table as text
+    GET    /v1/uploads/{id}/report      the page about it, as `totalanvi report` writes it
     DELETE /v1/uploads/{id}             remove all of it
 
 A file is uploaded once and mapped once: a copy is annotated with what is known by then. It belongs to the key that
@@ -40,7 +41,8 @@ from totalanvi.serving.errors import DeadlineError, QueryError
 __all__ = ["PARTS", "Uploads", "upload_routes"]
 
 _MADE_WHILE_MAPPING = {"cells": CELLS, "proteins": PROTEINS, "parquet": f"{RESULT}.parquet"}
-_MADE_WHEN_ASKED_FOR: dict[str, Task] = {"annotated": "copy", "csv": "csv"}
+_MADE_WHEN_ASKED_FOR: dict[str, Task] = {"annotated": "copy", "csv": "csv", "report": "report"}
+_SUFFIXES: dict[Task, tuple[str, ...]] = {"copy": (".h5ad", ".h5mu"), "csv": (".csv",), "report": (".html",)}
 PARTS = (*_MADE_WHILE_MAPPING, *_MADE_WHEN_ASKED_FOR)
 
 
@@ -172,8 +174,7 @@ class Uploads:
     async def _make(self, kept: Kept, task: Task) -> Path:
         """Make something of a mapped file, unless that was done before."""
         async with kept.lock:
-            suffixes = (".csv",) if task == "csv" else (".h5ad", ".h5mu")
-            for suffix in suffixes:
+            for suffix in _SUFFIXES[task]:
                 made = kept.folder / f"{RESULT}{suffix}"
                 if made.exists():
                     return made

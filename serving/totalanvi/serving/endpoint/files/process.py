@@ -25,7 +25,7 @@ __all__ = ["Answerer", "run_job"]
 Answerer = Callable[[str, bytes], Awaitable[bytes]]
 """Answers a question of the process: a route, and the body of a request to it."""
 
-_KINDS = ("h5ad", "h5mu", "parquet", "json", "csv")
+_KINDS = ("h5ad", "h5mu", "parquet", "json", "csv", "html")
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OPENBLAS_CORETYPE", "SYSTEMROOT", "TZ")
 """All that a process is told of the endpoint's environment: it holds keys."""

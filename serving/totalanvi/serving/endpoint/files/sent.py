@@ -18,6 +18,7 @@ _KINDS = {
     ".h5ad": "application/x-hdf5",
     ".h5mu": "application/x-hdf5",
     ".csv": "text/csv; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
     ".bin": "application/octet-stream",
 }
 

@@ -186,6 +186,8 @@ class Files:
             return self._endpoint.info(reference)
         if route == "/v1/features":
             return self._endpoint.features(reference)
+        if route == "/v1/landmarks":
+            return self._endpoint.landmarks(reference)
         if route != "/v1/map":
             raise EndpointError(f"{route}: expected a route that files need, found another.")
         while True:

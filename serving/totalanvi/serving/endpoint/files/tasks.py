@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.beforehand import preview
 from totalanvi.serving.mapping.mapping import map_file
 from totalanvi.serving.queries.readers import open_query, reading_query
+from totalanvi.serving.report.annotated import read_report
+from totalanvi.serving.report.query_report import query_page
 from totalanvi.serving.wire.schemas import EndpointInfo, PredictOptions
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ def do(job: FileJob, carrier: PipeCarrier) -> str:
         content = content_of(query, file)
     if job.task == "csv":
         return _write_text()
+    if job.task == "report":
+        return _write_page(job, carrier)
     if job.task == "look":
         return _look(job, carrier, query)
     output = "parquet" if job.task == "show" else job.output
@@ -128,6 +132,15 @@ def _write_text() -> str:
             for block in table.iter_batches():
                 text.write_table(pa.Table.from_batches([block]).cast(schema))
     return "csv"
+
+
+def _write_page(job: FileJob, carrier: PipeCarrier) -> str:
+    """Write the page about what the file was mapped into."""
+    reference = RemoteReference(carrier, 1, job.chunk_cells, None, job.options.reference)
+    found = read_report(Path(f"{RESULT}.parquet"))
+    page = query_page(replace(found, query=job.options.name or QUERY, landmarks=reference.landmarks()))
+    Path(f"{RESULT}.html").write_text(page, encoding="utf-8")
+    return "html"
 
 
 def _modest(total: int, most: int) -> int:

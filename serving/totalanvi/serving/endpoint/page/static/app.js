@@ -92,7 +92,6 @@ function forget() {
 function again() {
   forget();
   fault();
-  byId("file").value = "";
   show("start", false);
   byId("file").focus();
 }
@@ -105,7 +104,8 @@ function wait(text, done = null) {
 }
 
 function tooLarge(file, limit) {
-  const command = mapCommand(location.origin, file.name);
+  const reference = byId("choose-reference").hidden ? null : state.reference;
+  const command = mapCommand(location.origin, file.name, reference);
   const copy = make("button", { type: "button", onclick: () => copied(command) }, "Copy");
   fault(
     `Expected a file of at most ${bytes(limit)}, found one of ${bytes(file.size)}; map it with the command line, which sends ` +
@@ -151,7 +151,7 @@ async function map() {
   show("working");
   wait(STAGES.waiting);
   await attempt(async () => {
-    const options = { impute: byId("impute").checked, reference: state.reference };
+    const options = { impute: byId("impute").checked, reference: state.reference, name: state.file.name };
     await ask(address(`${url}/map`, options), { method: "POST", signal });
     await mapped(state.upload, ({ stage, cells, total }) => {
       if (stage === "mapping") wait(`${STAGES.mapping}: ${count(cells)} of ${count(total)}`, cells / total);
@@ -171,7 +171,12 @@ function drops() {
   for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, () => drop.classList.add("over"));
   for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => event.dataTransfer.files.length && take(event.dataTransfer.files[0]));
-  byId("file").addEventListener("change", (event) => event.target.files.length && take(event.target.files[0]));
+  byId("file").addEventListener("change", ({ target }) => {
+    const [file] = target.files;
+    // Or a browser says nothing when the same file is chosen again, mended meanwhile or sent in vain.
+    target.value = "";
+    if (file) take(file);
+  });
 }
 
 byId("key-form").addEventListener("submit", (event) => {

@@ -9,11 +9,13 @@ export function quoted(word) {
  * The command line that maps a file to this endpoint.
  * @param {string} origin  the endpoint's address
  * @param {string} name  what the file is called
+ * @param {string|null} reference  which of the endpoint's references is meant; null for its default one
  */
-export function mapCommand(origin, name) {
+export function mapCommand(origin, name, reference = null) {
   // A line break would end the command, and other control characters may steer a terminal.
   const plain = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(name) ? "FILE" : name;
   const path = plain.startsWith("-") ? `./${plain}` : plain;
   const kind = /\.h5mu$/i.test(plain) ? "h5mu" : "h5ad";
-  return `totalanvi map ${origin} ${quoted(path)} -o annotated.${kind}`;
+  const url = reference === null ? origin : `${origin}?reference=${encodeURIComponent(reference)}`;
+  return `totalanvi map ${quoted(url)} ${quoted(path)} -o annotated.${kind}`;
 }

@@ -4,6 +4,7 @@ import { ask } from "./api.js";
 import { composition, histogram } from "./charts.js";
 import { ranked } from "./colouring.js";
 import { byId, count, make, share, several } from "./dom.js";
+import { saveCharts } from "./figures.js";
 import { saveMap } from "./picture.js";
 import { MapPart } from "./map_part.js";
 import { warnings } from "./preview.js";
@@ -132,7 +133,7 @@ export class Result {
         const done = await this.attempt(async () => {
           const response = await ask(`${this.cells.url}/${part}`, { signal });
           const suffix = /filename="?[^"]*\.(\w+)/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? "bin";
-          save(await response.blob(), `${this.stem}.annotated.${suffix}`);
+          save(await response.blob(), `${this.stem}.${part === "report" ? part : "annotated"}.${suffix}`);
           return true;
         });
         tell(done ? "The browser has the file." : "");
@@ -143,6 +144,12 @@ export class Result {
     byId("png").addEventListener("click", () => this.attempt(async () => {
       save(await saveMap(this.map, this.stem), `${this.stem}.map.png`);
     }), { signal });
+    byId("svg").addEventListener("click", () => {
+      const { name, version } = this.cells.about.reference;
+      const types = { groups: this.groups, labels: this.cells.labels, counts: this.counts, total: this.#mapped };
+      const drawing = saveCharts(`${this.stem} on ${name} ${version}`, types, [...byId("histograms").querySelectorAll("svg")]);
+      save(drawing, `${this.stem}.charts.svg`);
+    }, { signal });
   }
 }
 

@@ -1,0 +1,138 @@
+"""`totalanvi map` at an endpoint that goes away, has too little time, or refuses: single queries and jobs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.support.command_line import Run
+from tests.support.files import contents, listing
+from tests.support.queries import assert_three_parts, write_anndata
+from tests.support.server import app_in_thread, endpoint_of
+from tests.support.site import Site
+from tests.support.toy_bundle import toy_query
+
+from totalanvi.serving.client import patience
+from totalanvi.serving.client.patience import Deadline
+from totalanvi.serving.endpoint.app import create_app
+from totalanvi.serving.errors import AccessError, BusyError, CountsError, ServingError, UnreachableError
+from totalanvi.serving.jobs.job import map_job
+from totalanvi.serving.jobs.outcome import QueryOutcome
+from totalanvi.serving.mapping.local import LocalReference
+
+PLUG_IN = ("--samples", 1)
+
+
+@pytest.fixture
+def queries(tmp_path: Path) -> Path:
+    """Three queries of 12 cells each in a folder."""
+    folder = tmp_path / "queries"
+    folder.mkdir()
+    for seed in range(3):
+        write_anndata(toy_query(12, seed), folder / f"donor{seed}.h5ad")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a client try again soon."""
+    monkeypatch.setattr(patience, "_FIRST_WAIT", 0.001)
+
+
+def test_a_query_that_takes_too_long_leaves_nothing(run: Run, site: Site, query: Path, tmp_path: Path) -> None:
+    site.fails_from, site.error = 1, BusyError("busy", retry_after=1)
+    words = ("map", site.url, query, "-o", tmp_path / "out.h5ad", "--batch-size", 5, *PLUG_IN)
+    began = time.perf_counter()
+    code, printed, said = run(*words, "--deadline", 1.5)
+    assert time.perf_counter() - began < 10
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert_three_parts(said, "within 1.5 s", "cells are left", "--deadline")
+    assert listing(tmp_path) == ["query.h5ad"]
+
+    site.fails_from = float("inf")
+    code, _, said = run(*words, "--deadline", 60)
+    assert code == 0, said
+
+
+def test_a_job_that_takes_too_long_can_be_gone_on_with(run: Run, site: Site, queries: Path, tmp_path: Path) -> None:
+    scored = tmp_path / "scored"
+    site.fails_from, site.error = 1, BusyError("busy", retry_after=1)
+    words = ("map", site.url, queries, "--resume", scored, *PLUG_IN)
+    code, printed, said = run(*words, "--deadline", 1.5)
+    assert (code, said.count("\n")) == (2, 1)
+    assert printed == "donor0: 12 cells in 1 part\n"
+    assert_three_parts(said, "within 1.5 s", f"go on with --resume '{scored}'")
+    assert [name for name in contents(scored) if name.endswith(".parquet")] == ["donor0/part-00000.parquet"]
+
+    site.fails_from = float("inf")
+    code, printed, said = run(*words, "--deadline", 60)
+    assert code == 0, said
+    assert "donor0: 12 cells in 1 part, 1 done by an earlier run\n" in printed
+
+
+def test_a_deadline_is_that_of_all_workers() -> None:
+    assert Deadline(60).patience().remaining(1000) == pytest.approx(60, abs=5)
+    assert Deadline(60, began=time.time() - 40).patience().remaining(1000) == pytest.approx(20, abs=5)
+    # Another machine's clock may be ahead.
+    assert Deadline(60, began=time.time() + 40).patience().remaining(1000) == pytest.approx(60, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("bundle/", "--deadline", 60), ("URL of an endpoint with --deadline", "'bundle/'", "Leave the option out")),
+        (("bundle/", "--resume", "kept"), ("URL of an endpoint with --resume", "'bundle/'", "-o FOLDER/")),
+        (("http://localhost:9", "--deadline", 0), ("more than 0 seconds", "found 0", "Allow more")),
+        (("http://localhost:9", "--deadline", "nan"), ("more than 0 seconds", "found nan")),
+    ],
+)
+def test_what_nothing_would_come_of_is_refused(
+    run: Run, query: Path, tmp_path: Path, words: tuple[object, ...], parts: tuple[str, ...]
+) -> None:
+    code, printed, said = run("map", words[0], query, "-o", tmp_path / "out.h5ad", *words[1:])
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert_three_parts(said, *parts)
+
+
+def test_a_job_ends_at_once_when_its_endpoint_is_gone(reference: LocalReference, queries: Path, tmp_path: Path) -> None:
+    scored = tmp_path / "scored"
+    endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
+    endpoint.references.look()
+    done, serving = [], ExitStack()
+
+    def stop(outcome: QueryOutcome) -> None:
+        done.append(outcome.query)
+        serving.close()
+
+    with serving:
+        web = serving.enter_context(app_in_thread(create_app(endpoint)))
+        with pytest.raises(UnreachableError) as gone:
+            map_job(str(web.base_url), [str(queries)], scored, told=stop)
+    assert done == ["donor0"]
+    for part in ("found none", "tried", "totalanvi serve", f"go on with --resume '{scored}'"):
+        assert part in str(gone.value)
+
+    endpoint = endpoint_of(reference.bundle.path, opened=lambda _: reference)
+    endpoint.references.look()
+    with app_in_thread(create_app(endpoint)) as web:
+        summary = map_job(str(web.base_url), [str(queries)], scored, start="resume")
+    assert (summary.done, summary.failed) == (3, 0)
+    assert [query.parts_before for query in summary.queries] == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(CountsError("such counts are refused"), 3), (AccessError("the key is no longer good"), 2)],
+    ids=["query", "key"],
+)
+def test_what_an_endpoint_refuses_ends_a_job_only_if_it_would_refuse_all(
+    run: Run, site: Site, queries: Path, tmp_path: Path, error: ServingError, code: int
+) -> None:
+    site.fails_from, site.error = 1, error
+    found, printed, said = run("map", site.url, queries, "-o", f"{tmp_path}/scored/", *PLUG_IN)
+    assert found == code
+    assert ("Queries:    1 done, 2 failed" in printed) == (code == 3)
+    assert said.count("\n") == (2 if code == 3 else 1)
+    assert str(error) in said
