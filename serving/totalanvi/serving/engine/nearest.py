@@ -27,6 +27,9 @@ times slower."""
 _INFINITE_BITS = 0x7F800000
 """Of a number in single precision that no distance reaches."""
 
+_DIMENSIONS = 4
+"""That are added up at a time, so that sums are loaded and stored a quarter as often."""
+
 _SPARE = 4
 """Points that are found beyond those asked for, since rounding may have swapped some."""
 
@@ -51,7 +54,7 @@ class NearestSearch:
     """
 
     def __init__(self, points: Floats) -> None:
-        self._points = np.ascontiguousarray(points, dtype=np.float32)
+        self._points = _padded(points)
         groups = _halved(self._points, np.arange(len(points)))
         shape = (len(groups), self._points.shape[1], _GROUP)
         # Infinitely far, so that nothing that fills up a group is ever found.
@@ -77,8 +80,7 @@ class NearestSearch:
         n_found = min(n_nearest + _SPARE, len(self._points))
         index = np.zeros((len(cells), n_found), dtype=np.int64)
         distance = np.empty((len(cells), n_found))
-        cells = np.require(cells, np.float32, ["C", "A"])
-        self._search(cells, self._points, self._groups, self._members, self._low, self._high, index, distance)
+        self._search(_padded(cells), self._points, self._groups, self._members, self._low, self._high, index, distance)
         return index[:, :n_nearest], distance[:, :n_nearest]
 
 
@@ -96,6 +98,13 @@ def compiled_search() -> Callable[..., None]:
         room("float64", 2),
         reorder_sums=True,
     )
+
+
+def _padded(points: npt.NDArray[np.floating]) -> Floats:
+    """Add dimensions in which all points lie at zero, to a multiple of what the search takes at a time."""
+    n_lacking = -points.shape[1] % _DIMENSIONS
+    padded = np.pad(points, ((0, 0), (0, n_lacking))) if n_lacking else points
+    return np.require(padded, np.float32, ["C", "A"])
 
 
 def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
@@ -139,8 +148,9 @@ def _search(
         for d in range(n_dimensions):
             x = cells[row, d]
             for g in range(n_groups):
-                outside = max(max(low[d, g] - x, x - high[d, g]), np.float32(0))
-                bound[g] += outside * outside
+                below, above = low[d, g] - x, x - high[d, g]
+                outside = below if below > above else above
+                bound[g] += outside * outside if outside > 0 else np.float32(0)
         keys[:] = no_key
         farthest = np.float32(np.inf)
         while True:
@@ -154,21 +164,12 @@ def _search(
             bound[g] = np.inf
             for i in range(n_members):
                 squares[i] = 0
-            d = 0
-            # Four dimensions at a time, so that sums are loaded and stored a quarter as often.
-            while d + 4 <= n_dimensions:
+            for d in range(0, n_dimensions, _DIMENSIONS):
                 x0, x1, x2, x3 = cells[row, d], cells[row, d + 1], cells[row, d + 2], cells[row, d + 3]
                 for i in range(n_members):
                     off0, off1 = groups[g, d, i] - x0, groups[g, d + 1, i] - x1
                     off2, off3 = groups[g, d + 2, i] - x2, groups[g, d + 3, i] - x3
                     squares[i] += (off0 * off0 + off1 * off1) + (off2 * off2 + off3 * off3)
-                d += 4
-            while d < n_dimensions:
-                x0 = cells[row, d]
-                for i in range(n_members):
-                    off0 = groups[g, d, i] - x0
-                    squares[i] += off0 * off0
-                d += 1
             nearer = 0
             for i in range(n_members):
                 nearer += 1 if squares[i] < farthest else 0
@@ -178,8 +179,9 @@ def _search(
                 if bits[i] < last:
                     key = np.int64(bits[i]) << 32 | members[g, i]
                     for place in range(n_found - 1, 0, -1):
-                        keys[place] = max(keys[place - 1], min(keys[place], key))
-                    keys[0] = min(keys[0], key)
+                        before, there = keys[place - 1], keys[place]
+                        keys[place] = before if before > key else key if key < there else there
+                    keys[0] = key if key < keys[0] else keys[0]
                     last = np.int32(keys[n_found - 1] >> 32)
             lane[0] = last
             farthest = of_lane[0]
