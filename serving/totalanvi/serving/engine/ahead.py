@@ -32,8 +32,8 @@ def _compile(readout: bool) -> None:
     with suppress(ImportError):
         compiled_product()
         compiled_search()
-        compiled_curves()
         if readout:
             from totalanvi.serving.engine.density import compiled_least
 
             compiled_least()
+        compiled_curves()

@@ -54,17 +54,17 @@ class NearestSearch:
     """
 
     def __init__(self, points: Floats) -> None:
-        self._points = _padded(points)
-        groups = _halved(self._points, np.arange(len(points)))
-        shape = (len(groups), self._points.shape[1], _GROUP)
+        self._points = np.ascontiguousarray(points, dtype=np.float32)
+        groups, padded = _halved(self._points, np.arange(len(points))), _padded(self._points)
+        shape = (len(groups), padded.shape[1], _GROUP)
         # Infinitely far, so that nothing that fills up a group is ever found.
         self._groups = np.full(shape, np.inf, dtype=np.float32)
         self._members = np.zeros((len(groups), _GROUP), dtype=np.int64)
         for number, group in enumerate(groups):
-            self._groups[number, :, : len(group)] = self._points[group].T
+            self._groups[number, :, : len(group)] = padded[group].T
             self._members[number, : len(group)] = group
-        self._low = np.stack([self._points[group].min(axis=0) for group in groups], axis=1)
-        self._high = np.stack([self._points[group].max(axis=0) for group in groups], axis=1)
+        self._low = np.stack([padded[group].min(axis=0) for group in groups], axis=1)
+        self._high = np.stack([padded[group].max(axis=0) for group in groups], axis=1)
         self._search = compiled_search()
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:
@@ -188,7 +188,7 @@ def _search(
         for found in range(n_found):
             candidate = keys[found] & 0xFFFFFFFF
             square = 0.0
-            for d in range(n_dimensions):
+            for d in range(points.shape[1]):
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
                 square += exact * exact
             place = found
