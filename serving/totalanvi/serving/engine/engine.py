@@ -58,8 +58,9 @@ _BLOCKS_ON_DEVICE = 4
 _WARM_SAMPLES = 2
 """The fewest that are drawn at all: more of them only take longer, three tenths of a second in all."""
 
-_MOST_CELLS = 1024
-"""Cells that a core scores and judges at a time: what is in between stays in its cache."""
+_MOST_CELLS = 2048
+"""Cells that a core scores and judges at a time: many, so that little of its time goes to Python, whose lock all share;
+few, so that what is in between stays in its cache and all cores have some."""
 
 _log = logging.getLogger(__name__)
 
