@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +38,7 @@ from totalanvi.serving.engine.readout import Readings
 from totalanvi.serving.engine.scores import Scores
 from totalanvi.serving.engine.sessions import Device, Provider, open_sessions, widths_of
 from totalanvi.serving.engine.sparse_rows import SparseLayer
+from totalanvi.serving.engine.workers import Workers
 from totalanvi.serving.errors import BundleError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 
@@ -122,11 +122,7 @@ class Engine:
         self._missing_genes: MissingGenes | None = None
         if bundle.readout is not None and first.readout is not None:
             self._missing_genes = MissingGenes(first.readout, bundle.readout)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="totalanvi-engine")
-        self._workers, self._lanes = self.threads, None
-        if self._layers is None:
-            self._workers = min(self.threads, _BLOCKS_ON_DEVICE)
-            self._lanes = ThreadPoolExecutor(self._workers, thread_name_prefix="totalanvi-engine-lane")
+        self._workers = Workers(self.threads, min(self.threads, _BLOCKS_ON_DEVICE) if self._layers is None else None)
 
     @property
     def provider(self) -> Device:
@@ -145,7 +141,7 @@ class Engine:
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
         # As many as are cut into blocks of a size: one for each worker.
-        for n_cells in (size * self._workers for size in self._block_sizes):
+        for n_cells in (size * self._workers.n_blocks for size in self._block_sizes):
             cells = AlignedCells(
                 rna=sparse.csr_matrix((n_cells, n_genes), dtype=np.float32),
                 library=np.zeros(n_cells, dtype=np.float32),
@@ -239,7 +235,8 @@ class Engine:
             if not_finite.note(counts, start):
                 not_finite.note(take(part.rows, scores), start)
 
-        self._each(compute, finish, list(blocks_of(len(cells), self._workers, self._block_sizes)))
+        blocks = list(blocks_of(len(cells), self._workers.n_blocks, self._block_sizes))
+        self._workers.through(compute, finish, blocks)
         not_finite.require_none(cells, (*_FINITE_BEFORE, *_FINITE))
 
     def _require_fit(self, cells: AlignedCells) -> None:
@@ -274,45 +271,3 @@ class Engine:
         if self._layers is None:
             return DeviceFeeds(cells, n_batches, fill, self._graphs, self._memory)
         return SparseFeeds(cells, n_batches, *self._layers, fill)
-
-    def _each(
-        self,
-        compute: Callable[[Block], list[Computed]],
-        finish: Callable[[Computed], None],
-        blocks: Sequence[Block],
-    ) -> None:
-        """Compute the blocks of a query and finish them, on all threads; on a CPU a single one here."""
-
-        def both(block: Block) -> None:
-            for part in compute(block):
-                finish(part)
-
-        if self._lanes is not None:
-            self._side_by_side(self._lanes, compute, finish, blocks)
-        elif len(blocks) == 1 or self.threads == 1:
-            for block in blocks:
-                both(block)
-        else:
-            # Those that have not begun do not begin any more after an error.
-            list(self._pool.map(both, blocks))
-
-    def _side_by_side(
-        self,
-        lanes: ThreadPoolExecutor,
-        compute: Callable[[Block], list[Computed]],
-        finish: Callable[[Computed], None],
-        blocks: Sequence[Block],
-    ) -> None:
-        """Finish what is computed while further blocks are."""
-
-        def begin(block: Block) -> list[Future[None]]:
-            return [self._pool.submit(finish, part) for part in compute(block)]
-
-        begun = [lanes.submit(begin, block) for block in blocks]
-        try:
-            for parts in begun:
-                for part in parts.result():
-                    part.result()
-        finally:
-            for parts in begun:
-                parts.cancel()
