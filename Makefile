@@ -64,7 +64,8 @@ test-gpu: setup
 
 # Debian's where there is one and it may be installed, or Playwright's own.
 browser: setup
-	command -v chromium || { test -x /usr/bin/apt-get && test "$$(id -u)" = 0 && apt-get install -y chromium; } || \
+	command -v chromium || { test -x /usr/bin/apt-get && test "$$(id -u)" = 0 && apt-get update && \
+		apt-get install -y chromium; } || \
 		$(BIN)/playwright install chromium
 
 lint: setup

@@ -89,6 +89,7 @@ def show_page(folder: Path, keyboard: TextIO) -> None:
     DemoError
         When the endpoint does not get ready.
     """
+    print("Start the endpoint for browsers …", flush=True)
     # What asks for the line may be stopped by Ctrl+C, which the endpoint hears as well: both are done then.
     with (
         suppress(KeyboardInterrupt),

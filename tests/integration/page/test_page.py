@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import watched
+from tests.support.command_line import parse
 from tests.support.page_steps import MAX_BYTES, choose, download, drop, map_to_result, rows, upload, write
 from tests.support.pages import parse_page, references_elsewhere
 from tests.support.server import app_in_thread
@@ -158,6 +159,29 @@ def test_what_to_beware_of_is_told_before_the_wait(page: Page, url: str, tmp_pat
     shown.get_by_text("How genes were matched").click()
     expect(shown).to_contain_text("Missing from the file: 25.")
     expect(page.locator("#result")).to_be_hidden()
+
+
+def test_proteins_in_an_unusual_place_are_found_when_it_is_named(page: Page, url: str, tmp_path: Path) -> None:
+    query = toy_query(30)
+    query.obsm["adt"] = query.obsm.pop("protein_expression")
+    file = write(query, tmp_path / "blood.h5ad")
+    upload(page, file)
+    expect(page.locator("#preview-content")).to_contain_text("RNA from X; no proteins")
+    expect(page.locator("#preview-content")).to_contain_text("say before where they are")
+
+    page.get_by_role("button", name="Choose another file").first.click()
+    page.get_by_text("are in an unusual place").click()
+    page.get_by_label("Proteins: key of obsm, or modality").fill("adt")
+    (tmp_path / "large.h5ad").write_bytes(bytes(MAX_BYTES + 1))
+    choose(page, tmp_path / "large.h5ad")
+    command = page.get_by_role("alert").locator("code").inner_text()
+    assert shlex.split(command)[2:] == [url, "large.h5ad", "-o", "annotated.h5ad", "--proteins", "adt"]
+    assert parse(command) == "map"
+
+    map_to_result(page, file)
+    download(page, "Report (.html)").save_as(tmp_path / "report.html")
+    facts = parse_page((tmp_path / "report.html").read_text(encoding="utf-8")).section("What was mapped").rows()
+    assert dict(facts)["Proteins read from"] == "obsm 'adt'"
 
 
 @pytest.mark.parametrize(("form", "suffix", "given_back"), [("h5mu", "h5mu", "h5mu"), ("10x h5", "h5", "h5ad")])

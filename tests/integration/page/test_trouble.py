@@ -37,6 +37,7 @@ def test_errors_are_told_as_the_server_tells_them(page: Page, url: str, tmp_path
         expect(page.get_by_role("alert")).to_have_text(said)
         expect(page.locator("#start")).to_be_visible()
         assert said.startswith("Expected ")
+        assert "query.h5" not in said
 
 
 def test_an_error_while_mapping_leads_back(page: Page, tmp_path: Path) -> None:

@@ -281,7 +281,10 @@ def test_an_endpoint_gives_the_same_page(
             tmp_path / "page.html",
         )
         assert run(*arguments)[0] == 0
+        later = ("report", tmp_path / "out.h5ad", "-o", tmp_path / "later.html", "--reference", web.base_url)
+        assert run(*later)[0] == 0
     remote = read(tmp_path / "page.html")
+    assert read(tmp_path / "later.html").section("Map").text == remote.section("Map").text
     for title in SECTIONS:
         assert remote.section(title).text == page.section(title).text
     assert len(remote.section("Map").all("svg", class_="map")[0].all("path")) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, NegativeBinomial, Normal, kl_divergence
 
 from totalanvi.training.data import UNLABELLED, CellBatch
+from totalanvi.training.network import anvae
 from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.inputs import EncoderInputs
+from totalanvi.training.network.labels import pair_labels_evenly
 
 N_LABELS = 3
 RTOL = 1e-4
@@ -200,3 +203,23 @@ def test_the_classifier_gives_one_logit_a_label(batch: CellBatch, linear: bool) 
     assert terms.label_logits.shape == (batch.n_cells, N_LABELS)
     assert torch.equal(terms.label_logits, model.classify(terms.latent))
     assert any(name.startswith("classifier_trunk.linears") for name in model.state_dict()) is not linear
+
+
+@pytest.mark.parametrize("options", [{}, {"latent_distribution": "ln", "label_prior": "learned"}])
+def test_as_many_pairs_for_each_cell_change_neither_objective_nor_gradients(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)  # the noise of a pair would depend on its place
+    batch = tiny_batch(labels=N_LABELS)
+    found = []
+    for evenly in (False, True):
+        model = tiny_model(N_LABELS, **options)
+        if evenly:  # as it is on a GPU
+            monkeypatch.setattr(
+                anvae, "pair_labels", lambda q, label, n_exact, _: pair_labels_evenly(q, label, n_exact)
+            )
+        terms = model(batch)
+        terms.loss().sum().backward()
+        found.append([terms.loss(), *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)

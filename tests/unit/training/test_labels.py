@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from totalanvi.training.data import UNLABELLED
-from totalanvi.training.network.labels import pair_labels
+from totalanvi.training.network.labels import pair_labels, pair_labels_evenly
 
 N_LABELS = 5
 
@@ -127,3 +127,31 @@ def test_pairs_of_small_weight_are_kept_by_chance_and_without_bias(logits: Tenso
     found = [mean, *torch.autograd.grad(mean, (logits, parameter))]
     for value, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(value, wanted, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("n_exact", [1, 2, N_LABELS - 1, 50])
+def test_as_many_pairs_for_each_cell_have_the_same_sums(n_exact: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(40, N_LABELS, dtype=torch.float64, requires_grad=True)
+    label = torch.randint(UNLABELLED, N_LABELS, (40,))
+    unlabelled = label == UNLABELLED
+    parameter = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    found = []
+    for pair in (pair_labels, pair_labels_evenly):
+        # The draws of the unlabelled cells come first in one and are among those of all cells in the other.
+        cells = unlabelled if n_exact < N_LABELS - 1 else torch.ones_like(unlabelled)
+        torch.manual_seed(1)
+        pairs = pair(logits[cells].softmax(dim=-1), label[cells], n_exact)
+        sums = pairs.sum_into_cells(score(pairs.label, parameter), int(cells.sum()))
+        found.append((sums, *torch.autograd.grad(sums.square().sum(), (logits, parameter))))
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other)
+
+
+def test_as_many_pairs_of_a_labelled_cell_know_no_other_label(logits: Tensor) -> None:
+    label = torch.tensor([3, UNLABELLED, 1])
+    pairs = pair_labels_evenly(logits.softmax(dim=-1), label, n_exact=2)
+    assert torch.equal(pairs.of_cells(torch.arange(3)[:, None]).squeeze(-1), pairs.cell)
+    assert pairs.label.view(3, 3)[[0, 2]].tolist() == [[3] * 3, [1] * 3]
+    assert pairs.weight.view(3, 3)[[0, 2]].tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert torch.isclose(pairs.weight.view(3, 3)[1].sum(), torch.ones((), dtype=torch.float64))

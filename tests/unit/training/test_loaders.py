@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from tests.support.reference_cells import draw_cells
 
+from totalanvi.training import loaders
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.loaders import TrainingBatch, cell_loader, training_loader
 
@@ -118,3 +121,17 @@ def test_workers_make_the_same_mini_batches() -> None:
     assert order(alone) == order(helped)
     assert targets(alone) == targets(helped)
     assert torch.equal(alone[0].rna.to_dense(), helped[0].rna.to_dense())
+
+
+def test_cells_that_lie_on_a_device_come_in_the_same_mini_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaders, "_fit_on_device", lambda *_: True)
+    cells, train = numbered(label=LABELS), np.arange(3, N_CELLS)
+    sent, kept = (
+        epoch(training_loader(cells, train, 10, 0, 3, device=device), 1) for device in (None, torch.device("cpu"))
+    )
+    for one, other in zip(sent, kept, strict=True):
+        for field in fields(TrainingBatch):
+            if field.name != "rna":
+                assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+        for part in ("row_starts", "columns", "values"):
+            assert torch.equal(getattr(one.rna, part), getattr(other.rna, part)), part

@@ -29,9 +29,7 @@ def test_means_are_over_cells() -> None:
     means = EpochMeans()
     means.add({"loss": torch.tensor(2.0, requires_grad=True), "weight": 0.5}, 30)
     means.add({"loss": torch.tensor(6.0), "weight": 1.0, "sometimes": torch.tensor(9.0)}, 10)
-    taken = means.take()
-    assert {name: float(value) for name, value in taken.items()} == {"loss": 3.0, "weight": 0.625, "sometimes": 9.0}
-    assert not taken["loss"].requires_grad
+    assert means.take() == {"loss": 3.0, "weight": 0.625, "sometimes": 9.0}
     assert means.take() == {}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from totalanvi.training.stored_counts import Counts, StoredCounts
@@ -79,8 +80,26 @@ class SparseRows:
     def to_dense(self) -> Tensor:
         """A dense tensor, (rows, columns), made on the device the rows are on."""
         dense = self.values.new_zeros(self.n_rows * self.n_columns)
-        dense[self.flat] = self.values
-        return dense.view(self.n_rows, self.n_columns)
+        # Added, not written: zeros that only fill up memory (see `static_batch`) may name a place that is taken.
+        return dense.index_add_(0, self.flat, self.values).view(self.n_rows, self.n_columns)
+
+    def take(self, rows: Tensor, n_stored: int) -> SparseRows:
+        """Take some rows, on the device they are on.
+
+        Parameters
+        ----------
+        rows
+            Which, (taken,).
+        n_stored
+            How many values these have: whoever asks the device for it has to wait.
+        """
+        lengths = self.row_starts.diff().index_select(0, rows)
+        starts = F.pad(lengths.cumsum(0), (1, 0))
+        moved = self.row_starts.index_select(0, rows) - starts[:-1]
+        places = torch.arange(n_stored, device=rows.device) + moved.repeat_interleave(lengths, output_size=n_stored)
+        return SparseRows(
+            starts, self.columns.index_select(0, places), self.values.index_select(0, places), self.n_columns
+        )
 
     def transposed(self) -> SparseRows:
         """Return the columns as rows, (columns, rows), in host memory."""
@@ -97,6 +116,11 @@ class SparseRows:
             self.values.to(device, non_blocking=non_blocking),
             self.n_columns,
         )
+
+    def pin_memory(self) -> SparseRows:
+        """Return these rows in memory that a GPU reads by itself."""
+        starts, columns, values = (part.pin_memory() for part in (self.row_starts, self.columns, self.values))
+        return SparseRows(starts, columns, values, self.n_columns)
 
 
 @dataclass(frozen=True)
@@ -136,6 +160,15 @@ class CellBatch:
         """Return this batch on ``device``; Lightning calls it."""
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
         return type(self)(**moved)
+
+    def take(self, cells: Tensor, n_stored: int) -> CellBatch:
+        """Take some cells, (taken,), on the device they are on; their RNA has ``n_stored`` counts stored."""
+        others = {f.name: getattr(self, f.name).index_select(0, cells) for f in fields(CellBatch) if f.name != "rna"}
+        return CellBatch(rna=self.rna.take(cells, n_stored), **others)
+
+    def pin_memory(self) -> Self:
+        """Return this batch in memory that a GPU reads by itself, while the CPU goes on."""
+        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
 @dataclass(frozen=True)

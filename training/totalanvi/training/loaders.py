@@ -24,6 +24,11 @@ from totalanvi.training.windows import Window, WindowReader, cells_per_window, i
 
 __all__ = ["TrainingBatch", "cell_loader", "training_loader"]
 
+_BYTES_PER_COUNT = 12
+"""Of a stored count on a device: its column and its value."""
+_MOST_OF_DEVICE = 0.1
+"""Share of a GPU's free memory that all training cells may take."""
+
 
 class _OrderedCells(Dataset[CellBatch]):
     """Serves whole mini-batches: one slice of the sparse rows instead of a cell at a time."""
@@ -134,6 +139,41 @@ class _ShuffledCells(Dataset[TrainingBatch]):
         return _with_target(self.cells[self.indices[draw.positions]].to_batch(), draw.counts, draw.shares)
 
 
+class _CellsOnDevice(Dataset[TrainingBatch]):
+    """Serves the same, of cells that lie on a GPU: all that goes there with a mini-batch is which cells it has."""
+
+    def __init__(self, cells: Cells, indices: npt.NDArray[np.intp], device: torch.device):
+        training = cells[indices]
+        self.n_stored = np.diff(training.rna.indptr)
+        self.cells = training.to_batch().to(device)
+
+    def __len__(self) -> int:
+        return len(self.n_stored)
+
+    def __getitem__(self, draw: Draw) -> TrainingBatch:
+        drawn = draw.positions, draw.counts, np.array(draw.shares, np.float32)
+        positions, counts, shares = _sent(drawn, self.cells.label.device)
+        batch = self.cells.take(positions, int(self.n_stored[draw.positions].sum()))
+        target = torch.where(counts, batch.label, UNLABELLED)
+        return TrainingBatch(**batch.__dict__, target=target, shares=shares)
+
+
+def _sent(arrays: Iterable[npt.NDArray[Any]], device: torch.device) -> list[Tensor]:
+    """Send arrays to a device, without waiting until they are there."""
+    tensors = [torch.from_numpy(array) for array in arrays]
+    pinned = [tensor.pin_memory() for tensor in tensors] if device.type == "cuda" else tensors
+    return [tensor.to(device, non_blocking=True) for tensor in pinned]
+
+
+def _fit_on_device(cells: Cells, indices: npt.NDArray[np.intp], device: torch.device) -> bool:
+    """Whether training cells are in memory, and take little of what a GPU has left."""
+    if device.type != "cuda" or isinstance(cells, StoredCells):
+        return False
+    n_values = cells.rna.nnz * len(indices) / len(cells)
+    n_bytes = n_values * _BYTES_PER_COUNT + cells.protein[:1].nbytes * 1.25 * len(indices)
+    return bool(n_bytes < _MOST_OF_DEVICE * torch.cuda.mem_get_info(device)[0])
+
+
 def training_loader(
     cells: Cells,
     indices: npt.NDArray[np.intp],
@@ -143,6 +183,7 @@ def training_loader(
     drop_last: bool = False,
     num_workers: int = 0,
     rank: Rank = ALONE,
+    device: torch.device | None = None,
 ) -> DataLoader[TrainingBatch]:
     """Iterate over training cells in mini-batches, in another order each epoch.
 
@@ -165,6 +206,9 @@ def training_loader(
         Processes that make mini-batches ahead of time; of cells in memory.
     rank
         Which of several processes that train together this is: it has its part of each mini-batch.
+    device
+        Where they train. A GPU keeps all cells, where they take little of its memory and no other processes are asked
+        to make mini-batches.
 
     Raises
     ------
@@ -182,6 +226,8 @@ def training_loader(
         stored = ShuffledWindows(cells, indices, batch_size, seed, n_samples_per_label, drop_last, rank)
         return _loader(_StoredCells(cells), stored)
     batches = Shuffled(cells.label[indices], batch_size, seed, n_samples_per_label, drop_last, rank)
+    if device is not None and not num_workers and _fit_on_device(cells, indices, device):
+        return _loader(_CellsOnDevice(cells, np.asarray(indices), device), batches)
     return _loader(_ShuffledCells(cells, np.asarray(indices)), batches, num_workers)
 
 

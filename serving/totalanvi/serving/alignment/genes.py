@@ -108,6 +108,8 @@ def match_genes(
 
 def share_of(matching: Matching, shares: Shares) -> float:
     """Return what the matched features carry, in [0, 1]; in model order, so that the query's does not show in it."""
+    if len(matching.places) == len(shares):
+        return 1.0  # Rounded shares may add up to a little less.
     return min(1.0, float(shares[matching.places].sum()))
 
 

@@ -42,7 +42,7 @@ def alignment_section(alignment: AlignmentRecord) -> Section:
             f"{share(alignment.gene_weight)} of what the model has learned from genes, and "
             f"{share(alignment.gene_coverage)} of the counts of an average cell of the reference."
         ),
-        table(["Names of", "", "Matched", "Missing in the query", "Only in the query"], rows),
+        table(["Names of", "", "Matched", "Missing in the query", "Only in the query"], rows, spare=(1,)),
         *(paragraph(note, class_="quiet") for note in alignment.notes),
     ]
     for name, found in kinds:

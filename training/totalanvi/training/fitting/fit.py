@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from totalanvi.training.checks import as_whole
+from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
@@ -46,6 +46,7 @@ def fit(
     progress: bool = True,
     resume_folder: str | Path | None = None,
     num_workers: int = 0,
+    cuda_graphs: bool = True,
     callbacks: L.Callback | list[L.Callback] | None = None,
     **trainer_options: Any,
 ) -> tuple[dict[str, pd.DataFrame], int]:
@@ -63,6 +64,8 @@ def fit(
         Where the state of the run is kept after each epoch, and taken up from when it is there; removed at the end.
     num_workers
         Processes that make mini-batches ahead of time.
+    cuda_graphs
+        Let a GPU repeat steps by itself, where it can; see `totalanvi.training.fitting.captured`.
     callbacks, trainer_options
         Further ones for Lightning's trainer.
 
@@ -84,6 +87,7 @@ def fit(
         When another process of a run on several devices has ended.
     """
     num_workers = as_whole("num_workers", num_workers, 0)
+    require_flags(cuda_graphs=cuda_graphs)
     if config.max_epochs == 0:
         module.eval()
         return {}, 0
@@ -104,7 +108,7 @@ def fit(
     place = placement(accelerator, devices, num_nodes, strategy)
     with _quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        plan = TrainingPlan(module, config)
+        plan = TrainingPlan(module, config, cuda_graphs)
         trainer = make_trainer(config, every, **place, **trainer_options)
         rank = Rank(trainer.global_rank, trainer.world_size)
         training = training_loader(
@@ -116,6 +120,7 @@ def fit(
             config.drop_last,
             num_workers,
             rank,
+            trainer.strategy.root_device,
         )
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None

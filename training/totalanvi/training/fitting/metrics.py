@@ -6,7 +6,7 @@ stay on the device cost next to nothing, and nobody waits for the device to read
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import torch
@@ -49,20 +49,28 @@ def classification_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 
 class EpochMeans:
-    """Means over the cells of an epoch."""
+    """Means over the cells of an epoch.
+
+    The sums stay where they are in memory, from the first mini-batch to the end of the run: a recorded step adds to
+    them (see `captured`).
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor | float] = {}
-        self._n_cells: dict[str, int] = {}
+        self._totals: dict[tuple[str, ...], Tensor] = {}
+        """By the names of metrics that come together: sums over cells, and the number of cells, (metrics + 1,)."""
 
     @torch.no_grad()
-    def add(self, means: dict[str, Tensor | float], n_cells: int) -> None:
-        """Take in means over a mini-batch of ``n_cells``."""
-        for name, mean in means.items():
-            self._sums[name] = self._sums.get(name, 0.0) + n_cells * mean
-            self._n_cells[name] = self._n_cells.get(name, 0) + n_cells
+    def add(self, means: Mapping[str, Tensor | float], n_cells: int) -> None:
+        """Take in means over a mini-batch of ``n_cells``, at least one of them a tensor."""
+        names = tuple(means)
+        like = next(mean for mean in means.values() if isinstance(mean, Tensor))
+        values = torch.stack([mean if isinstance(mean, Tensor) else like.new_full((), mean) for mean in means.values()])
+        values = torch.cat((values, values.new_ones(1)))
+        if names not in self._totals:
+            self._totals[names] = torch.zeros_like(values)
+        self._totals[names].add_(values, alpha=n_cells)
 
-    def take(self, total: Total | None = None) -> dict[str, Tensor | float]:
+    def take(self, total: Total | None = None) -> dict[str, float]:
         """Return the means over all cells since the last call, and begin anew.
 
         Parameters
@@ -70,17 +78,20 @@ class EpochMeans:
         total
             Where several processes train together, all of them have met metrics of the same names.
         """
-        sums, n_cells = self._sums, self._n_cells
-        self._sums, self._n_cells = {}, {}
-        if total is None:
-            return {name: value / n_cells[name] for name, value in sums.items()}
-        both = torch.tensor([[float(value) for value in sums.values()], list(n_cells.values())], dtype=torch.float64)
-        sums_of_all, n_of_all = total(both)
-        return dict(zip(sums, (sums_of_all / n_of_all).tolist(), strict=True))
+        sums: dict[str, float] = {}
+        n_cells: dict[str, float] = {}
+        for names, totals in self._totals.items():
+            of_all = totals if total is None else total(totals.double())
+            *values, n = of_all.tolist()
+            totals.zero_()
+            for name, value in zip(names, values, strict=True):
+                sums[name] = sums.get(name, 0.0) + value
+                n_cells[name] = n_cells.get(name, 0.0) + n
+        return {name: value / n_cells[name] for name, value in sums.items() if n_cells[name]}
 
 
 class LabelScores:
-    """How well q(c | z) tells the labels of an epoch's labelled cells."""
+    """How well q(c | z) tells the labels of an epoch's labelled cells; its sums stay in place, like those of means."""
 
     def __init__(self) -> None:
         self._confusion: Tensor | None = None
@@ -129,10 +140,11 @@ class LabelScores:
         ----------
         Guo et al.: On calibration of modern neural networks. ICML 2017, equation 3.
         """
-        flat, self._confusion = self._confusion, None
-        if flat is None:
+        if self._confusion is None:
             return {}
-        bins, loss = self._bins, self._loss
+        flat, bins, loss = (sums.clone() for sums in (self._confusion, self._bins, self._loss))
+        for sums in (self._confusion, self._bins, self._loss):
+            sums.zero_()
         if total is not None:
             flat, bins, loss = total(flat), total(bins), total(loss)
         if not bool(flat.sum()):

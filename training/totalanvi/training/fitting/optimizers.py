@@ -57,7 +57,7 @@ def model_optimizer(module: TotalVAE, config: TrainingConfig) -> Optimizer:
 
 def adversary_optimizer(adversary: Adversary) -> Optimizer:
     """Adam with a rate of its own."""
-    return Adam(adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADVERSARY_EPS)
+    return Adam(adversary.parameters(), lr=_ADVERSARY_LR, eps=_ADVERSARY_EPS, fused=True)
 
 
 def plateau_schedule(optimizer: Optimizer, config: TrainingConfig) -> ReduceLROnPlateau:

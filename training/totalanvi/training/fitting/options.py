@@ -35,7 +35,7 @@ _MINI_BATCHES = 4_000
 
 _CONFIG = {field.name for field in fields(TrainingConfig)}
 _SPLIT = {"train_size", "validation_size", "shuffle_set_split", "external_indexing"}
-_FIT = {"accelerator", "devices", "num_nodes", "strategy", "resume_folder", "num_workers", "callbacks"}
+_FIT = {"accelerator", "devices", "num_nodes", "strategy", "resume_folder", "num_workers", "cuda_graphs", "callbacks"}
 _PROGRESS = {"progress", "enable_progress_bar", "simple_progress_bar", "progress_bar_refresh_rate"}
 _LIGHTNING = set(inspect.signature(L.Trainer.__init__).parameters) - {"self"}
 _OF_LABELS = {"n_samples_per_label", "classification_ratio"}

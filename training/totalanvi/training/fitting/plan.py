@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
+from totalanvi.training.fitting.capturable import can_be_captured, count_steps
+from totalanvi.training.fitting.captured import CapturedSteps
+from totalanvi.training.fitting.cuda_graph import CudaGraphs
 from totalanvi.training.fitting.divergence import require_finite
 from totalanvi.training.fitting.gradients import average_gradients, without_reduction
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
 from totalanvi.training.fitting.random_state import draw_apart, random_state, restore_random_state
+from totalanvi.training.fitting.step_weights import StepWeights
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.losses import ElboTerms
@@ -35,9 +41,11 @@ class TrainingPlan(L.LightningModule):
         The model.
     config
         How to train it.
+    cuda_graphs
+        Whether a GPU may repeat steps by itself, where it can; see `totalanvi.training.fitting.captured`.
     """
 
-    def __init__(self, module: TotalVAE, config: TrainingConfig):
+    def __init__(self, module: TotalVAE, config: TrainingConfig, cuda_graphs: bool = True):
         super().__init__()
         self.automatic_optimization = False  # the adversary has an optimiser of its own
         self.module = module
@@ -46,6 +54,8 @@ class TrainingPlan(L.LightningModule):
         self._means = {"train": EpochMeans(), "validation": EpochMeans()}
         self._label_scores = {"train": LabelScores(), "validation": LabelScores()}
         self._random_state: dict[str, Tensor] | None = None
+        self._cuda_graphs = cuda_graphs
+        self._captured: CapturedSteps | None = None
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -88,30 +98,56 @@ class TrainingPlan(L.LightningModule):
             group["lr"] *= cooling / self._cooled
         self._cooled = cooling
 
-    def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
-        """One step of the model, then one of the adversary."""
-        with without_reduction(self.trainer):
-            self._training_step(cells)
+    def transfer_batch_to_device(self, batch: CellBatch, device: torch.device, dataloader_idx: int) -> CellBatch:
+        """Send a mini-batch to a GPU without waiting until it is there, which is when the step before is done."""
+        if device.type != "cuda" or batch.label.device == device:
+            return batch.to(device)
+        return batch.pin_memory().to(device, non_blocking=True)
 
-    def _training_step(self, cells: TrainingBatch) -> None:
-        config, kl_weight, adversary_weight = self.config, self.kl_weight, self.adversary_weight
-        optimizer, *optimizer_of_adversary = self._optimizers()
+    def training_step(self, cells: TrainingBatch, batch_idx: int) -> None:
+        """One step, as it is or from a record of it."""
+        weights = self._weights()
+        if self._captured is None:
+            with without_reduction(self.trainer):
+                self.step(cells, weights, self._optimizers())
+        else:
+            self._captured(cells, weights)
+            count_steps(self.trainer, 1 if weights.adversary is None else 2)
+        if self.trainer.is_last_batch:
+            self._log_epoch("train")
+
+    def step(self, cells: TrainingBatch, weights: StepWeights, optimizers: Sequence[Any]) -> None:
+        """One step of the model, then one of the adversary.
+
+        What is computed on the device decides on nothing here, so that a GPU can repeat the step (see `captured`).
+
+        Parameters
+        ----------
+        cells
+            A mini-batch, on the device.
+        weights
+            Of the parts of the loss.
+        optimizers
+            That of the model, then, if any, that of the adversary.
+        """
+        config = self.config
+        optimizer, *optimizer_of_adversary = optimizers
 
         augmentation = config.augmentation
         share, share_of_targets = cells.shares  # of this process in the mini-batch, see `TrainingBatch`
         terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = self._loss(terms, cells, kl_weight)
+        loss = self._loss(terms, cells, weights)
         if augmentation is not None:
             hidden = self.module.hidden_view(cells, terms, augmentation)
-            loss = loss + share * hidden.loss(config.matching_weight, self._protein_weight(kl_weight)).mean()
+            loss = loss + share * hidden.loss(config.matching_weight, weights.protein).mean()
             if hidden.label_logits is not None:
                 told = share_of_targets * classification_loss(hidden.label_logits, cells.target)
                 loss = loss + config.classification_ratio * told
-        noted: dict[str, Tensor | float] = {"kl_weight": kl_weight}
-        if self.adversary is not None and adversary_weight > 0:
+        noted: dict[str, Tensor | float] = {"kl_weight": weights.kl}
+        if self.adversary is not None and weights.adversary is not None:
             origin = cells.panel if config.key_adversarial == "panel" else cells.batch
             fooling = self.adversary.loss(terms.latent, origin, fool=True)
-            loss = loss + share * adversary_weight * fooling
+            loss = loss + share * weights.adversary * fooling
             noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
@@ -120,20 +156,19 @@ class TrainingPlan(L.LightningModule):
         self._clip_gradient(optimizer)
         optimizer.step()
 
-        if self.adversary is not None and adversary_weight > 0:
+        if self.adversary is not None and weights.adversary is not None:
             optimizer_of_adversary[0].zero_grad()
             seen_through = self.adversary.loss(terms.latent.detach(), origin, fool=False)
-            self._backward(share * adversary_weight * seen_through, optimizer_of_adversary[0])
+            self._backward(share * weights.adversary * seen_through, optimizer_of_adversary[0])
             optimizer_of_adversary[0].step()
 
         self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
-        if self.trainer.is_last_batch:
-            self._log_epoch("train")
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
         terms: ElboTerms = self.module(cells)
-        loss = terms.loss(self.kl_weight, self._protein_weight(self.kl_weight)).mean()
+        weights = self._weights()
+        loss = terms.loss(weights.kl, weights.protein).mean()
         self._note("validation", terms, cells.label, {"validation_loss": loss})
 
     def on_validation_epoch_end(self) -> None:
@@ -184,9 +219,15 @@ class TrainingPlan(L.LightningModule):
         self._cooled = checkpoint.get("cooled", 1.0)
 
     def on_train_start(self) -> None:
-        """Take up the state of the random numbers of the interrupted run."""
+        """Take up the state of the random numbers of the interrupted run; see how steps will be done."""
         if self._random_state is not None:
             restore_random_state(self._random_state, self.device)
+        if self._cuda_graphs and can_be_captured(self.device, self.trainer, self.module, self.config):
+            self._captured = CapturedSteps(self.step, self.trainer.optimizers, CudaGraphs(self.device))
+
+    def on_train_end(self) -> None:
+        """Give the memory of recorded steps back."""
+        self._captured = None
 
     # Parts of a step
 
@@ -209,13 +250,16 @@ class TrainingPlan(L.LightningModule):
         limit = self.config.gradient_clip * (1.0 if scaler is None else scaler.get_scale())
         nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], limit)
 
-    def _protein_weight(self, kl_weight: float) -> float:
-        return self.config.pro_recons_weight * (kl_weight if self.config.warm_up_proteins else 1.0)
+    def _weights(self) -> StepWeights:
+        """Weights of the parts of the loss, now."""
+        kl, fooling = self.kl_weight, 0.0 if self.adversary is None else self.adversary_weight
+        protein = self.config.pro_recons_weight * (kl if self.config.warm_up_proteins else 1.0)
+        return StepWeights(kl, protein, fooling if fooling > 0 else None)
 
-    def _loss(self, terms: ElboTerms, cells: TrainingBatch, kl_weight: float) -> Tensor:
+    def _loss(self, terms: ElboTerms, cells: TrainingBatch, weights: StepWeights) -> Tensor:
         """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
         share, share_of_targets = cells.shares
-        loss: Tensor = share * terms.loss(kl_weight, self._protein_weight(kl_weight)).mean()
+        loss: Tensor = share * terms.loss(weights.kl, weights.protein).mean()
         if terms.label_logits is None:
             return loss
         told: Tensor = share_of_targets * classification_loss(terms.label_logits, cells.target)

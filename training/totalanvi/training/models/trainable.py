@@ -111,6 +111,8 @@ class TrainableModel(BaseModel):
         plan_config, trainer_config
             Like ``plan_kwargs`` and ``trainer_kwargs``, which win.
         **trainer_kwargs
+            ``cuda_graphs=False`` keeps a GPU from recording steps and repeating them by itself, which it does where one
+            GPU trains in single precision.
             Options of `totalanvi.training.TrainingConfig` that scvi-tools takes here, ``early_stopping_patience`` for
             one, and those of Lightning's ``Trainer``, ``callbacks`` and ``num_nodes`` for two; ``precision`` is one of
             ``"32-true"``, ``"bf16-mixed"`` and ``"16-mixed"``.

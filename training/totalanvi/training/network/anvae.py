@@ -28,8 +28,8 @@ from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.background import BackgroundPrior
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.dimensions import Dimensions
-from totalanvi.training.network.labels import pair_labels
-from totalanvi.training.network.layers import FullyConnected, Head
+from totalanvi.training.network.labels import CellLabelPairs, pair_labels, pair_labels_evenly
+from totalanvi.training.network.layers import BatchNorm, FullyConnected, Head
 from totalanvi.training.network.losses import Normal, kl_standard_normal, log_normal
 from totalanvi.training.network.vae import TotalVAE
 
@@ -142,10 +142,9 @@ class TotalANVAE(TotalVAE):
         logits = self.classify(latent)
         log_q = torch.log_softmax(logits, dim=-1)
         log_prior = torch.log_softmax(self.label_prior_logits, dim=-1)
-        sure = _SURE_IN_TRAINING if self.training else 0.0
-        pairs = pair_labels(log_q.exp(), label, self.config.n_enumerated_labels, sure)
+        pairs = self._pairs(log_q.exp(), label)
 
-        z_pairs = z[pairs.cell]
+        z_pairs = pairs.of_cells(z)
         q_u = self.encoder_u(z_pairs, pairs.label)
         p_z = self.decoder_z(q_u.sample(), pairs.label)
         per_pair = kl_standard_normal(q_u) - log_normal(z_pairs, p_z)
@@ -157,6 +156,20 @@ class TotalANVAE(TotalVAE):
             "kl_label": kl_label,
             "label_logits": logits,
         }
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether no tensor's shape depends on the cells of a mini-batch, but for their number and stored counts."""
+        # Batch norm would take the pairs that weigh nothing into its statistics.
+        return not any(
+            isinstance(part, BatchNorm) for map_ in (self.encoder_u, self.decoder_z) for part in map_.modules()
+        )
+
+    def _pairs(self, probabilities: Tensor, label: Tensor) -> CellLabelPairs:
+        n_exact = self.config.n_enumerated_labels
+        if label.device.type != "cpu" and self.has_fixed_shapes:
+            return pair_labels_evenly(probabilities, label, n_exact)
+        return pair_labels(probabilities, label, n_exact, _SURE_IN_TRAINING if self.training else 0.0)
 
 
 def _first(given: T | None, otherwise: T) -> T:

@@ -85,7 +85,7 @@ class ElboTerms:
         total = self.reconstruction_gene + self.reconstruction_protein + self.kl_local
         return total if self.kl_library is None else total + self.kl_library
 
-    def loss(self, kl_weight: float = 1.0, protein_weight: float = 1.0) -> Tensor:
+    def loss(self, kl_weight: float | Tensor = 1.0, protein_weight: float | Tensor = 1.0) -> Tensor:
         """Weighted sum of the terms, (cells,); the negative ELBO and the penalty when both weights are 1."""
         warming_up = self.kl_local + self.efficiency_penalty
         total = self.reconstruction_gene + protein_weight * self.reconstruction_protein + kl_weight * warming_up
@@ -103,7 +103,7 @@ class HiddenTerms:
     label_logits: Tensor | None
     """Logits of q(c | z), (cells, labels)."""
 
-    def loss(self, matching_weight: float, protein_weight: float) -> Tensor:
+    def loss(self, matching_weight: float, protein_weight: float | Tensor) -> Tensor:
         """Weighted sum, (cells,)."""
         return matching_weight * self.matching + protein_weight * self.reconstruction_protein
 

@@ -160,6 +160,11 @@ class TotalVAE(FamiliarNames):
         return log_dispersion(self.py_r, self.config.protein_dispersion, covariates, labels)
 
     @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether no tensor's shape depends on the cells of a mini-batch, but for their number and stored counts."""
+        return True
+
+    @property
     def needs_label_weights(self) -> bool:
         """Whether a dispersion differs between labels."""
         return per_label(self.config.gene_dispersion) or per_label(self.config.protein_dispersion)
@@ -261,7 +266,9 @@ class TotalVAE(FamiliarNames):
 
     def background_prior(self, panel: Tensor) -> Normal:
         """Prior of log β, (cells, proteins), from panel codes, (cells,)."""
-        return Normal(self.background_pro_alpha.t()[panel], self.background_pro_log_beta.t()[panel].exp())
+        # As embeddings: a GPU sums their gradient over cells without sorting codes first.
+        mean = F.embedding(panel, self.background_pro_alpha.t())
+        return Normal(mean, F.embedding(panel, self.background_pro_log_beta.t()).exp())
 
     def gene_reconstruction(
         self, cells: CellBatch, latent: Tensor, log_size: Tensor, covariates: Covariates, labels: Tensor | None

@@ -111,10 +111,12 @@ def _do(serialized: bytes, carrier: PipeCarrier) -> str:
 
 def _described(error: BaseException) -> dict[str, str]:
     """Return an error as the endpoint is to raise it; of a fault of ours, where it arose, without what it says."""
+    from totalanvi.serving.endpoint.files.job import QUERY
     from totalanvi.serving.errors import ServingError
 
     if isinstance(error, ServingError):
-        return {"name": type(error).__name__, "message": str(error)}
+        # The name that the file has here says nothing to whoever sent it.
+        return {"name": type(error).__name__, "message": str(error).replace(repr(QUERY), "the file that was sent")}
     if isinstance(error, MemoryError):
         return {
             "name": "TooLargeError",

@@ -13,7 +13,10 @@ const STAGES = {
   mapping: "Mapping cells", writing: "Writing results", mapped: "Fetching results",
 };
 
-const state = { info: null, reference: null, upload: null, file: null, stop: new AbortController(), result: null };
+/** What may be somewhere else in a file than the endpoint looks, by the name of the option that says where. */
+const PLACES = { proteins: "proteins-place", layer: "layer-place", gene_column: "genes-place" };
+
+const state = { places: {}, info: null, reference: null, upload: null, file: null, stop: new AbortController(), result: null };
 
 /** Show one section, and take the keyboard and the reader there. */
 function show(name, focus = true) {
@@ -105,7 +108,7 @@ function wait(text, done = null) {
 
 function tooLarge(file, limit) {
   const reference = byId("choose-reference").hidden ? null : state.reference;
-  const command = mapCommand(location.origin, file.name, reference);
+  const command = mapCommand(location.origin, file.name, reference, state.places);
   const copy = make("button", { type: "button", onclick: () => copied(command) }, "Copy");
   fault(
     `Expected a file of at most ${bytes(limit)}, found one of ${bytes(file.size)}; map it with the command line, which sends ` +
@@ -126,6 +129,7 @@ async function take(file) {
   forget();
   fault();
   const { limits } = state.info;
+  state.places = Object.fromEntries(Object.entries(PLACES).map(([option, id]) => [option, byId(id).value.trim() || null]));
   if (file.size > limits.max_file_bytes) return tooLarge(file, limits.max_file_bytes);
   state.file = file;
   byId("working-title").textContent = "Looking at your file";
@@ -135,7 +139,7 @@ async function take(file) {
   return attempt(async () => {
     const progress = (done) => (done < 1 ? wait(`${STAGES.receiving}: ${Math.floor(done * 100)} %`, done) : wait(STAGES.reading));
     const { signal } = state.stop;
-    const answer = await send(address("/v1/uploads", { reference: state.reference }), file, progress, signal);
+    const answer = await send(address("/v1/uploads", { reference: state.reference, ...state.places }), file, progress, signal);
     state.upload = answer.id;
     byId("preview-content").replaceChildren(...describe(answer.preview, file.name).filter(Boolean));
     byId("begin").textContent = `Map ${several(answer.preview.n_cells, "cell")}`;
@@ -151,7 +155,7 @@ async function map() {
   show("working");
   wait(STAGES.waiting);
   await attempt(async () => {
-    const options = { impute: byId("impute").checked, reference: state.reference, name: state.file.name };
+    const options = { impute: byId("impute").checked, reference: state.reference, name: state.file.name, ...state.places };
     await ask(address(`${url}/map`, options), { method: "POST", signal });
     await mapped(state.upload, ({ stage, cells, total }) => {
       if (stage === "mapping") wait(`${STAGES.mapping}: ${count(cells)} of ${count(total)}`, cells / total);

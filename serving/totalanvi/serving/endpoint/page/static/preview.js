@@ -19,6 +19,8 @@ export function describe(found, file) {
     make("table", { class: "facts" }, make("tbody", {}, facts.map(([name, value]) =>
       make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value))))),
     warnings(found.messages, "Nothing to beware of: names and counts are as expected."),
+    !found.proteins && proteins.missing ? make("p", { class: "quiet" },
+      "If the file has proteins after all, choose it anew and say before where they are.") : null,
     notes.length ? make("ul", {}, notes.map((note) => make("li", {}, note))) : null,
     ...["genes", "proteins"].map((kind) => names(kind, found.alignment[kind])),
   ];

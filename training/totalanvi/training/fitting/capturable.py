@@ -1,0 +1,53 @@
+"""Which runs have steps that a GPU can repeat by itself, and what Lightning has to be told of those."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from totalanvi.training.fitting.training_config import TrainingConfig
+from totalanvi.training.network.vae import TotalVAE
+
+__all__ = ["can_be_captured", "count_steps"]
+
+_IN_A_STEP = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
+"""Hooks of callbacks that are called in the middle of a step."""
+
+
+def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, config: TrainingConfig) -> bool:
+    """Whether all that happens in a step can be recorded: on one GPU, without anything that looks at it meanwhile.
+
+    Parameters
+    ----------
+    device
+        Where the model trains.
+    trainer
+        Of the run, which has begun.
+    module
+        The model. Surgery masks gradients with tensors of the CPU, and some models have shapes that follow the cells.
+    config
+        How it is trained. An optimiser of the user's own may do anything.
+    """
+    return (
+        device.type == "cuda"
+        and trainer.world_size == 1
+        and trainer.precision == "32-true"
+        and module.has_fixed_shapes
+        and not module.trained_parts
+        and config.optimizer_creator is None
+        and not torch.is_anomaly_enabled()
+        and not any(_looks_into_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    )
+
+
+def count_steps(trainer: L.Trainer, n_optimizers: int) -> None:
+    """Count the steps of optimisers that Lightning has not seen: its ``global_step``, and ``max_steps``, go by them."""
+    counted = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    for _ in range(n_optimizers):
+        counted.increment_ready()
+        counted.increment_completed()
+
+
+def _looks_into_steps(callback: L.Callback) -> bool:
+    return any(is_overridden(hook, callback, L.Callback) for hook in _IN_A_STEP)
