@@ -11,6 +11,7 @@
 #   make bench        measure accuracy on real cells, beside the quick peers (see benchmarks/)
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
+#   make bench-device  the same on a CUDA device, beside the CPU's results; minutes
 #   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
 #   make bench-jobs   what a cell costs in a job of many files: bytes read and written, time of a core
@@ -36,7 +37,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-gpu browser lint audit docs bench bench-full bench-speed bench-endpoint bench-map bench-jobs bench-training \
+.PHONY: setup demo test test-gpu browser lint audit docs bench bench-full bench-speed bench-device bench-endpoint bench-map bench-jobs bench-training \
 	bench-curve bench-backed soak bento constraints clean
 
 setup: $(STAMP)
@@ -63,7 +64,8 @@ test-gpu: setup
 
 # Debian's where there is one and it may be installed, or Playwright's own.
 browser: setup
-	command -v chromium || { test -x /usr/bin/apt-get && test "$$(id -u)" = 0 && apt-get install -y chromium; } || \
+	command -v chromium || { test -x /usr/bin/apt-get && test "$$(id -u)" = 0 && apt-get update && \
+		apt-get install -y chromium; } || \
 		$(BIN)/playwright install chromium
 
 lint: setup
@@ -86,6 +88,9 @@ bench-full: setup
 
 bench-speed: setup
 	$(BIN)/python benchmarks/speed.py
+
+bench-device: setup
+	$(BIN)/python benchmarks/device_speed.py
 
 bench-endpoint: setup
 	$(BIN)/python benchmarks/endpoint_speed.py

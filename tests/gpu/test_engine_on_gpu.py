@@ -28,7 +28,7 @@ def random_cells(n_cells: int, n_genes: int, n_proteins: int) -> AlignedCells:
 
 
 @pytest.mark.parametrize("options", [MapOptions(impute=False), MapOptions(samples=1), MapOptions(samples=25)], ids=str)
-@pytest.mark.parametrize("n_cells", [1, 100, 3000])
+@pytest.mark.parametrize("n_cells", [1, 100, 3000, 40_000])
 def test_both_devices_agree(bundle: Path, options: MapOptions, n_cells: int) -> None:
     opened = Bundle.open(bundle)
     cells = random_cells(n_cells, len(opened.manifest.genes.names), len(opened.manifest.proteins))

@@ -8,7 +8,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.toy import TOY
 
-from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS
+from totalanvi.export.rows_graph import rows_graph
+from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, ROWS
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 
@@ -118,6 +119,7 @@ def toy_graphs() -> dict[str, onnx.ModelProto]:
         CLASSIFIER.file: classifier,
         PROTEINS.file: proteins,
         ENCODER_REST.file: encoder_rest,
+        ROWS.file: rows_graph(len(TOY.genes)),
     }
 
 

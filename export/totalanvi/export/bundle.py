@@ -26,6 +26,7 @@ from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, 
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.reference_page import ReferenceReport, reference_page
+from totalanvi.export.rows_graph import write_rows_graph
 from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
@@ -37,6 +38,7 @@ from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
     REPORT_FILE,
+    ROWS,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
@@ -132,8 +134,11 @@ def export_bundle(
         for graph in graphs:
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
+        say(f"Writing {ROWS.file}")
+        write_rows_graph(len(source.registry.genes), folder)
         everyone = joined(source.sample.landmarks, source.sample.held_out)
-        draft = _draft(folder, source, name, hash_files(folder, [graph.signature.file for graph in graphs]))
+        written = [*(graph.signature.file for graph in graphs), ROWS.file]
+        draft = _draft(folder, source, name, hash_files(folder, written))
         say("Comparing with torch")
         parity = check_parity(draft, source.module, everyone, readout)
         draft = with_shares(draft, everyone)
@@ -151,7 +156,7 @@ def export_bundle(
             placed.readout.save(folder, draft.manifest)
         for layer in draft.first_layers:
             layer.save(folder, draft.manifest)
-        files = hash_files(folder, bundle_files(readout=readout is not None))
+        files = hash_files(folder, (*bundle_files(readout=readout is not None), ROWS.file))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from totalanvi.serving.intervals import COVERAGES, Intervals, read_bound
+from totalanvi.serving.engine.bounds import read_bounds
+from totalanvi.serving.intervals import COVERAGES, Intervals
 
 __all__ = ["FEWEST_CELLS", "fit_intervals"]
 
@@ -103,8 +104,9 @@ def _cross_fitted_coverage(level: Floats, count: Floats) -> Floats:
     for left_out in range(_N_FOLDS):
         judged = fold == left_out
         knots, low, high = _nominal_bounds(level[~judged], count[~judged])
+        places = level[judged, None]
         for i in range(len(_NOMINAL)):
-            above = read_bound(level[judged], knots, low[:, i]) <= count[judged]
-            below = count[judged] <= read_bound(level[judged], knots, high[:, i])
+            above = read_bounds(places, knots[None], low[None, :, i])[:, 0] <= count[judged]
+            below = count[judged] <= read_bounds(places, knots[None], high[None, :, i])[:, 0]
             within[i] += (above & below).sum()
     return np.maximum.accumulate(within / len(level))

@@ -27,6 +27,7 @@ from totalanvi.serving.bundles.manifest import (
     PROTEINS,
     READOUT,
     READOUT_REST,
+    ROWS,
     GraphSignature,
     Parity,
 )
@@ -34,6 +35,7 @@ from totalanvi.serving.bundles.modes import MODES, modes_of
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import Block, SparseFeeds
 from totalanvi.serving.engine.imputation import batch_weights
+from totalanvi.serving.engine.places import place
 from totalanvi.serving.engine.sessions import open_sessions
 from totalanvi.serving.engine.sparse_rows import SparseLayer
 from totalanvi.serving.mapped import Background, MapOptions
@@ -98,11 +100,14 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
         figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), expected)
 
     known = EncoderInputs.of(cells.to_batch(), module.dims)
+    rna = torch.from_numpy(cells.rna.toarray())
+    places, counts = map(torch.from_numpy, place(cells.rna, slice(0, len(cells))))
+    compare(ROWS, {"places": places, "counts": counts, "library": known.library}, {"rna": rna})
     for batch in (known.covariates.batch, torch.zeros_like(known.covariates.batch)):
         inputs = replace(known, covariates=module.usual_covariates(batch))
         z, _ = module.encode(inputs)
         feed = {
-            "rna": torch.from_numpy(cells.rna.toarray()),
+            "rna": rna,
             "library": inputs.library,
             "protein": inputs.protein,
             "measured": inputs.measured,

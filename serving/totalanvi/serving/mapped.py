@@ -202,6 +202,32 @@ class MappedCells:
         return MappedCells(**taken)
 
     @classmethod
+    def room(cls, n_cells: int, n_labels: int, n_latent: int, n_proteins: int | None) -> MappedCells:
+        """Make room for cells that are mapped part by part; None where proteins are not asked for."""
+
+        def floats(*columns: int) -> npt.NDArray[np.float32]:
+            return np.empty((n_cells, *columns), dtype=np.float32)
+
+        return cls(
+            label=np.empty(n_cells, dtype=np.int32),
+            guess=np.empty(n_cells, dtype=np.int32),
+            certain=np.empty(n_cells, dtype=np.int32),
+            confidence=floats(),
+            novelty=floats(),
+            probabilities=floats(n_labels),
+            label_set=np.empty((n_cells, n_labels), dtype=bool),
+            latent=floats(n_latent),
+            coordinates=floats(2),
+            **({} if n_proteins is None else {name: floats(n_proteins) for name in PROTEIN_ARRAYS}),
+        )
+
+    def put(self, rows: slice, part: MappedCells) -> None:
+        """Fill in a part of the cells, which have the same arrays."""
+        arrays = part.arrays()
+        for name, array in self.arrays().items():
+            array[rows] = arrays[name]
+
+    @classmethod
     def concatenate(cls, parts: Sequence[MappedCells]) -> MappedCells:
         """Join parts of one query, in order.
 

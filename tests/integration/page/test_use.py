@@ -74,6 +74,7 @@ def test_every_state_is_accessible_and_fits(
     # axe puts a script of its own into the page, which the page's policy would refuse.
     with watched(browser, url, size, bypass_csp=True) as page:
         expect(page.locator("#start")).to_be_visible()
+        page.locator("#places summary").click()
         judge(page, "empty")
         (tmp_path / "notes.h5ad").write_text("These are no cells.")
         choose(page, tmp_path / "notes.h5ad")

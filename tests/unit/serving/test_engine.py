@@ -280,8 +280,8 @@ def test_warm_computes_every_block_size(
 ) -> None:
     sizes = set()
 
-    def watched(n_cells: int, workers: int = 1) -> list[Block]:
-        blocks = list(blocks_of(n_cells, workers))
+    def watched(*of: Any) -> list[Block]:
+        blocks = list(blocks_of(*of))
         sizes.update(block.size for block in blocks)
         return blocks
 

@@ -11,6 +11,7 @@ import pytest
 from tests.support.readout import draw_readout_arrays
 
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.engine.placement import Computed
 from totalanvi.serving.engine.readout import Readings, Readout
 from totalanvi.serving.engine.scores import Imputed
 
@@ -69,14 +70,23 @@ def test_what_was_measured_stays_with_the_decoder(arrays, readings) -> None:
     assert (found.expected[~measured] != 7).all()
 
 
-def test_a_padded_block_fills_only_its_rows(arrays) -> None:
-    room = Readout(arrays).room(N_CELLS)
-    for array in vars(room).values():
-        array[:] = 0
-    room.put(slice(2, 5), [np.full((4, width), 1.0, np.float32) for width in (N_LABELS, N_PROTEINS, N_COMPONENTS, 1)])
-    assert all(
-        (array[2:5] == 1).all() and (array[:2] == 0).all() and (array[5:] == 0).all() for array in vars(room).values()
-    )
+@pytest.mark.parametrize("proteins", [True, False])
+def test_what_lies_behind_a_padded_block_is_left_out(proteins: bool) -> None:
+    names = Readings.names(proteins=proteins)
+    assert ("standardised" in names) == proteins
+    row = np.arange(8, dtype=np.float32)[:, None]
+    readings = Readings.of([row + 10 * number for number in range(len(names))], names)
+    imputed = Imputed(row, row, row) if proteins else None
+    parts = Computed(slice(100, 105), row, readings.log_probabilities, readings, imputed).parts(3)
+    assert [part.rows for part in parts] == [slice(100, 103), slice(103, 105)]
+    for part, rows in zip(parts, ([0, 1, 2], [3, 4]), strict=True):
+        assert list(part.results()) == ["latent", "logits", *names[1:]]
+        for number, array in enumerate([part.logits, *list(part.results().values())[2:]]):
+            assert array.ravel().tolist() == [10 * number + row for row in rows]
+        assert part.latent.ravel().tolist() == rows
+        assert (part.imputed is not None) == proteins
+        if part.imputed is not None:
+            assert part.imputed.foreground.ravel().tolist() == rows
 
 
 @pytest.mark.parametrize(

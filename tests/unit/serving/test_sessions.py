@@ -150,12 +150,14 @@ def test_weights_in_another_file_are_not_read(spoiled: Callable[[str, Edit], Bun
     ("name", "value", "output"),
     [("classifier.onnx", np.nan, "logits"), ("classifier.onnx", np.inf, "logits"), ("proteins.onnx", 1e3, "protein")],
 )
+@pytest.mark.parametrize("n_cells", [5, 1_300])
 def test_result_that_is_not_finite_is_an_error(
-    spoiled: Callable[[str, Edit], Bundle], name: str, value: float, output: str
+    spoiled: Callable[[str, Edit], Bundle], name: str, value: float, output: str, n_cells: int
 ) -> None:
-    engine = Engine(spoiled(name, fill_weight(value)), provider="cpu")
-    cells, _ = toy_cells(5)
-    with pytest.raises(QueryError, match=rf"found '{output}' not finite for 5 of 5 cells, first in row 0 with a total"):
+    engine = Engine(spoiled(name, fill_weight(value)), provider="cpu", threads=2)
+    cells, _ = toy_cells(n_cells)
+    said = rf"found '{output}' not finite for {n_cells} of {n_cells} cells, first in row 0 with a total"
+    with pytest.raises(QueryError, match=said):
         engine.run(cells, MapOptions())
     with pytest.raises(BundleError, match="cannot map an empty cell"):
         engine.warm()

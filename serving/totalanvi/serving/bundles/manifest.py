@@ -36,6 +36,7 @@ __all__ = [
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
+    "ROWS",
     "SCHEMA_VERSION",
     "Calibration",
     "FileRecord",
@@ -121,6 +122,12 @@ READOUT_REST = GraphSignature(
 )
 """The readout after its projection, in a bundle that has one. ``projected`` (cells, columns) is
 what `totalanvi.serving.bundles.first_layer.ReadoutFirst` makes of counts."""
+
+ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
+"""Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``
+(stored counts,), int32, each once, is ``row * genes + gene``; ``counts`` (stored counts,); ``library`` (cells, 1) tells
+how many rows there are. ``rna`` (cells, genes) is the encoder's. A bundle from before it has none; its rows are made
+whole before they are sent."""
 
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"

@@ -24,6 +24,7 @@ def compile_ahead(*, readout: bool) -> None:
 
 
 def _compile(readout: bool) -> None:
+    from totalanvi.serving.engine.curves import compiled_curves
     from totalanvi.serving.engine.nearest import compiled_search
     from totalanvi.serving.engine.sparse_rows import compiled_product
 
@@ -35,3 +36,4 @@ def _compile(readout: bool) -> None:
             from totalanvi.serving.engine.density import compiled_least
 
             compiled_least()
+        compiled_curves()

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.hierarchy import Hierarchy
 from totalanvi.serving.bundles.modes import MODES, modes_of
+from totalanvi.serving.engine.bounds import bounds
 from totalanvi.serving.engine.conformal import label_scores, score_threshold
 from totalanvi.serving.engine.neighbours import NoveltyScale
 from totalanvi.serving.engine.scores import Imputed, Scores
@@ -74,7 +75,7 @@ class Certainty:
         if imputed is None:
             return {}
         intervals = self._calibration.intervals(one_batch=options.impute_as is not None)
-        low, high = intervals.bounds(imputed.expected, options.coverage)
+        low, high = bounds(intervals, imputed.expected, options.coverage)
         return {
             "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
             "protein_low": low,

@@ -27,7 +27,10 @@ _one_at_a_time = Lock()
 
 
 def compiled(
-    function: Callable[..., None], *arguments: tuple[str, int, bool], reorder_sums: bool = False
+    function: Callable[..., None],
+    *arguments: tuple[str, int, bool],
+    reorder_sums: bool = False,
+    as_written: bool = False,
 ) -> Callable[..., None]:
     """Compile a function of arrays that returns nothing; once, whichever threads ask for it.
 
@@ -39,19 +42,21 @@ def compiled(
         What each array is: `given` or `room`.
     reorder_sums
         Whether a sum along the last axis may be taken in another order: in the same one for every cell, though.
+    as_written
+        Whether each step is rounded by itself, as NumPy does, rather than a product and its sum together.
     """
+    # Fused multiply-adds never depend on the company of a cell.
+    relaxed = (() if as_written else ("contract",)) + (("reassoc",) if reorder_sums else ())
     with _one_at_a_time:
-        return _compiled(function, arguments, reorder_sums)
+        return _compiled(function, arguments, relaxed)
 
 
 @cache
 def _compiled(
-    function: Callable[..., None], arguments: tuple[tuple[str, int, bool], ...], reorder_sums: bool
+    function: Callable[..., None], arguments: tuple[tuple[str, int, bool], ...], relaxed: tuple[str, ...]
 ) -> Callable[..., None]:
     from numba import njit, types
 
     arrays = [types.Array(getattr(types, dtype), n_axes, "C", readonly=read) for dtype, n_axes, read in arguments]
-    # Fused multiply-adds never depend on the company of a cell.
-    relaxed = {"contract", "reassoc"} if reorder_sums else {"contract"}
-    made: Callable[..., None] = njit(types.void(*arrays), nogil=True, fastmath=relaxed)(function)
+    made: Callable[..., None] = njit(types.void(*arrays), nogil=True, fastmath=set(relaxed))(function)
     return made

@@ -1,26 +1,27 @@
-"""What encoder and readout are fed with, block by block: whole rows of genes, or what a first layer made of them."""
+"""What encoder and readout are fed with, block by block; here, from what first layers made of sparse rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import ENCODER, ENCODER_REST, READOUT, READOUT_REST, GraphSignature
+from totalanvi.serving.bundles.manifest import ENCODER_REST, READOUT_REST, GraphSignature
 from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.engine.memory import Value
 from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 
-__all__ = ["BLOCK_SIZES", "Block", "DenseFeeds", "Feed", "Feeds", "SparseFeeds", "blocks_of"]
+__all__ = ["BLOCK_SIZES", "Block", "Feed", "Feeds", "SparseFeeds", "blocks_of"]
 
 BLOCK_SIZES = (8, 64, 256, 1024)
 """Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
 query of a few cells without computing hundreds."""
 
 Floats = npt.NDArray[np.float32]
-Feed = dict[str, Floats]
+Feed = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Block:
         return block
 
 
-def blocks_of(n_cells: int, workers: int = 1) -> Iterator[Block]:
+def blocks_of(n_cells: int, workers: int = 1, sizes: Sequence[int] = BLOCK_SIZES) -> Iterator[Block]:
     """Cut a query into blocks so large that there is half a one for every worker; what is left, into smaller ones.
 
     Examples
@@ -57,7 +58,7 @@ def blocks_of(n_cells: int, workers: int = 1) -> Iterator[Block]:
     start = 0
     while start < n_cells:
         left = n_cells - start
-        size = max(size for size in BLOCK_SIZES if size * workers <= 2 * left or size == BLOCK_SIZES[0])
+        size = max(size for size in sizes if size * workers <= 2 * left or size == sizes[0])
         for _ in range(max(left // size, 1)):
             stop = min(start + size, n_cells)
             yield Block(slice(start, stop), size)
@@ -75,40 +76,6 @@ class Feeds(Protocol):
         """Return the inputs of both graphs by name."""
 
 
-class DenseFeeds:
-    """Inputs of the complete graphs, in the same memory again and again: use a block's before the next is asked for.
-
-    Parameters
-    ----------
-    cells
-        The query.
-    n_batches
-        Of the reference.
-    fill
-        For genes that the query lacks, of a readout: see `totalanvi.serving.engine.missing_genes`.
-    """
-
-    encoder: ClassVar[GraphSignature] = ENCODER
-    readout: ClassVar[GraphSignature] = READOUT
-
-    def __init__(self, cells: AlignedCells, n_batches: int, fill: Floats | None) -> None:
-        size = next((size for size in BLOCK_SIZES if size >= len(cells)), BLOCK_SIZES[-1])
-        self._cells, self._n_batches = cells, n_batches
-        self._rna = np.zeros((size, cells.n_genes), dtype=np.float32)
-        self._of_query = {"present": np.ones((1, cells.n_genes), dtype=np.float32)}
-        if fill is not None:
-            self._of_query["fill"] = fill
-        if cells.present is not None:
-            self._of_query["present"][0] = cells.present
-
-    def feed(self, block: Block) -> Feed:
-        """Return the inputs by name."""
-        rna = self._rna[: block.size]
-        self._cells.rna[block.rows].toarray(out=rna[: block.n_rows])
-        rna[block.n_rows :] = 0
-        return {"rna": rna, **self._of_query, **_beside_rna(self._cells, block, self._n_batches)}
-
-
 class SparseFeeds:
     """Inputs of what comes after the first layers, which are computed here. Safe to use from several threads.
 
@@ -121,7 +88,7 @@ class SparseFeeds:
     encoder, readout
         First layers; None for a readout that there is not.
     fill
-        As of `DenseFeeds`.
+        For genes that the query lacks, of a readout: see `totalanvi.serving.engine.missing_genes`.
     """
 
     encoder: ClassVar[GraphSignature] = ENCODER_REST
@@ -140,24 +107,21 @@ class SparseFeeds:
         layers = {"from_rna": encoder} if readout is None else {"from_rna": encoder, "projected": readout}
         self._layers = {name: (layer, layer.start(cells.present)) for name, layer in layers.items()}
 
-    def feed(self, block: Block) -> Feed:
+    def feed(self, block: Block) -> dict[str, Floats]:
         """Return the inputs by name."""
-        feed = _beside_rna(self._cells, block, self._n_batches)
-        rows, library = Rows.of(self._cells.rna, block.rows), self._cells.library[block.rows]
+        cells = self._cells
+        feed = {
+            "library": block.padded(cells.library[:, None]),
+            "protein": block.padded(cells.protein),
+            "measured": block.padded(cells.measured),
+            # All zero is the code of a batch that the reference has not seen, which every query is.
+            "batch": np.zeros((block.size, self._n_batches), dtype=np.float32),
+        }
+        rows, library = Rows.of(cells.rna, block.rows), cells.library[block.rows]
         for name, (layer, start) in self._layers.items():
-            feed[name] = np.zeros((block.size, layer.n_columns), dtype=np.float32)
-            layer.apply(rows, library, start, out=feed[name][: block.n_rows])
-        if self._fill is not None:
-            projected = feed["projected"]
-            projected += projected[:, : len(self._fill)] @ self._fill
+            made = np.zeros((block.size, layer.n_columns), dtype=np.float32)
+            layer.apply(rows, library, start, out=made[: block.n_rows])
+            if name == "projected" and self._fill is not None:
+                made += made[:, : len(self._fill)] @ self._fill
+            feed[name] = made
         return feed
-
-
-def _beside_rna(cells: AlignedCells, block: Block, n_batches: int) -> Feed:
-    return {
-        "library": block.padded(cells.library[:, None]),
-        "protein": block.padded(cells.protein),
-        "measured": block.padded(cells.measured),
-        # All zero is the code of a batch that the reference has not seen, which every query is.
-        "batch": np.zeros((block.size, n_batches), dtype=np.float32),
-    }

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.manifest import PROTEINS, Manifest
+from totalanvi.serving.engine.memory import Value, on_host
 from totalanvi.serving.engine.scores import Imputed
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.listing import quoted
@@ -20,8 +21,11 @@ _NOISE_ROWS = 32
 
 _FEWEST_CELLS = 8
 
+_CELLS_IN_CACHE = 1024
+"""Cells that are added up at a time."""
+
 Floats = npt.NDArray[np.float32]
-Decode = Callable[[dict[str, Floats]], list[Floats]]
+Decode = Callable[[dict[str, Value], int], list[Floats]]
 
 
 def batch_weights(manifest: Manifest, impute_as: str | None) -> npt.NDArray[np.float64]:
@@ -61,9 +65,14 @@ class Imputer:
     options
         How to impute.
     decode
-        Computes the proteins graph: its inputs by name to its outputs in order.
+        Computes the proteins graph: its inputs by name, and for how many cells, to its outputs in order.
     most_rows
         Cells times samples that are decoded at a time, about; None for a whole block.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray
+        See `batch_weights`.
 
     Raises
     ------
@@ -72,7 +81,7 @@ class Imputer:
     """
 
     def __init__(self, manifest: Manifest, options: MapOptions, decode: Decode, most_rows: int | None = None) -> None:
-        self._weights = batch_weights(manifest, options.impute_as)
+        self.weights = batch_weights(manifest, options.impute_as)
         self._noise = _noise(options.samples, manifest.n_latent, manifest.noise_seed)
         self._decode = decode
         n_samples = min(len(self._noise), _NOISE_ROWS)
@@ -81,39 +90,53 @@ class Imputer:
             None if most_rows is None else max(_FEWEST_CELLS, 1 << (most_rows // n_samples).bit_length() - 1)
         )
 
-    def impute(self, z_mean: Floats, z_scale: Floats) -> Imputed:
+    def impute(self, z_mean: Value, z_scale: Value, n_cells: int) -> Imputed:
         """Average each protein over samples and over batches.
 
         Parameters
         ----------
         z_mean, z_scale
             Posterior before the latent transformation, (cells, n_latent), of a cell or more.
+        n_cells
+            How many.
         """
-        step = self._most_cells or len(z_mean)
-        starts = range(0, len(z_mean), step)
-        parts = [self._average(z_mean[start : start + step], z_scale[start : start + step]) for start in starts]
-        averages = np.concatenate(parts, axis=1)
+        if self._most_cells is None or n_cells <= self._most_cells:
+            averages = self._average(z_mean, z_scale, n_cells)
+        else:
+            mean, scale = on_host(z_mean), on_host(z_scale)
+            steps = [slice(start, start + self._most_cells) for start in range(0, n_cells, self._most_cells)]
+            parts = zip(*(self._average(mean[s], scale[s], len(mean[s])) for s in steps), strict=True)
+            averages = [np.concatenate(of_output) for of_output in parts]
         return Imputed(**dict(zip(PROTEINS.outputs, averages, strict=True)))
 
-    def _average(self, z_mean: Floats, z_scale: Floats) -> Floats:
-        """Return the averages of each output, (outputs, cells, proteins)."""
-        n_batches, n_proteins = self._weights.shape
-        total = np.zeros((len(PROTEINS.outputs), len(z_mean), n_proteins))
-        for batch in np.flatnonzero(self._weights.any(axis=1)):
-            code = np.zeros((1, n_batches), dtype=np.float32)
-            code[0, batch] = 1
+    def _average(self, z_mean: Value, z_scale: Value, n_cells: int) -> list[Floats]:
+        """Return the averages of each output, (cells, proteins)."""
+        n_proteins = self.weights.shape[1]
+        batches = np.flatnonzero(self.weights.any(axis=1)).tolist()
+        if len(batches) == 1 and self.weights[batches[0]].all() and len(self._noise) <= _NOISE_ROWS:
+            # Nothing to average: each weight is 1.
+            return self._decoded(z_mean, z_scale, self._noise, batches[0], n_cells)
+        total = np.zeros((len(PROTEINS.outputs), n_cells, n_proteins))
+        for batch in batches:
             # Not a product with zero: what was never learned need not be finite.
-            learned = np.flatnonzero(self._weights[batch])
+            learned = np.flatnonzero(self.weights[batch])
             for start in range(0, len(self._noise), _NOISE_ROWS):
                 draws = self._noise[start : start + _NOISE_ROWS]
-                outputs = self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": draws, "batch": code})
-                share = self._weights[batch, learned] * (len(draws) / len(self._noise))
+                share = self.weights[batch, learned] * (len(draws) / len(self._noise))
+                outputs = self._decoded(z_mean, z_scale, draws, batch, n_cells)
                 for of_output, output in zip(total, outputs, strict=True):
-                    if len(learned) == n_proteins:
-                        of_output += output * share
-                    else:
-                        of_output[:, learned] += output[:, learned] * share
-        return total.astype(np.float32)
+                    for start_row in range(0, n_cells, _CELLS_IN_CACHE):
+                        rows = slice(start_row, start_row + _CELLS_IN_CACHE)
+                        if len(learned) == n_proteins:
+                            of_output[rows] += output[rows] * share
+                        else:
+                            of_output[rows, learned] += output[rows, learned] * share
+        return list(total.astype(np.float32))
+
+    def _decoded(self, z_mean: Value, z_scale: Value, noise: Floats, batch: int, n_cells: int) -> list[Floats]:
+        code = np.zeros((1, len(self.weights)), dtype=np.float32)
+        code[0, batch] = 1
+        return self._decode({"z_mean": z_mean, "z_scale": z_scale, "noise": noise, "batch": code}, n_cells)
 
 
 def _noise(samples: int, n_latent: int, seed: int) -> Floats:

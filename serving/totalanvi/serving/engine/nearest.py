@@ -24,6 +24,12 @@ _GROUP = 64
 """Points in a group: their distances take a few registers. 32 and 64 were equally fast, 16 and one group of all three
 times slower."""
 
+_INFINITE_BITS = 0x7F800000
+"""Of a number in single precision that no distance reaches."""
+
+_DIMENSIONS = 4
+"""That are added up at a time, so that sums are loaded and stored a quarter as often."""
+
 _SPARE = 4
 """Points that are found beyond those asked for, since rounding may have swapped some."""
 
@@ -49,16 +55,16 @@ class NearestSearch:
 
     def __init__(self, points: Floats) -> None:
         self._points = np.ascontiguousarray(points, dtype=np.float32)
-        groups = _halved(self._points, np.arange(len(points)))
-        shape = (len(groups), self._points.shape[1], _GROUP)
+        groups, padded = _halved(self._points, np.arange(len(points))), _padded(self._points)
+        shape = (len(groups), padded.shape[1], _GROUP)
         # Infinitely far, so that nothing that fills up a group is ever found.
         self._groups = np.full(shape, np.inf, dtype=np.float32)
         self._members = np.zeros((len(groups), _GROUP), dtype=np.int64)
         for number, group in enumerate(groups):
-            self._groups[number, :, : len(group)] = self._points[group].T
+            self._groups[number, :, : len(group)] = padded[group].T
             self._members[number, : len(group)] = group
-        self._low = np.stack([self._points[group].min(axis=0) for group in groups], axis=1)
-        self._high = np.stack([self._points[group].max(axis=0) for group in groups], axis=1)
+        self._low = np.stack([padded[group].min(axis=0) for group in groups], axis=1)
+        self._high = np.stack([padded[group].max(axis=0) for group in groups], axis=1)
         self._search = compiled_search()
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:
@@ -74,8 +80,7 @@ class NearestSearch:
         n_found = min(n_nearest + _SPARE, len(self._points))
         index = np.zeros((len(cells), n_found), dtype=np.int64)
         distance = np.empty((len(cells), n_found))
-        cells = np.require(cells, np.float32, ["C", "A"])
-        self._search(cells, self._points, self._groups, self._members, self._low, self._high, index, distance)
+        self._search(_padded(cells), self._points, self._groups, self._members, self._low, self._high, index, distance)
         return index[:, :n_nearest], distance[:, :n_nearest]
 
 
@@ -93,6 +98,13 @@ def compiled_search() -> Callable[..., None]:
         room("float64", 2),
         reorder_sums=True,
     )
+
+
+def _padded(points: npt.NDArray[np.floating]) -> Floats:
+    """Add dimensions in which all points lie at zero, to a multiple of what the search takes at a time."""
+    n_lacking = -points.shape[1] % _DIMENSIONS
+    padded = np.pad(points, ((0, 0), (0, n_lacking))) if n_lacking else points
+    return np.require(padded, np.float32, ["C", "A"])
 
 
 def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
@@ -124,43 +136,59 @@ def _search(
     n_found = index.shape[1]
     bound = np.empty(n_groups, np.float32)
     squares = np.empty(n_members, np.float32)
-    least = np.empty(n_found, np.float32)
+    # Of numbers that are not negative, the bits are in the order of the numbers. With its point behind it, a square is
+    # one key, that is kept in order at once.
+    bits = squares.view(np.int32)
+    keys = np.empty(n_found, np.int64)
+    of_lane = np.empty(1, np.float32)
+    lane = of_lane.view(np.int32)
+    no_key = np.int64(_INFINITE_BITS) << 32
     for row in range(cells.shape[0]):
         bound[:] = 0
         for d in range(n_dimensions):
             x = cells[row, d]
             for g in range(n_groups):
-                outside = max(max(low[d, g] - x, x - high[d, g]), np.float32(0))
-                bound[g] += outside * outside
-        nearest_group = 0
-        for g in range(1, n_groups):
-            if bound[g] < bound[nearest_group]:
-                nearest_group = g
-        least[:] = np.inf
-        # The nearest group first: what it holds rules most others out.
-        for turn in range(-1, n_groups):
-            g = nearest_group if turn < 0 else turn
-            if turn == nearest_group or not bound[g] < least[n_found - 1]:
-                continue
-            squares[:] = 0
-            for d in range(n_dimensions):
-                x = cells[row, d]
-                for i in range(n_members):
-                    difference = groups[g, d, i] - x
-                    squares[i] += difference * difference
+                below, above = low[d, g] - x, x - high[d, g]
+                outside = below if below > above else above
+                bound[g] += outside * outside if outside > 0 else np.float32(0)
+        keys[:] = no_key
+        farthest = np.float32(np.inf)
+        while True:
+            # The nearest group first, so that what it holds rules most others out; then the next one.
+            g = 0
+            for other in range(1, n_groups):
+                if bound[other] < bound[g]:
+                    g = other
+            if not bound[g] < farthest:
+                break
+            bound[g] = np.inf
             for i in range(n_members):
-                if squares[i] < least[n_found - 1]:
-                    place = n_found - 1
-                    while place > 0 and least[place - 1] > squares[i]:
-                        least[place] = least[place - 1]
-                        index[row, place] = index[row, place - 1]
-                        place -= 1
-                    least[place] = squares[i]
-                    index[row, place] = members[g, i]
+                squares[i] = 0
+            for d in range(0, n_dimensions, _DIMENSIONS):
+                x0, x1, x2, x3 = cells[row, d], cells[row, d + 1], cells[row, d + 2], cells[row, d + 3]
+                for i in range(n_members):
+                    off0, off1 = groups[g, d, i] - x0, groups[g, d + 1, i] - x1
+                    off2, off3 = groups[g, d + 2, i] - x2, groups[g, d + 3, i] - x3
+                    squares[i] += (off0 * off0 + off1 * off1) + (off2 * off2 + off3 * off3)
+            nearer = 0
+            for i in range(n_members):
+                nearer += 1 if squares[i] < farthest else 0
+            # Most groups hold none: then they need not be looked through one by one.
+            last = np.int32(keys[n_found - 1] >> 32)
+            for i in range(n_members if nearer else 0):
+                if bits[i] < last:
+                    key = np.int64(bits[i]) << 32 | members[g, i]
+                    for place in range(n_found - 1, 0, -1):
+                        before, there = keys[place - 1], keys[place]
+                        keys[place] = before if before > key else key if key < there else there
+                    keys[0] = key if key < keys[0] else keys[0]
+                    last = np.int32(keys[n_found - 1] >> 32)
+            lane[0] = last
+            farthest = of_lane[0]
         for found in range(n_found):
-            candidate = index[row, found]
+            candidate = keys[found] & 0xFFFFFFFF
             square = 0.0
-            for d in range(n_dimensions):
+            for d in range(points.shape[1]):
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
                 square += exact * exact
             place = found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.curves import read_curves
 from totalanvi.serving.engine.density import LabelDensities
 from totalanvi.serving.engine.scores import Imputed
 
@@ -37,14 +38,20 @@ class Readings:
     components: Floats
     evidence: Floats
 
+    @classmethod
+    def names(cls, *, proteins: bool) -> tuple[str, ...]:
+        """Return which of the graph's outputs are read, in their order."""
+        return tuple(field.name for field in fields(cls) if proteins or field.name != "standardised")
+
+    @classmethod
+    def of(cls, outputs: Sequence[Floats], names: Sequence[str]) -> Readings:
+        """Take outputs of these names."""
+        read = dict(zip(names, outputs, strict=True))
+        return cls(read["log_probabilities"], read.get("standardised"), read["components"], read["evidence"])
+
     def arrays(self) -> dict[str, Floats]:
         """Return what there is, by the names of the graph's outputs and in their order."""
         return {name: array for name, array in vars(self).items() if array is not None}
-
-    def put(self, rows: slice, outputs: Sequence[Floats]) -> None:
-        """Fill rows with what the graph gave for a block, which may have been padded."""
-        for array, output in zip(self.arrays().values(), outputs, strict=True):
-            array[rows] = output[: rows.stop - rows.start]
 
     def rows(self, rows: slice) -> Readings:
         """Take a part of the cells."""
@@ -64,13 +71,6 @@ class Readout:
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._densities = LabelDensities(arrays)
-
-    def room(self, n_cells: int, proteins: bool = True) -> Readings:
-        """Make room for the readings of cells that are read block by block, with their proteins or without."""
-        arrays = self._arrays
-        widths = (len(arrays.density_mean), len(arrays.protein_centre), arrays.n_components, 1)
-        labels, standardised, components, evidence = (np.empty((n_cells, width), dtype=np.float32) for width in widths)
-        return Readings(labels, standardised if proteins else None, components, evidence)
 
     def strangeness(
         self,
@@ -129,13 +129,16 @@ class Readout:
         expected = np.zeros(decoded.expected.shape)
         for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
             if weight.any():
-                counts = np.exp(centre + spread * standardised) * arrays.protein_smear - 1
-                expected += weight * np.maximum(counts, 0)
-        logs = np.log1p(expected.T)
-        curves = zip(logs, arrays.share_knots, arrays.share, strict=True)
-        share = np.stack([np.interp(log, knots, curve) for log, knots, curve in curves]).T
-        return Imputed(
-            denoised=np.where(measured, decoded.denoised, expected * share).astype(np.float32),
-            expected=np.where(measured, decoded.expected, expected).astype(np.float32),
-            foreground=decoded.foreground,
-        )
+                counts = spread * standardised
+                counts += centre
+                np.exp(counts, out=counts)
+                counts *= arrays.protein_smear
+                counts -= 1
+                expected += weight * np.maximum(counts, 0, out=counts)
+        share = read_curves(np.log1p(expected), arrays.share_knots, arrays.share)
+        share *= expected
+        found = {"denoised": share.astype(np.float32), "expected": expected.astype(np.float32)}
+        if measured.any():
+            for name, counts in found.items():
+                np.copyto(counts, getattr(decoded, name), where=measured)
+        return Imputed(**found, foreground=decoded.foreground)

@@ -31,18 +31,18 @@ class Imputed:
     foreground: npt.NDArray[np.float32]
 
     @classmethod
-    def empty(cls, n_cells: int, n_proteins: int) -> Imputed:
-        """Make room for cells that are imputed block by block."""
+    def room(cls, n_cells: int, n_proteins: int) -> Imputed:
+        """Make room for cells that are imputed part by part."""
         return cls(*(np.empty((n_cells, n_proteins), dtype=np.float32) for _ in range(3)))
 
     def rows(self, rows: slice) -> Imputed:
         """Take a part of the cells."""
         return Imputed(*(array[rows] for array in vars(self).values()))
 
-    def put(self, rows: slice, block: Imputed) -> None:
-        """Fill rows with the first of a block's, which may have been padded."""
+    def put(self, rows: slice, part: Imputed) -> None:
+        """Fill in a part of the cells."""
         for name, array in vars(self).items():
-            array[rows] = getattr(block, name)[: rows.stop - rows.start]
+            array[rows] = getattr(part, name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +72,22 @@ class Scores:
     novelty: npt.NDArray[np.float64]
     imputed: Imputed | None
 
-    def rows(self, rows: slice) -> Scores:
-        """Take a part of the cells."""
-        imputed = None if self.imputed is None else self.imputed.rows(rows)
-        return Scores(
-            self.latent[rows],
-            self.coordinates[rows],
-            self.logits[rows],
-            self.strangeness[rows],
-            self.novelty[rows],
-            imputed,
+    @classmethod
+    def room(cls, n_cells: int, n_labels: int, n_latent: int, n_measures: int, n_proteins: int | None) -> Scores:
+        """Make room for cells that are scored part by part; None where proteins are not asked for."""
+        floats, doubles = np.dtype(np.float32), np.dtype(np.float64)
+        return cls(
+            np.empty((n_cells, n_latent), floats),
+            np.empty((n_cells, 2), floats),
+            np.empty((n_cells, n_labels), floats),
+            np.empty((n_cells, n_measures), doubles),
+            np.empty(n_cells, doubles),
+            None if n_proteins is None else Imputed.room(n_cells, n_proteins),
         )
+
+    def put(self, rows: slice, part: Scores) -> None:
+        """Fill in a part of the cells."""
+        for name in ("latent", "coordinates", "logits", "strangeness", "novelty"):
+            getattr(self, name)[rows] = getattr(part, name)
+        if self.imputed is not None and part.imputed is not None:
+            self.imputed.put(rows, part.imputed)

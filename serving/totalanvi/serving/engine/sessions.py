@@ -5,13 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
-
-import numpy as np
-import numpy.typing as npt
 
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
@@ -21,6 +18,7 @@ from totalanvi.serving.bundles.manifest import (
     PROTEINS,
     READOUT,
     READOUT_REST,
+    ROWS,
     GraphSignature,
 )
 from totalanvi.serving.errors import BundleError, ServingError
@@ -28,21 +26,26 @@ from totalanvi.serving.errors import BundleError, ServingError
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Device", "Provider", "open_sessions", "run_session"]
+__all__ = ["Device", "Provider", "Sessions", "open_sessions", "widths_of"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
+Sessions = dict[str, "onnxruntime.InferenceSession"]
+"""By the file of the graph."""
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+
+_NUMBERS = {"float": "float32", "int32": "int32"}
+"""What types are called, by ONNX Runtime's name for them."""
 
 _log = logging.getLogger(__name__)
 
 
 def open_sessions(
     bundle: Bundle, provider: Provider, threads: int, *, after_first_layers: bool = False
-) -> tuple[dict[str, onnxruntime.InferenceSession], Device]:
-    """Open the graphs of a bundle.
+) -> tuple[Sessions, Device]:
+    """Open the graphs of a bundle. On the CPU each computes with one thread: whoever runs it computes in several.
 
     Parameters
     ----------
@@ -51,10 +54,9 @@ def open_sessions(
     provider
         ``"cuda"`` or ``"cpu"``, or ``"auto"`` for CUDA where it really serves and CPU elsewhere.
     threads
-        Threads that one graph computes with on the CPU.
+        With how many it does, to say so.
     after_first_layers
-        Whether, on the CPU, encoder and readout are the graphs of what comes after their first layers. Each graph then
-        computes with one thread: whoever runs it has others compute other cells.
+        Whether, on the CPU, encoder and readout are the graphs of what comes after their first layers.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def open_sessions(
     if provider not in get_args(Provider):
         raise ServingError(f"provider: expected one of {', '.join(get_args(Provider))}, found {provider!r}.")
     if provider != "cpu":
-        sessions, reason = _open_on_cuda(bundle, threads)
+        sessions, reason = _open_on_cuda(bundle)
         if reason is None:
             return sessions, "cuda"
         if provider == "cuda":
@@ -81,19 +83,14 @@ def open_sessions(
         # A device that lies idle is worth a warning; a machine without one is as it should be.
         level = logging.WARNING if _count_cuda_devices() else logging.INFO
         _log.log(level, "Computing on the CPU with %d threads, because %s.", threads, reason)
+    graphs = _graphs(bundle)
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
-        return _open_on_cpu(bundle, [rest.get(graph, graph) for graph in _graphs(bundle)], threads=1), "cpu"
-    return _open_on_cpu(bundle, _graphs(bundle), threads), "cpu"
+        graphs = [rest.get(graph, graph) for graph in graphs if graph is not ROWS]
+    return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 
 
-def _open_on_cpu(
-    bundle: Bundle, graphs: Iterable[GraphSignature], threads: int
-) -> dict[str, onnxruntime.InferenceSession]:
-    return {graph.file: _open(bundle, graph, [_CPU], threads) for graph in graphs}
-
-
-def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.InferenceSession], str | None]:
+def _open_on_cuda(bundle: Bundle) -> tuple[Sessions, str | None]:
     """Open all graphs on CUDA, or say why that is not possible."""
     import onnxruntime
 
@@ -108,7 +105,7 @@ def _open_on_cuda(bundle: Bundle, threads: int) -> tuple[dict[str, onnxruntime.I
     sessions = {}
     for graph in _graphs(bundle):
         try:
-            session = _open(bundle, graph, providers, threads)
+            session = _open(bundle, graph, providers)
         except BundleError as error:
             return {}, f"a session on {n_devices} CUDA device(s) failed ({error.__cause__})"
         # ONNX Runtime falls back to the CPU in silence, for want of a library for instance.
@@ -130,23 +127,12 @@ def _preload_cuda() -> str:
     return " ".join(printed.getvalue().split())
 
 
-def run_session(
-    session: onnxruntime.InferenceSession, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[np.float32]]
-) -> list[npt.NDArray[np.float32]]:
-    """Compute a graph, and return some of its outputs. What none of these needs is computed all the same."""
-    found: list[npt.NDArray[np.float32]] = session.run(list(outputs), dict(feed))
-    return found
-
-
-def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any], threads: int) -> onnxruntime.InferenceSession:
+def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any]) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    # Waiting threads would otherwise spin, and three graphs taking turns have three pools that wait for each other's
-    # cores: without, a block took 60 % of the time on two busy cores, and half of the processor time.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     content = bundle.read(graph.file)
@@ -163,7 +149,7 @@ def _open(bundle: Bundle, graph: GraphSignature, providers: list[Any], threads: 
 
 
 def _verify_interface(bundle: Bundle, graph: GraphSignature, session: onnxruntime.InferenceSession) -> None:
-    widths = _widths(bundle)
+    widths = widths_of(bundle)
     for kind, nodes, names in (
         ("inputs", session.get_inputs(), graph.inputs),
         ("outputs", session.get_outputs(), graph.outputs),
@@ -176,27 +162,33 @@ def _verify_interface(bundle: Bundle, graph: GraphSignature, session: onnxruntim
         for node in nodes:
             # A dimension without a fixed size is a name or None; ONNX Runtime checks it when it computes.
             width = node.shape[-1] if node.shape else None
-            if node.type != "tensor(float)" or (isinstance(width, int) and width != widths[node.name]):
+            number = "int32" if node.name == "places" else "float"
+            columns = widths[node.name]
+            if node.type != f"tensor({number})" or (isinstance(width, int) and width != columns):
                 raise BundleError(
-                    f"{bundle.path}: {graph.file}: expected {node.name!r} to be float32 with {widths[node.name]} "
+                    f"{bundle.path}: {graph.file}: expected {node.name!r} to be {_NUMBERS[number]} with {columns} "
                     f"columns, found {node.type} of shape {node.shape}; export again."
                 )
 
 
-def _graphs(bundle: Bundle) -> tuple[GraphSignature, ...]:
-    graphs = (ENCODER, CLASSIFIER, PROTEINS)
-    return graphs if bundle.readout is None else (*graphs, READOUT)
+def _graphs(bundle: Bundle) -> list[GraphSignature]:
+    graphs = [ENCODER, CLASSIFIER, PROTEINS]
+    if bundle.readout is not None:
+        graphs.append(READOUT)
+    if ROWS.file in bundle.manifest.files:
+        graphs.append(ROWS)
+    return graphs
 
 
-def _widths(bundle: Bundle) -> Mapping[str, int]:
-    """Return the last dimension of everything that the graphs take and give."""
+def widths_of(bundle: Bundle) -> Mapping[str, int]:
+    """Return the last dimension of everything that the graphs take and give; of one by one, 1."""
     manifest = bundle.manifest
     n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
     n_components = 0 if bundle.readout is None else bundle.readout.n_components
     first = bundle.first_layers
     return {
         **dict.fromkeys(("rna", "present"), len(manifest.genes.names)),
-        "library": 1,
+        **dict.fromkeys(("library", "places", "counts"), 1),
         "batch": len(manifest.batches),
         "components": n_components,
         "fill": 0 if bundle.readout is None else bundle.readout.n_columns,

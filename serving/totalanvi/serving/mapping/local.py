@@ -59,8 +59,11 @@ class LocalReference(MapsQueries):
 
     @property
     def in_flight(self) -> int:
-        """Two chunks at a time: cores that have nothing left to do in one go on with the next. A device takes turns."""
-        return 2 if self.engine.provider == "cpu" else 1
+        """Two chunks at a time: cores that have nothing left to do in one go on with the next.
+
+        On a device four: a chunk has few blocks there, and cores that finish one would wait while it computes the next.
+        """
+        return 2 if self.engine.provider == "cpu" else 4
 
     @property
     def chunk_cells(self) -> int:

@@ -1,0 +1,49 @@
+"""Blocks that are computed and finished by several threads."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from totalanvi.serving.engine.workers import Workers
+
+WAYS = [(1, None), (3, None), (1, 1), (3, 2)]
+
+
+@pytest.mark.parametrize(("threads", "lanes"), WAYS)
+def test_each_part_is_finished_once(threads: int, lanes: int | None) -> None:
+    finished: list[int] = []
+    workers = Workers(threads, lanes)
+    workers.through(lambda block: [10 * block, 10 * block + 1], finished.append, range(20))
+    assert sorted(finished) == [10 * block + part for block in range(20) for part in (0, 1)]
+    workers.through(lambda block: [block], finished.append, [])
+    assert len(finished) == 40
+
+
+@pytest.mark.parametrize("side", ["compute", "finish"])
+@pytest.mark.parametrize(("threads", "lanes"), WAYS)
+def test_what_fails_on_either_side_is_raised_and_ends_the_rest(threads: int, lanes: int | None, side: str) -> None:
+    begun: list[int] = []
+    failed = threading.Event()
+
+    def fail(block: int) -> None:
+        failed.set()
+        raise ArithmeticError(f"block {block}")
+
+    def compute(block: int) -> list[int]:
+        begun.append(block)
+        if side == "compute" and block == 0:
+            fail(block)
+        # Others go on only once it has failed, so that they cannot all be done by then.
+        if block > 0:
+            assert failed.wait(30)
+        return [block]
+
+    def finish(block: int) -> None:
+        if block == 0:
+            fail(block)
+
+    with pytest.raises(ArithmeticError, match="block 0"):
+        Workers(threads, lanes).through(compute, finish, range(20_000))
+    assert len(begun) < 20_000
