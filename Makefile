@@ -18,7 +18,7 @@
 #   make bench-training   time epochs of training beside scvi-tools, and steps with many labels
 #   make bench-curve  time training beside scvi-tools until held-out cells are known as well; half an hour
 #   make bench-backed   train on a million cells that stay in their file: memory, and the rate beside cells in memory
-#   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks and bodies (see RELIABILITY.md)
+#   make soak         an endpoint under load for ten minutes, then 100,000 altered chunks, bodies and files (see RELIABILITY.md)
 #   make bento        build the Bento from bentofile.yaml
 #   make constraints  pin what .venv holds now in constraints.txt
 #   make clean        remove what the targets made
