@@ -18,7 +18,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import IO, Any
 
 import httpx
@@ -123,6 +123,9 @@ def _read(context: Any, job: FileJob, folder: str, http: httpx.Client) -> tuple[
     (to_read, to_write), (from_read, from_write) = context.Pipe(duplex=False), context.Pipe(duplex=False)
     reader = context.Process(target=_reader, args=(folder, to_read, from_write), daemon=True)
     reader.start()
+    # Ends the wait below for one that hangs.
+    late = Timer(MOST_SECONDS, reader.kill)
+    late.start()
     to_read.close()
     from_write.close()
     with os.fdopen(os.dup(to_write.fileno()), "wb") as answers, os.fdopen(os.dup(from_read.fileno()), "rb") as said:
@@ -133,9 +136,9 @@ def _read(context: Any, job: FileJob, folder: str, http: httpx.Client) -> tuple[
         except (EOFError, BrokenPipeError):
             outcome, fault = "ended", ""
         finally:
-            reader.join(MOST_SECONDS)
-    if reader.exitcode is None:
-        reader.kill()
+            reader.join()
+            late.cancel()
+    if late.finished.is_set() and reader.exitcode == -signal.SIGKILL:
         return "no end", f"of it within {MOST_SECONDS} s"
     if outcome == "ended":
         # What the endpoint answers as a refusal that names the signal.
