@@ -24,6 +24,8 @@ def test_a_signal_ends_training_in_one_line(tmp_path: Path, sent: signal.Signals
         tmp_path / "reference.h5ad",
         "--labels",
         "kind",
+        "--unlabeled",
+        "unknown",
         "-o",
         tmp_path / "out",
         "--max-epochs",
