@@ -48,6 +48,8 @@ class Block:
 def blocks_of(n_cells: int, workers: int = 1, sizes: Sequence[int] = BLOCK_SIZES) -> Iterator[Block]:
     """Cut a query into blocks so large that there is half a one for every worker; what is left, into smaller ones.
 
+    No worker gets more than one of the smallest: it computes one of the next size sooner than two or three of them.
+
     Examples
     --------
     >>> [block.n_rows for block in blocks_of(2500, workers=2)]
@@ -59,6 +61,8 @@ def blocks_of(n_cells: int, workers: int = 1, sizes: Sequence[int] = BLOCK_SIZES
     while start < n_cells:
         left = n_cells - start
         size = max(size for size in sizes if size * workers <= 2 * left or size == sizes[0])
+        if size == sizes[0] and left > workers * size:
+            size = sizes[:2][-1]
         for _ in range(max(left // size, 1)):
             stop = min(start + size, n_cells)
             yield Block(slice(start, stop), size)
