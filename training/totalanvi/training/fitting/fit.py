@@ -33,6 +33,9 @@ from totalanvi.training.ranks import Rank
 
 __all__ = ["fit", "train_mode"]
 
+_FROZEN_BY_PYTHON = 1000
+"""Objects that may be frozen though nobody asked for it: Python 3.12 starts with 375. Whoever asks has thousands."""
+
 
 def fit(
     module: TotalVAE,
@@ -154,7 +157,7 @@ def _old_objects_at_rest() -> Iterator[None]:
 
     They make so many small objects that this would take a twentieth of their time on a CPU.
     """
-    if gc.get_freeze_count():  # somebody else's, who may not want them thawed
+    if gc.get_freeze_count() > _FROZEN_BY_PYTHON:  # somebody else's, who may not want them thawed
         yield
         return
     gc.freeze()
