@@ -1,9 +1,9 @@
 """Where a new network's latents begin: as far apart as their prior says.
 
-Weights that are drawn at random put all cells close together, the more so under layer norm, which looks at one cell at a
-time and so leaves in each what all share: means of q(z) differ by a sixth of one draw's spread. A latent dimension in
-which draws drown what is different is soon given up, and the divergence keeps it so. Hence the last layer of the encoder
-is scaled until means differ as z does in its prior N(0, 1).
+Weights that are drawn at random put all cells close together, the more so under layer norm, which looks at one cell at
+a time and so leaves in each what all share: means of q(z) differ by a sixth of one draw's spread. A latent dimension in
+which draws drown what is different is soon given up, and the divergence keeps it so. Hence the last layer of the
+encoder is scaled until means differ as z does in its prior N(0, 1).
 """
 
 from __future__ import annotations
