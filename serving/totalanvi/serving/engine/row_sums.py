@@ -22,9 +22,9 @@ def summing_rows(n_registers: int) -> Callable[..., None]:
     """Return what adds up rows over a strip of so many registers' columns, for functions that numba compiles.
 
     ``add(indices, values, begin, end, weight, column, total, row)`` adds ``Σ values[k] · weight[indices[k]]`` for k
-    from ``begin``, before ``end``, to ``total[row]``, in the columns that begin with ``column``. The sum is taken in
-    single precision, one row after the other; ``total`` is in double precision. There is at least one k, and nothing
-    is checked.
+    from ``begin``, before ``end``, to ``total[row]``, in the columns that begin with ``column``; where ``indices`` is a
+    number, ``Σ values[k] · weight[indices + k]``. The sum is taken in the precision of ``values``, one row after the
+    other; ``total`` is in double precision. There is at least one k, and nothing is checked.
 
     Parameters
     ----------
@@ -39,9 +39,8 @@ def summing_rows(n_registers: int) -> Callable[..., None]:
     from numba import types
     from numba.extending import intrinsic
 
-    single, double, long = ir.FloatType(), ir.DoubleType(), ir.IntType(64)
-    singles, doubles = ir.VectorType(single, COLUMNS), ir.VectorType(double, COLUMNS)
-    nothing = ir.Constant(singles, ir.Undefined)
+    long = ir.IntType(64)
+    singles, doubles = ir.VectorType(ir.FloatType(), COLUMNS), ir.VectorType(ir.DoubleType(), COLUMNS)
     everywhere = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0] * COLUMNS)
 
     def generate(context: Any, build: Any, signature: Any, arguments: Any) -> Any:
@@ -52,20 +51,24 @@ def summing_rows(n_registers: int) -> Callable[..., None]:
             steps = (ir.Constant(long, COLUMNS * step) for step in range(n_registers))
             return [build.bitcast(build.gep(first, [step]), kind.as_pointer()) for step in steps]
 
-        indices, values, weight, total = (array(place) for place in (0, 1, 4, 6))
+        values, weight, total = (array(place) for place in (1, 4, 6))
         begin, end, column, row = (arguments[place] for place in (2, 3, 5, 7))
-        width = build.extract_value(weight.shape, 1)
-        kind = ir.FunctionType(singles, [singles] * 3)
-        multiply_add = build.module.declare_intrinsic(f"llvm.fmuladd.v{COLUMNS}f32", (), kind)
+        numbers, letters = (singles, "f32") if signature.args[1].dtype == types.float32 else (doubles, "f64")
+        nothing, width = ir.Constant(numbers, ir.Undefined), build.extract_value(weight.shape, 1)
+        kind = ir.FunctionType(numbers, [numbers] * 3)
+        multiply_add = build.module.declare_intrinsic(f"llvm.fmuladd.v{COLUMNS}{letters}", (), kind)
 
         before, loop, after = build.block, build.append_basic_block("rows"), build.append_basic_block("summed")
         build.branch(loop)
         build.position_at_end(loop)
-        k, sums = build.phi(long), [build.phi(singles) for _ in range(n_registers)]
+        k, sums = build.phi(long), [build.phi(numbers) for _ in range(n_registers)]
         value = build.insert_element(nothing, build.load(build.gep(values.data, [k])), ir.Constant(ir.IntType(32), 0))
         factor = build.shuffle_vector(value, nothing, everywhere)
-        index = build.zext(build.load(build.gep(indices.data, [k])), long)
-        terms = registers(build.gep(weight.data, [build.add(build.mul(index, width), column)]), singles)
+        if isinstance(signature.args[0], types.Array):
+            index = build.zext(build.load(build.gep(array(0).data, [k])), long)
+        else:
+            index = build.add(arguments[0], k)
+        terms = registers(build.gep(weight.data, [build.add(build.mul(index, width), column)]), numbers)
         added = [
             build.call(multiply_add, [factor, build.load(term, align=4), so_far])
             for term, so_far in zip(terms, sums, strict=True)
@@ -74,14 +77,15 @@ def summing_rows(n_registers: int) -> Callable[..., None]:
         k.add_incoming(begin, before)
         k.add_incoming(following, loop)
         for so_far, summed in zip(sums, added, strict=True):
-            so_far.add_incoming(ir.Constant(singles, None), before)
+            so_far.add_incoming(ir.Constant(numbers, None), before)
             so_far.add_incoming(summed, loop)
         build.cbranch(build.icmp_signed("<", following, end), loop, after)
 
         build.position_at_end(after)
         first = build.gep(total.data, [build.add(build.mul(row, width), column)])
         for place, summed in zip(registers(first, doubles), added, strict=True):
-            build.store(build.fadd(build.load(place, align=8), build.fpext(summed, doubles)), place, align=8)
+            more = build.fpext(summed, doubles) if numbers is singles else summed
+            build.store(build.fadd(build.load(place, align=8), more), place, align=8)
         return context.get_dummy_value()
 
     def add(
