@@ -9,7 +9,7 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.hierarchy import Hierarchy
 from totalanvi.serving.bundles.modes import MODES, modes_of
 from totalanvi.serving.engine.bounds import bounds
-from totalanvi.serving.engine.conformal import label_scores, score_threshold
+from totalanvi.serving.engine.conformal import probabilities_and_scores, score_threshold
 from totalanvi.serving.engine.neighbours import NoveltyScale
 from totalanvi.serving.engine.scores import Imputed, Scores
 from totalanvi.serving.mapped import MapOptions, MappedCells
@@ -48,7 +48,7 @@ class Certainty:
         """
         modes = modes_of(measured, self._protein_batches)
         calibrated = scores.logits / self._temperature[modes][:, None]
-        probabilities = _softmax(calibrated)
+        probabilities, label_scores = probabilities_and_scores(calibrated)
         guess = probabilities.argmax(axis=1).astype(np.int32)
         thresholds = np.array([score_threshold(each, options.coverage) for each in self._conformal])
         shares = np.zeros(len(modes), dtype=np.float32)
@@ -65,7 +65,7 @@ class Certainty:
             confidence=np.take_along_axis(probabilities, guess[:, None], axis=1)[:, 0],
             novelty=shares,
             probabilities=probabilities,
-            label_set=label_scores(calibrated) <= thresholds[modes][:, None],
+            label_set=label_scores <= thresholds[modes][:, None],
             latent=scores.latent,
             coordinates=scores.coordinates,
             **self._proteins(scores.imputed, options),
@@ -82,10 +82,3 @@ class Certainty:
             "protein_high": high,
             "protein_foreground": imputed.foreground,
         }
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Turn logits (cells, labels) into probabilities, in float64 up to the last step."""
-    by_label = np.ascontiguousarray(logits.T)  # sums over labels go along whole rows of cells
-    powers = np.exp(by_label - by_label.max(axis=0))
-    return np.ascontiguousarray((powers / powers.sum(axis=0)).T, dtype=np.float32)

@@ -18,10 +18,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["label_scores", "score_threshold"]
+__all__ = ["label_scores", "probabilities_and_scores", "score_threshold"]
 
 _ROUNDING = 1e-9
 """So that 0.9 × 10 is rank 9, not 10, whatever its last bit says."""
+
+_LEAST = 1e-280
+"""Of the other labels' powers together, relative to the likeliest one's: smaller ones lose digits."""
 
 
 def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -37,22 +40,41 @@ def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     >>> label_scores(np.array([[0.0, 0.0], [100.0, 0.0]])).tolist()
     [[0.0, 0.0], [-100.0, 100.0]]
     """
+    return probabilities_and_scores(logits)[1]
+
+
+def probabilities_and_scores(
+    logits: npt.NDArray[np.floating],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Return the probability of each label, in float64 up to the last step, and what `label_scores` gives.
+
+    Parameters
+    ----------
+    logits
+        Calibrated, (cells, labels), two labels or more.
+    """
     # Labels first: sums over them go along whole rows of cells.
-    exact = np.ascontiguousarray(np.asarray(logits, dtype=np.float64).T)
+    exact = np.array(np.transpose(logits), dtype=np.float64, order="C")
     cells = np.arange(exact.shape[1])
     top = exact.argmax(axis=0)
-    highest = exact[top, cells]
-    powers = np.exp(exact - highest)
-    powers_but_top = powers.copy()
-    powers_but_top[top, cells] = 0
-    # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
-    scores = np.log(powers.sum(axis=0) - powers_but_top) + highest - exact
-    # Of the likeliest, the others are added up by themselves, relative to their own highest.
-    others = exact.copy()
-    others[top, cells] = -np.inf
-    second = others.max(axis=0)
-    scores[top, cells] = np.log(np.exp(others - second).sum(axis=0)) + second - highest
-    return np.ascontiguousarray(scores.T)
+    exact -= exact[top, cells]
+    powers = np.exp(exact)
+    total = powers.sum(axis=0)
+    probabilities = np.ascontiguousarray((powers / total).T, dtype=np.float32)
+    # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels. Those of the
+    # likeliest are added up by themselves.
+    powers[top, cells] = 0
+    others = powers.sum(axis=0)
+    np.subtract(total, powers, out=powers)
+    powers[top, cells] = np.maximum(others, _LEAST)
+    scores = np.log(powers, out=powers)
+    scores -= exact
+    if (few := np.flatnonzero(others < _LEAST)).size:
+        # Relative to the highest of them.
+        exact[top, cells] = -np.inf
+        second = exact[:, few].max(axis=0)
+        scores[top[few], few] = np.log(np.exp(exact[:, few] - second).sum(axis=0)) + second
+    return probabilities, np.ascontiguousarray(scores.T)
 
 
 def score_threshold(scores: npt.NDArray[np.floating], coverage: float) -> float:
