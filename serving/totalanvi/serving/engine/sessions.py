@@ -17,6 +17,7 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER_REST,
     PROTEINS,
     READOUT,
+    READOUT_LABELS,
     READOUT_REST,
     ROWS,
     GraphSignature,
@@ -87,6 +88,8 @@ def open_sessions(
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
         graphs = [rest.get(graph, graph) for graph in graphs if graph is not ROWS]
+        if bundle.readout is not None and READOUT_LABELS.file in bundle.manifest.files:
+            graphs.append(READOUT_LABELS)
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 
 
