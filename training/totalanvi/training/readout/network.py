@@ -160,10 +160,9 @@ class ReadoutNetwork(nn.Module):
         """Pool log probabilities: they are a mixture, and each member has to be asked."""
         of_label = slice(self.dims.n_proteins, None)
         # All members' in one product: narrow ones take half as long again.
-        past = (x[0] @ self.past[..., of_label].permute(1, 0, 2).flatten(1)).reshape(
-            -1, self.dims.n_members, self.dims.n_labels
-        )
-        logits = linear[..., of_label] + past.permute(1, 0, 2) + hidden @ self.last[..., of_label]
+        past = x[0] @ self.past[..., of_label].permute(1, 0, 2).flatten(1)
+        past = past.reshape(-1, self.dims.n_members, self.dims.n_labels).permute(1, 0, 2)
+        logits = linear[..., of_label] + past + hidden @ self.last[..., of_label]
         logits = torch.cat([linear[..., of_label], logits + self.biases[2][..., of_label]])
         member_share = (1 - LINEAR_SHARE) / self.dims.n_members
         shares = torch.full((1 + self.dims.n_members, 1, 1), member_share)
