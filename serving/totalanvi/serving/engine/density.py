@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +142,7 @@ def _patterns(measured: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.intp
 def compiled_least() -> Callable[..., None]:
     """Return the search for the label that a cell is nearest to, compiled."""
     return compiled(
-        _least(),
+        _least,
         given("float64", 2),
         given("int64", 1),
         given("int64", 1),
@@ -152,10 +151,10 @@ def compiled_least() -> Callable[..., None]:
         given("float64", 1),
         room("float64", 1),
         reorder_sums=True,
+        made=True,
     )
 
 
-@cache
 def _least() -> Callable[..., None]:
     add, n_rows = summing_rows(_ROWS // COLUMNS), _ROWS
 

@@ -8,7 +8,6 @@ CPUs is two or four on others: LLVM sees to it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 __all__ = ["COLUMNS", "summing_rows"]
@@ -17,7 +16,6 @@ COLUMNS = 16
 """In a register: numbers in single precision."""
 
 
-@cache
 def summing_rows(n_registers: int) -> Callable[..., None]:
     """Return what adds up rows over a strip of so many registers' columns, for functions that numba compiles.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -126,7 +125,7 @@ class SparseLayer:
 def compiled_product() -> Callable[..., None]:
     """Return the sum over a cell's counts, compiled."""
     return compiled(
-        _product(),
+        _product,
         given("int64", 1),
         given("int32", 1),
         given("float32", 1),
@@ -135,10 +134,10 @@ def compiled_product() -> Callable[..., None]:
         given("int64", 1),
         room("float64", 2),
         room("float32", 2),
+        made=True,
     )
 
 
-@cache
 def _product() -> Callable[..., None]:
     add_wide, add_narrow = summing_rows(_WIDE), summing_rows(_NARROW)
     wide, most = _WIDE * COLUMNS, _MOST_TERMS
