@@ -185,8 +185,8 @@ class Engine:
         mapped = MappedCells.room(len(cells), len(manifest.labels), manifest.n_latent, n_proteins)
 
         def judge(rows: slice, scores: Scores) -> dict[str, npt.NDArray[np.generic]]:
-            judged = self._certainty.judge(scores, cells.measured[rows], options)
-            mapped.put(rows, judged)
+            judged = mapped.rows(rows)
+            self._certainty.judge(scores, cells.measured[rows], options, judged)
             return {name: array for name, array in judged.arrays().items() if name in _FINITE}
 
         self._map(cells, options, abandoned, judge)

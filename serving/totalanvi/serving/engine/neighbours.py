@@ -84,6 +84,9 @@ def _weights(nearest: npt.NDArray[np.float64], bandwidth: npt.NDArray[np.float64
     """Weigh neighbours 1 − (d / d of the next neighbour)², normalised, (cells, neighbours)."""
     weights = np.square(bandwidth)[:, None] - np.square(nearest)
     total = weights.sum(axis=1, keepdims=True)
+    if (total > 0).all():
+        weights /= total
+        return weights
     # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
     return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
-from totalanvi.serving.engine.curves import read_curves
+from totalanvi.serving.engine.curves import Curves
 from totalanvi.serving.engine.density import LabelDensities
 from totalanvi.serving.engine.scores import Imputed
 
@@ -71,6 +71,7 @@ class Readout:
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
         self._densities = LabelDensities(arrays)
+        self._share = Curves(arrays.share_knots, arrays.share)
 
     def strangeness(
         self,
@@ -95,7 +96,10 @@ class Readout:
             From the nearest landmarks in z, (cells,).
         """
         arrays = self._arrays
-        standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+        if measured.any():
+            standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+        else:
+            standardised = protein  # is not looked at
         guess = readings.log_probabilities.argmax(axis=1)
         surprise = self._densities.surprise(readings.components, standardised, measured, guess)
         root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
@@ -135,7 +139,7 @@ class Readout:
                 counts *= arrays.protein_smear
                 counts -= 1
                 expected += weight * np.maximum(counts, 0, out=counts)
-        share = read_curves(np.log1p(expected), arrays.share_knots, arrays.share)
+        share = self._share.read(np.log1p(expected))[0]
         share *= expected
         found = {"denoised": share.astype(np.float32), "expected": expected.astype(np.float32)}
         if measured.any():
