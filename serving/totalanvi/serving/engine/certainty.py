@@ -38,9 +38,7 @@ class Certainty:
         self._novelty = [NoveltyScale(bundle.calibration.novelty_scores(mode)) for mode in MODES]
         self._known_bounds: dict[tuple[bool, float], Bounds] = {}
 
-    def judge(
-        self, scores: Scores, measured: npt.NDArray[np.bool_], options: MapOptions, judged: MappedCells
-    ) -> None:
+    def judge(self, scores: Scores, measured: npt.NDArray[np.bool_], options: MapOptions, judged: MappedCells) -> None:
         """Say what the scores of cells are worth, for each cell by itself.
 
         Parameters

@@ -31,7 +31,7 @@ from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, Spar
 from totalanvi.serving.engine.finite import NotFinite
 from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.imputation import Imputer
-from totalanvi.serving.engine.memory import HostMemory, Memory, on_host
+from totalanvi.serving.engine.memory import HostMemory, Memory
 from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
@@ -260,7 +260,7 @@ class Engine:
             readings = Readings.of(self._graphs.fetch(feeds.readout, feed, block.size, names), names)
             logits = readings.log_probabilities
         imputed = None if imputer is None else imputer.impute(z_mean, z_scale, block.size)
-        return Computed(block.rows, on_host(latent), logits, readings, imputed)
+        return Computed(block.rows, self._memory.get(latent), logits, readings, imputed)
 
     def _decode(self, feed: Feed, n_cells: int) -> list[npt.NDArray[np.float32]]:
         return self._graphs.fetch(PROTEINS, feed, n_cells)
