@@ -18,6 +18,8 @@ what follows it, and this module opens a bundle and verifies it; the export stag
                               these graphs once more, cut behind their first layer,
                               for speed on sparse rows                     (see `totalanvi.serving.bundles.first_layer`)
       rows.onnx               stored counts → whole rows, on a device              (see `ROWS`)
+      nearest.onnx            latent → nearest landmarks, on a device              (see `NEAREST`)
+      density.onnx            components → nearest label, on a device              (see `DENSITY`)
       README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
       manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """

@@ -44,7 +44,7 @@ class Driver:
             getattr(self._library, name).argtypes = types
         # So short that giving Python's lock away, and waiting for it, would take longer.
         self._set_current = ctypes.PyDLL(library).cuCtxSetCurrent
-        self._set_current.argtypes = _FUNCTIONS["cuCtxSetCurrent"]
+        self._set_current.argtypes = [c_void_p]
         device, self._context = c_int(), c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", byref(device), number)

@@ -81,8 +81,23 @@ class LabelDensities:
             least, n_known = np.empty(len(known)), known.shape[1]
             first = np.ascontiguousarray(guess[rows], dtype=np.int64)
             self._least(known, first, panel.means, panel.whitening, panel.log_ratios, least)
-            surprise[rows] = (least - n_known) / np.sqrt(2 * n_known)
+            surprise[rows] = _scaled(least, n_known)
         return surprise
+
+    def surprise_of(self, least: npt.NDArray[np.float32]) -> Doubles:
+        """Say the same of cells without proteins, from the least of what `without_proteins` makes of them, (cells,)."""
+        return _scaled(least.astype(np.float64), self._arrays.n_components)
+
+    def without_proteins(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
+        panel = self._panel(np.zeros(len(self._arrays.protein_centre), dtype=bool))
+        order = np.argsort(panel.features)
+        centres = np.einsum("lij,lj->li", panel.whitening, panel.means).reshape(1, -1)
+        whitening = panel.whitening[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
+        whitening32, centres32, log_ratios32 = (
+            np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, panel.log_ratios[None])
+        )
+        return whitening32, centres32, log_ratios32
 
     def _panel(self, measured: npt.NDArray[np.bool_]) -> _Panel:
         key = measured.tobytes()
@@ -166,6 +181,11 @@ def _least(
                 i += 1
             smallest = min(smallest, total)
         least[row] = smallest
+
+
+def _scaled(least: Doubles, n_known: int) -> Doubles:
+    scaled: Doubles = (least - n_known) / np.sqrt(2 * n_known)
+    return scaled
 
 
 def _log_det(factor: npt.NDArray[np.floating]) -> float:

@@ -27,6 +27,7 @@ from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
 from totalanvi.serving.engine.cuda_memory import CudaMemory
 from totalanvi.serving.engine.device_feeds import DeviceFeeds, device_block_sizes
+from totalanvi.serving.engine.device_search import DeviceSearch
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, SparseFeeds, blocks_of
 from totalanvi.serving.engine.finite import NotFinite
 from totalanvi.serving.engine.graphs import Graphs
@@ -119,6 +120,7 @@ class Engine:
         if self._device == "cpu" and not complete_graphs:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         self._placement, self._certainty = Placement(bundle), Certainty(bundle)
+        self._search = DeviceSearch(self._placement, self._graphs, self._memory) if self._layers is None else None
         self._missing_genes: MissingGenes | None = None
         if bundle.readout is not None and first.readout is not None:
             self._missing_genes = MissingGenes(first.readout, bundle.readout)
@@ -223,7 +225,7 @@ class Engine:
         def compute(block: Block) -> list[Computed]:
             if abandoned is not None and abandoned.is_set():
                 raise AbandonedError
-            return self._compute(block, feeds, imputer).parts(_MOST_CELLS)
+            return self._compute(block, cells, feeds, imputer).parts(_MOST_CELLS)
 
         def finish(part: Computed) -> None:
             start = part.rows.start
@@ -248,7 +250,7 @@ class Engine:
                 f"found {cells.n_genes} genes and {cells.n_proteins} proteins; align them to this reference."
             )
 
-    def _compute(self, block: Block, feeds: Feeds, imputer: Imputer | None) -> Computed:
+    def _compute(self, block: Block, cells: AlignedCells, feeds: Feeds, imputer: Imputer | None) -> Computed:
         """Run the graphs for a block."""
         feed = feeds.feed(block)
         z_mean, z_scale, latent = self._graphs.stay(feeds.encoder, feed, block.size)
@@ -260,7 +262,12 @@ class Engine:
             readings = Readings.of(self._graphs.fetch(feeds.readout, feed, block.size, names), names)
             logits = readings.log_probabilities
         imputed = None if imputer is None else imputer.impute(z_mean, z_scale, block.size)
-        return Computed(block.rows, self._memory.get(latent), logits, readings, imputed)
+        nearest, least = None, None
+        if self._search is not None:
+            nearest = self._search.nearest(latent, block.size)
+            if readings is not None:
+                least = self._search.least(readings.components, cells.measured[block.rows])
+        return Computed(block.rows, self._memory.get(latent), logits, readings, imputed, nearest, least)
 
     def _decode(self, feed: Feed, n_cells: int) -> list[npt.NDArray[np.float32]]:
         return self._graphs.fetch(PROTEINS, feed, n_cells)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.engine.candidates import nearest_of
 from totalanvi.serving.engine.nearest import NearestSearch
 
 __all__ = ["N_NEIGHBOURS", "Landmarks", "Neighbours", "NoveltyScale"]
@@ -50,6 +51,11 @@ class Landmarks:
     coordinates
         Of each landmark on the 2-D map, (landmarks, 2).
 
+    Attributes
+    ----------
+    latent : numpy.ndarray
+        Of each landmark, float32.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -59,21 +65,28 @@ class Landmarks:
     """
 
     def __init__(self, latent: npt.NDArray[np.floating], coordinates: npt.NDArray[np.floating]) -> None:
-        self._search = NearestSearch(np.asarray(latent, dtype=np.float32))
+        self.latent = np.ascontiguousarray(latent, dtype=np.float32)
+        self._search = NearestSearch(self.latent)
         self._coordinates = np.asarray(coordinates, dtype=np.float64)
 
-    def find(self, latent: npt.NDArray[np.floating]) -> Neighbours:
+    def find(self, latent: npt.NDArray[np.floating], candidates: npt.NDArray[np.float32] | None = None) -> Neighbours:
         """Find the nearest landmarks of each cell.
 
         Parameters
         ----------
         latent
             Of the query cells, (cells, n_latent).
+        candidates
+            Which landmarks are nearest, and maybe others, (cells, candidates), where that is known.
         """
         n_landmarks = len(self._coordinates)
         n_neighbours = min(N_NEIGHBOURS, n_landmarks)
         cells = np.asarray(latent, dtype=np.float32)
-        index, distance = self._search.find(cells, min(N_NEIGHBOURS + 1, n_landmarks))
+        n_nearest = min(N_NEIGHBOURS + 1, n_landmarks)
+        if candidates is None:
+            index, distance = self._search.find(cells, n_nearest)
+        else:
+            index, distance = nearest_of(cells, self.latent, candidates, n_nearest)
         nearest, bandwidth = distance[:, :n_neighbours], distance[:, -1]
         weights = _weights(nearest, bandwidth)
         coordinates = np.einsum("cn,cnd->cd", weights, self._coordinates[index[:, :n_neighbours]])

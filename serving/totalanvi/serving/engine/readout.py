@@ -66,11 +66,16 @@ class Readout:
     ----------
     arrays
         Of the bundle.
+
+    Attributes
+    ----------
+    densities : LabelDensities
+        Of the labels.
     """
 
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
-        self._densities = LabelDensities(arrays)
+        self.densities = LabelDensities(arrays)
         self._share = Curves(arrays.share_knots, arrays.share)
 
     def strangeness(
@@ -79,6 +84,7 @@ class Readout:
         protein: Floats,
         measured: npt.NDArray[np.bool_],
         distance: npt.NDArray[np.float64],
+        least: Floats | None = None,
     ) -> npt.NDArray[np.float64]:
         """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
 
@@ -94,14 +100,20 @@ class Readout:
             Counts of the same cells, and which were measured, (cells, proteins).
         distance
             From the nearest landmarks in z, (cells,).
+        least
+            What `totalanvi.serving.bundles.manifest.DENSITY` says of cells none of which has proteins, (cells,), where
+            it was asked.
         """
         arrays = self._arrays
-        if measured.any():
-            standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+        if least is not None:
+            surprise = self.densities.surprise_of(least)
         else:
-            standardised = protein  # is not looked at
-        guess = readings.log_probabilities.argmax(axis=1)
-        surprise = self._densities.surprise(readings.components, standardised, measured, guess)
+            if measured.any():
+                standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+            else:
+                standardised = protein  # is not looked at
+            guess = readings.log_probabilities.argmax(axis=1)
+            surprise = self.densities.surprise(readings.components, standardised, measured, guess)
         root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
         log_distance = np.log(np.maximum(distance, _LEAST_DISTANCE))
         return np.stack([root, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
