@@ -61,7 +61,8 @@ def _order(cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray
     n_candidates = candidates.shape[1]
     for row in range(cells.shape[0]):
         for found in range(n_candidates):
-            candidate = np.int64(candidates[row, found])
+            # Whatever a device says, no other memory is read.
+            candidate = min(max(np.int64(candidates[row, found]), 0), points.shape[0] - 1)
             square = 0.0
             for d in range(points.shape[1]):
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
