@@ -143,7 +143,7 @@ class Landings:
         memory = _bytes_at(address, size)
         # Views of an array keep it, and it keeps this.
         weakref.finalize(memory, idle.append, address).atexit = False
-        return np.frombuffer(memory, dtype=np.uint8)[:n_bytes]
+        return np.frombuffer(memoryview(memory), dtype=np.uint8)[:n_bytes]
 
     def end(self) -> None:
         """Give everything back."""
