@@ -29,8 +29,8 @@ from totalanvi.serving.bundles.manifest import (
     MANIFEST_FILE,
     READOUT_LABELS,
     REPORT_FILE,
-    ROWS,
     SCHEMA_VERSION,
+    device_graphs,
 )
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.cli import main
@@ -71,6 +71,8 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Writing readout_rest.onnx …",
         r"Writing readout_labels.onnx …",
         r"Writing rows.onnx …",
+        r"Writing nearest.onnx …",
+        r"Writing density.onnx …",
         r"Comparing with torch …",
         r"Drawing the map …",
         r"Mapping the reference's own cells to calibrate …",
@@ -103,7 +105,8 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     assert {file.name for file in copied.iterdir()} == {
         *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
-        *(ROWS.file, READOUT_LABELS.file),
+        *(graph.file for graph in device_graphs(readout=True)),
+        READOUT_LABELS.file,
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.

@@ -126,8 +126,8 @@ def test_the_hidden_view_adds_to_the_loss() -> None:
     for labels in (0, 3):
         plain, seen = (run(tiny_model(labels), cells(), augmentation=view) for view in (None, nothing))
         assert seen["train_loss"][0] > plain["train_loss"][0] + 1.0
-        # The first draws are the same: what is reported does not change with the second view.
-        assert seen["elbo_train"][0] == pytest.approx(plain["elbo_train"][0], rel=1e-5)
+        # What is reported is the first view's; only the draws are others.
+        assert seen["elbo_train"][0] == pytest.approx(plain["elbo_train"][0], rel=0.01)
 
 
 def test_totalvi_reports_nothing_about_labels() -> None:

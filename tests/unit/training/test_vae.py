@@ -54,8 +54,7 @@ def edge(request: pytest.FixtureRequest) -> CellBatch:
 @pytest.mark.parametrize("labels", [0, 3])
 def test_terms_and_gradients_are_finite(edge: CellBatch, options: dict[str, Any], labels: int) -> None:
     model = tiny_model(labels, **options).train()
-    terms = model(edge)
-    hidden = model.hidden_view(edge, terms, Augmentation())
+    terms, hidden = model.with_hidden_view(edge, Augmentation())
     assert hidden.loss(1.0, 1.0).isfinite().all()
     for name in ("reconstruction_gene", "reconstruction_protein", "kl_latent", "kl_background", "kl_library"):
         term = getattr(terms, name)
@@ -142,25 +141,50 @@ def test_only_the_encoder_loses_what_is_hidden() -> None:
     """The likelihood goes on scoring the panel that was hidden."""
     model = tiny_model()
     batch = tiny_batch(without_proteins=0.0)
-    hidden = model.hidden_view(batch, model(batch), EVERYTHING)
+    _, hidden = model.with_hidden_view(batch, EVERYTHING)
     assert (hidden.reconstruction_protein > 0).all()
 
 
 def test_a_hidden_view_matches_the_full_one_when_nothing_is_hidden() -> None:
     model = tiny_model().eval()
     batch = tiny_batch(without_proteins=0.0)
-    terms = model(batch)
-    torch.testing.assert_close(model.hidden_view(batch, terms, NOTHING).matching, torch.zeros(batch.n_cells))
-    assert (model.hidden_view(batch, terms, EVERYTHING).matching > 1e-6).all()
+    matching = [model.with_hidden_view(batch, rates)[1].matching for rates in (NOTHING, EVERYTHING)]
+    torch.testing.assert_close(matching[0], torch.zeros(batch.n_cells))
+    assert (matching[1] > 1e-6).all()
+
+
+@variants
+def test_the_elbo_is_that_of_the_full_view_alone(options: dict[str, Any]) -> None:
+    """Whatever else is computed along with it."""
+    model = tiny_model(3, **options).eval()
+    batch = tiny_batch()
+    with torch.no_grad():
+        model.encoder.z_log_variance.weight.zero_()
+        model.encoder.z_log_variance.bias.fill_(-30.0)  # so that a draw is next to its mean
+        alone, (terms, _) = model(batch), model.with_hidden_view(batch, replace(EVERYTHING, unknown_batch=0.0))
+    torch.testing.assert_close(terms.posterior, alone.posterior)
+    torch.testing.assert_close(terms.kl_background, alone.kl_background, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(terms.label_logits, alone.label_logits, rtol=0.05, atol=0.05)
+    if options.get("use_observed_lib_size", True):
+        torch.testing.assert_close(terms.reconstruction_gene, alone.reconstruction_gene, rtol=0.05, atol=0.5)
+
+
+def test_counts_are_thinned_in_the_hidden_view_alone() -> None:
+    model = tiny_model().eval()
+    batch = tiny_batch(without_proteins=0.0)
+    thinned = replace(NOTHING, thinning=1.0, thinning_floor=0.1)
+    terms, hidden = model.with_hidden_view(batch, thinned)
+    torch.testing.assert_close(terms.posterior, model(batch).posterior)
+    assert hidden.matching.mean() > 1e-3
 
 
 def test_matching_teaches_the_partial_posterior_alone() -> None:
     """The full posterior is the target: what RNA cannot tell must not be unlearned from it."""
     model = tiny_model().eval()
     batch = tiny_batch(without_proteins=0.0)
-    terms = model(batch)
+    terms, hidden = model.with_hidden_view(batch, EVERYTHING)
     terms.posterior.mean.retain_grad()
-    model.hidden_view(batch, terms, EVERYTHING).matching.sum().backward()
+    hidden.matching.sum().backward()
     assert terms.posterior.mean.grad is None
     assert model.encoder.z_mean.weight.grad.abs().sum() > 0
 

@@ -77,6 +77,12 @@ class SparseRows:
         other.__dict__.update({name: self.__dict__[name] for name in ("rows", "flat") if name in self.__dict__})
         return other
 
+    def part(self, start: int, stop: int) -> SparseRows:
+        """Return neighbouring rows, without a copy of what they store, in host memory."""
+        starts = self.row_starts[start : stop + 1]
+        stored = slice(int(starts[0]), int(starts[-1]))
+        return SparseRows(starts - starts[0], self.columns[stored], self.values[stored], self.n_columns)
+
     def to_dense(self) -> Tensor:
         """A dense tensor, (rows, columns), made on the device the rows are on."""
         dense = self.values.new_zeros(self.n_rows * self.n_columns)

@@ -25,10 +25,13 @@ __all__ = [
     "CALIBRATION_FILE",
     "CARD_FILE",
     "CLASSIFIER",
+    "DENSITY",
     "ENCODER",
     "ENCODER_FIRST_FILE",
     "ENCODER_REST",
     "MANIFEST_FILE",
+    "NEAREST",
+    "N_NEAREST",
     "PROTEINS",
     "READOUT",
     "READOUT_FILE",
@@ -38,6 +41,7 @@ __all__ = [
     "REFERENCE_FILE",
     "REPORT_FILE",
     "ROWS",
+    "device_graphs",
     "SCHEMA_VERSION",
     "Calibration",
     "FileRecord",
@@ -138,6 +142,22 @@ ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), 
 how many rows there are. ``rna`` (cells, genes) is the encoder's. A bundle from before it has none; its rows are made
 whole before they are sent."""
 
+NEAREST = GraphSignature(file="nearest.onnx", inputs=("latent", "landmarks"), outputs=("nearest",))
+"""Finds landmarks where the other graphs compute. ``latent`` (cells, latent) is the encoder's, ``landmarks``
+(landmarks, latent) those of the reference. ``nearest`` (cells, found), whole numbers in float32, is which of them are
+nearest, in any order, some more of them than place a cell: what is nearest is measured again."""
+
+N_NEAREST = 20
+"""How many `NEAREST` finds, or all there are."""
+
+DENSITY = GraphSignature(
+    file="density.onnx", inputs=("components", "whitening", "centres", "log_ratios"), outputs=("least",)
+)
+"""Says how far cells without proteins lie from the label that they are nearest to, where the other graphs compute, in a
+bundle with a readout. ``components`` (cells, components) are the readout's; a label's columns in ``whitening``
+(components, labels * components) make them independent, ``centres`` (1, labels * components) is where its own mean then
+lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells, 1) is the least of these sums."""
+
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
 """The files that hold these first layers."""
@@ -148,6 +168,17 @@ neither, and is served all the same; where the manifest lists them, they are ver
 
 READOUT_FILE = "readout.safetensors"
 """The file that holds `totalanvi.serving.bundles.readout_arrays.ReadoutArrays`, in a bundle with a readout."""
+
+
+def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
+    """Return the graphs without weights, which only a device has a use for; a bundle from before one does without.
+
+    Examples
+    --------
+    >>> [graph.file for graph in device_graphs(readout=False)]
+    ['rows.onnx', 'nearest.onnx']
+    """
+    return (ROWS, NEAREST, DENSITY) if readout else (ROWS, NEAREST)
 
 
 class FileRecord(Schema):

@@ -18,13 +18,63 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["label_scores", "probabilities_and_scores", "score_threshold"]
+__all__ = ["LabelOdds", "label_scores", "score_threshold"]
 
 _ROUNDING = 1e-9
 """So that 0.9 × 10 is rank 9, not 10, whatever its last bit says."""
 
 _LEAST = 1e-280
 """Of the other labels' powers together, relative to the likeliest one's: smaller ones lose digits."""
+
+
+class LabelOdds:
+    """What the logits of cells say of their labels; labels come first here, so that sums go along whole rows of cells.
+
+    Parameters
+    ----------
+    by_label
+        Calibrated logits, (labels, cells), contiguous, two labels or more.
+
+    Examples
+    --------
+    >>> odds = LabelOdds(np.array([[0.0], [0.0]]))
+    >>> odds.probabilities().tolist(), odds.scores().tolist()
+    ([[0.5], [0.5]], [[0.0], [0.0]])
+    """
+
+    def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
+        self._logits = by_label
+        self._highest = by_label.max(axis=0)
+        self._powers = by_label - self._highest
+        np.exp(self._powers, out=self._powers)
+        self._total = self._powers.sum(axis=0)
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Return how probable each label is, (labels, cells)."""
+        return np.asarray(self._powers / self._total)
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Return the log odds against each label, (labels, cells)."""
+        logits, highest = self._logits, self._highest
+        top = logits.argmax(axis=0), np.arange(logits.shape[1])
+        # Of the likeliest, the others are added up by themselves.
+        powers = self._powers.copy()
+        powers[top] = 0
+        of_others = powers.sum(axis=0)
+        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
+        scores: npt.NDArray[np.float64] = np.subtract(self._total, powers, out=powers)
+        scores[top] = np.maximum(of_others, _LEAST)
+        np.log(scores, out=scores)
+        scores += highest
+        scores -= logits
+        few = np.flatnonzero(of_others < _LEAST)
+        if few.size:
+            # Relative to the highest of them.
+            others = logits[:, few]
+            others[top[0][few], np.arange(few.size)] = -np.inf
+            second = others.max(axis=0)
+            scores[top[0][few], few] = np.log(np.exp(others - second).sum(axis=0)) + second - highest[few]
+        return scores
 
 
 def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -40,41 +90,8 @@ def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     >>> label_scores(np.array([[0.0, 0.0], [100.0, 0.0]])).tolist()
     [[0.0, 0.0], [-100.0, 100.0]]
     """
-    return probabilities_and_scores(logits)[1]
-
-
-def probabilities_and_scores(
-    logits: npt.NDArray[np.floating],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Return the probability of each label, in float64 up to the last step, and what `label_scores` gives.
-
-    Parameters
-    ----------
-    logits
-        Calibrated, (cells, labels), two labels or more.
-    """
-    # Labels first: sums over them go along whole rows of cells.
-    exact = np.array(np.transpose(logits), dtype=np.float64, order="C")
-    cells = np.arange(exact.shape[1])
-    top = exact.argmax(axis=0)
-    exact -= exact[top, cells]
-    powers = np.exp(exact)
-    total = powers.sum(axis=0)
-    probabilities = np.ascontiguousarray((powers / total).T, dtype=np.float32)
-    # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels. Those of the
-    # likeliest are added up by themselves.
-    powers[top, cells] = 0
-    others = powers.sum(axis=0)
-    np.subtract(total, powers, out=powers)
-    powers[top, cells] = np.maximum(others, _LEAST)
-    scores = np.log(powers, out=powers)
-    scores -= exact
-    if (few := np.flatnonzero(others < _LEAST)).size:
-        # Relative to the highest of them.
-        exact[top, cells] = -np.inf
-        second = exact[:, few].max(axis=0)
-        scores[top[few], few] = np.log(np.exp(exact[:, few] - second).sum(axis=0)) + second
-    return probabilities, np.ascontiguousarray(scores.T)
+    by_label = np.ascontiguousarray(np.asarray(logits, dtype=np.float64).T)
+    return np.ascontiguousarray(LabelOdds(by_label).scores().T)
 
 
 def score_threshold(scores: npt.NDArray[np.floating], coverage: float) -> float:

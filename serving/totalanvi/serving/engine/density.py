@@ -38,6 +38,14 @@ class _Panel:
     log_ratios: Doubles
     """log det of each covariance, less that of the shared one."""
 
+    @property
+    def matrices(self) -> Doubles:
+        """The inverse Cholesky factors as such, (labels, features, features)."""
+        n_labels, n_padded = self.means.shape
+        parts = self.whitening.reshape(n_labels, -1, n_padded, _ROWS).swapaxes(2, 3)
+        n_features = len(self.features)
+        return parts.reshape(n_labels, n_padded, n_padded)[:, :n_features, :n_features]
+
 
 class LabelDensities:
     """A Gaussian for each label; proteins that were not measured are integrated out.
@@ -93,8 +101,23 @@ class LabelDensities:
             first, least = np.ascontiguousarray(guess[rows], dtype=np.int64), np.empty(len(known))
             by_first = np.argsort(first, kind="stable")
             self._least(known, first, by_first, panel.means, panel.whitening, panel.log_ratios, least)
-            surprise[rows] = (least - n_known) / np.sqrt(2 * n_known)
+            surprise[rows] = _scaled(least, n_known)
         return surprise
+
+    def surprise_of(self, least: npt.NDArray[np.float32]) -> Doubles:
+        """Say the same of cells without proteins, from the least of what `without_proteins` makes of them, (cells,)."""
+        return _scaled(least.astype(np.float64), self._arrays.n_components)
+
+    def without_proteins(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
+        panel = self._panel(np.zeros(len(self._arrays.protein_centre), dtype=bool))
+        order, matrices = np.argsort(panel.features), panel.matrices
+        centres = np.einsum("lij,lj->li", matrices, panel.means[:, : len(order)]).reshape(1, -1)
+        whitening = matrices[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
+        whitening32, centres32, log_ratios32 = (
+            np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, panel.log_ratios[None])
+        )
+        return whitening32, centres32, log_ratios32
 
     def _panel(self, measured: npt.NDArray[np.bool_]) -> _Panel:
         key = measured.tobytes()
@@ -199,6 +222,11 @@ def _least() -> Callable[..., None]:
                 least[row] = min(least[row], total)
 
     return least_of
+
+
+def _scaled(least: Doubles, n_known: int) -> Doubles:
+    scaled: Doubles = (least - n_known) / np.sqrt(2 * n_known)
+    return scaled
 
 
 def _log_det(factor: npt.NDArray[np.floating]) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.engine.candidates import nearest_of
 from totalanvi.serving.engine.compiled import compiled, given, room
 from totalanvi.serving.engine.nearest import NearestSearch
 
@@ -55,6 +56,11 @@ class Landmarks:
     coordinates
         Of each landmark on the 2-D map, (landmarks, 2).
 
+    Attributes
+    ----------
+    latent : numpy.ndarray
+        Of each landmark, float32.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -64,21 +70,28 @@ class Landmarks:
     """
 
     def __init__(self, latent: npt.NDArray[np.floating], coordinates: npt.NDArray[np.floating]) -> None:
-        self._search = NearestSearch(np.asarray(latent, dtype=np.float32))
+        self.latent = np.ascontiguousarray(latent, dtype=np.float32)
+        self._search = NearestSearch(self.latent)
         self._coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
         self._averages = compiled_averages()
 
-    def find(self, latent: npt.NDArray[np.floating]) -> Neighbours:
+    def find(self, latent: npt.NDArray[np.floating], candidates: npt.NDArray[np.float32] | None = None) -> Neighbours:
         """Find the nearest landmarks of each cell.
 
         Parameters
         ----------
         latent
             Of the query cells, (cells, n_latent).
+        candidates
+            Which landmarks are nearest, and maybe others, (cells, candidates), where that is known.
         """
         n_landmarks = len(self._coordinates)
         cells = np.asarray(latent, dtype=np.float32)
-        index, distance = self._search.find(cells, min(N_NEIGHBOURS + 1, n_landmarks))
+        n_nearest = min(N_NEIGHBOURS + 1, n_landmarks)
+        if candidates is None:
+            index, distance = self._search.find(cells, n_nearest)
+        else:
+            index, distance = nearest_of(cells, self.latent, candidates, n_nearest)
         mean, coordinates = np.empty(len(cells)), np.empty((len(cells), 2), dtype=np.float32)
         self._averages(index, distance, self._coordinates, mean, coordinates)
         return Neighbours(mean, coordinates)

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.vae import TotalVAE
 
-__all__ = ["can_be_captured", "count_steps"]
+__all__ = ["can_be_captured", "count_steps", "looks_into_steps"]
 
 _IN_A_STEP = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
 """Hooks of callbacks that are called in the middle of a step."""
@@ -37,7 +37,7 @@ def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, 
         and not module.trained_parts
         and config.optimizer_creator is None
         and not torch.is_anomaly_enabled()
-        and not any(_looks_into_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        and not any(looks_into_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     )
 
 
@@ -49,5 +49,6 @@ def count_steps(trainer: L.Trainer, n_optimizers: int) -> None:
         counted.increment_completed()
 
 
-def _looks_into_steps(callback: L.Callback) -> bool:
+def looks_into_steps(callback: L.Callback) -> bool:
+    """Whether a callback is called in the middle of a step, the loss in hand for one."""
     return any(is_overridden(hook, callback, L.Callback) for hook in _IN_A_STEP)

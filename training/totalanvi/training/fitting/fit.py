@@ -19,6 +19,7 @@ from torch import nn
 
 from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
+from totalanvi.training.fitting.beside import thread_beside
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.placement import placement
@@ -134,6 +135,7 @@ def fit(
             undone_if_diverged(module),
             _old_objects_at_rest(),
             together(trainer),
+            thread_beside(trainer) as plan.beside,
         ):
             trainer.fit(plan, training, validation, ckpt_path=going_on)
     if resume_file is not None and trainer.is_global_zero:

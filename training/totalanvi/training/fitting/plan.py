@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import lightning as L
@@ -25,7 +26,7 @@ from totalanvi.training.fitting.random_state import draw_apart, random_state, re
 from totalanvi.training.fitting.step_weights import StepWeights
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
-from totalanvi.training.network.losses import ElboTerms
+from totalanvi.training.network.losses import ElboTerms, HiddenTerms
 from totalanvi.training.network.surgery import mask_gradients
 from totalanvi.training.network.vae import TotalVAE
 
@@ -56,6 +57,8 @@ class TrainingPlan(L.LightningModule):
         self._random_state: dict[str, Tensor] | None = None
         self._cuda_graphs = cuda_graphs
         self._captured: CapturedSteps | None = None
+        self.beside: Executor | None = None
+        """A thread that computes a part of a step beside the rest, where there is one."""
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -135,23 +138,30 @@ class TrainingPlan(L.LightningModule):
 
         augmentation = config.augmentation
         share, share_of_targets = cells.shares  # of this process in the mini-batch, see `TrainingBatch`
-        terms: ElboTerms = self.module(cells, 0.0 if augmentation is None else augmentation.unknown_batch)
-        loss = self._loss(terms, cells, weights)
-        if augmentation is not None:
-            hidden = self.module.hidden_view(cells, terms, augmentation)
-            loss = loss + share * hidden.loss(config.matching_weight, weights.protein).mean()
-            if hidden.label_logits is not None:
-                told = share_of_targets * classification_loss(hidden.label_logits, cells.target)
-                loss = loss + config.classification_ratio * told
+        hidden: HiddenTerms | None = None
+        if augmentation is None:
+            terms: ElboTerms = self.module(cells, self.beside)
+        else:
+            terms, hidden = self.module.with_hidden_view(cells, augmentation, self.beside)
+        rest = terms.latent.new_zeros(())  # of the loss, beside the bound
+        for view in (terms, hidden):
+            if view is not None and view.label_logits is not None:
+                told = share_of_targets * classification_loss(view.label_logits, cells.target)
+                rest = rest + config.classification_ratio * told
+        if hidden is not None:
+            rest = rest + share * hidden.loss(config.matching_weight, weights.protein).mean()
         noted: dict[str, Tensor | float] = {"kl_weight": weights.kl}
         if self.adversary is not None and weights.adversary is not None:
             origin = cells.panel if config.key_adversarial == "panel" else cells.batch
             fooling = self.adversary.loss(terms.latent, origin, fool=True)
-            loss = loss + share * weights.adversary * fooling
+            rest = rest + share * weights.adversary * fooling
             noted["adversarial_loss"] = fooling
 
         optimizer.zero_grad()
+        loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
         self._backward(loss, optimizer)
+        if self.beside is not None:  # what is computed there has its numbers since its gradient was asked for
+            loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
         mask_gradients(self.module)
         self._clip_gradient(optimizer)
         optimizer.step()
@@ -255,15 +265,6 @@ class TrainingPlan(L.LightningModule):
         kl, fooling = self.kl_weight, 0.0 if self.adversary is None else self.adversary_weight
         protein = self.config.pro_recons_weight * (kl if self.config.warm_up_proteins else 1.0)
         return StepWeights(kl, protein, fooling if fooling > 0 else None)
-
-    def _loss(self, terms: ElboTerms, cells: TrainingBatch, weights: StepWeights) -> Tensor:
-        """The weighted negative ELBO, and α · CE(q(c | z), c*) where there is a classifier."""
-        share, share_of_targets = cells.shares
-        loss: Tensor = share * terms.loss(weights.kl, weights.protein).mean()
-        if terms.label_logits is None:
-            return loss
-        told: Tensor = share_of_targets * classification_loss(terms.label_logits, cells.target)
-        return loss + self.config.classification_ratio * told
 
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""

@@ -129,7 +129,7 @@ class TotalANVAE(TotalVAE):
         """q(c | z), (..., labels)."""
         return self.classify(latent).softmax(dim=-1)
 
-    def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def latent_terms(self, q_z: Normal, z: Tensor, label: Tensor, logits: Tensor | None) -> dict[str, Tensor]:
         r"""Divergences of z, u and c.
 
         .. math::
@@ -139,7 +139,7 @@ class TotalANVAE(TotalVAE):
 
         with the sum at ``c = c*``, and ``−log π(c*)`` for the last term, where the label is known.
         """
-        logits = self.classify(latent)
+        assert logits is not None
         log_q = torch.log_softmax(logits, dim=-1)
         log_prior = torch.log_softmax(self.label_prior_logits, dim=-1)
         pairs = self._pairs(log_q.exp(), label)

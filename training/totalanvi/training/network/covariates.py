@@ -48,6 +48,15 @@ class Covariates(NamedTuple):
         """``x``, (..., features), with the continuous covariates beside it."""
         return x if self.continuous is None else torch.cat((x, self.continuous), dim=-1)
 
+    def repeated(self, n: int) -> Covariates:
+        """Repeat those of all cells, (cells, ...), for each of ``n`` views of the cells, (n, cells, ...)."""
+
+        def each(value: Tensor) -> Tensor:
+            return value.expand(n, *value.shape)
+
+        batch, *others = self
+        return Covariates(each(batch), *(None if value is None else each(value) for value in others))
+
     def with_batch(self, code: int | None) -> Covariates:
         """Pretend that all cells are of one batch; `None` keeps each cell's own."""
         if code is None:

@@ -99,10 +99,14 @@ class GeneDecoder(nn.Module):
         """Whether all that a gene's likelihood needs is ρ, the softmax of `logits`."""
         return self.sums_to_one and self.dropout_logits is None
 
+    def features(self, z: Tensor, covariates: Covariates) -> Tensor:
+        """Map (..., latent) to what the last layer sees, (..., features)."""
+        z, injected = covariates.beside(z), covariates.injected
+        return torch.cat((self.trunk(z, injected), z, injected), dim=-1)
+
     def logits(self, z: Tensor, covariates: Covariates) -> Tensor:
         """Map (..., latent) to what ρ is the softmax, or the softplus, of, (..., genes)."""
-        z, injected = covariates.beside(z), covariates.injected
-        logits: Tensor = self.log_scale(torch.cat((self.trunk(z, injected), z, injected), dim=-1))
+        logits: Tensor = self.log_scale(self.features(z, covariates))
         return logits
 
     def forward(self, z: Tensor, covariates: Covariates) -> tuple[Tensor, Tensor | None]:

@@ -87,8 +87,8 @@ class Encoder(_Stack):
         return self._posterior(rna, self._protein_features(inputs), inputs)
 
     def read_rna(self, inputs: EncoderInputs) -> EncoderInputs:
-        """Take RNA through the first layers, once for all views that differ in other things."""
-        return replace(inputs, rna_hidden=self._rna_hidden(inputs))
+        """Take RNA through the first layers, once for all views that differ in other things; not a second time."""
+        return inputs if inputs.rna_hidden is not None else replace(inputs, rna_hidden=self._rna_hidden(inputs))
 
     def _rna_hidden(self, inputs: EncoderInputs) -> tuple[Tensor, ...]:
         rna = self._scaled_rna(inputs)

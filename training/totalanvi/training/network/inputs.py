@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,6 +43,25 @@ class EncoderInputs:
             protein=cells.protein,
             measured=measured,
             covariates=Covariates.of(cells, dims),
+        )
+
+    @classmethod
+    def stacked(cls, views: Sequence[EncoderInputs]) -> EncoderInputs:
+        """Put views of the same cells above each other, (views, cells, ...); first layers have read their RNA."""
+        first, *others = views
+        assert first.rna_hidden is not None
+        hidden: tuple[Tensor, ...] = first.rna_hidden
+        if any(view.rna_hidden is not hidden for view in others):
+            hidden = tuple(torch.stack(each) for each in zip(*(view.rna_hidden or () for view in views), strict=True))
+        return cls(
+            rna=first.rna,
+            library=torch.stack([view.library for view in views]),
+            protein=torch.stack([view.protein for view in views]),
+            measured=torch.stack([view.measured for view in views]),
+            covariates=first.covariates.repeated(len(views))._replace(
+                batch=torch.stack([view.covariates.batch for view in views])
+            ),
+            rna_hidden=hidden,
         )
 
 

@@ -22,7 +22,6 @@ from totalanvi.training.network.distributions import (
     log_protein_mixture,
     log_zero_inflated_rows,
 )
-from totalanvi.training.network.inputs import EncoderInputs
 
 __all__ = [
     "ElboTerms",
@@ -62,10 +61,8 @@ class ElboTerms:
     kl_background: Tensor
     efficiency_penalty: Tensor
     """A prior of parameters: part of the objective, no part of the ELBO."""
-    inputs: EncoderInputs
-    """What the encoder was given, for another view of the same cells."""
     posterior: Normal
-    """q(z | x, y), for terms that look at it."""
+    """q(z | x, y)."""
     latent: Tensor
     """The drawn latents, (cells, latent), for terms that look at them."""
     kl_library: Tensor | None = None

@@ -18,7 +18,8 @@ totalVI. Nature Methods 18 (2021).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import Self
 
@@ -31,6 +32,7 @@ from totalanvi.training.data import UNLABELLED, CellBatch
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.network.background import BackgroundPrior
 from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.counts_of_features import negative_log_probability_of_features
 from totalanvi.training.network.covariates import Covariates, UsualCovariates
 from totalanvi.training.network.decoders import GeneDecoder, ProteinDecoder, ProteinParameters
 from totalanvi.training.network.dimensions import Dimensions
@@ -190,45 +192,23 @@ class TotalVAE(FamiliarNames):
 
     # Objective
 
-    def forward(self, cells: CellBatch, unknown_batch: float = 0.0) -> ElboTerms:
+    def forward(self, cells: CellBatch, beside: Executor | None = None) -> ElboTerms:
         """Terms of the ELBO of each cell, with one draw from the posterior.
 
         Parameters
         ----------
         cells
             A mini-batch.
-        unknown_batch
-            Share of the cells whose batch is hidden from the encoder; the decoders always know it.
+        beside
+            Threads that compute the RNA's part; until its gradient has been computed, that is not a number.
         """
-        inputs = self.encoder.read_rna(EncoderInputs.of(cells, self.dims))
-        covariates = inputs.covariates
-        q_z, q_library = self.encode(hide_batch(inputs, unknown_batch) if unknown_batch > 0 else inputs)
-        z = q_z.sample()
-        latent = self.transform(z)
+        inputs = self._read(cells)
+        return self._terms(cells, inputs.covariates, [inputs], beside)[0]
 
-        proteins = self.decode_proteins(latent, covariates)
-        labels = self.label_weights(latent, cells.label)
-
-        return ElboTerms(
-            reconstruction_gene=self.gene_reconstruction(
-                cells, latent, self.log_size(cells, q_library), covariates, labels
-            ),
-            reconstruction_protein=self.protein_reconstruction(cells, proteins, covariates, labels),
-            kl_library=None if q_library is None else kl_library(q_library, self.library_prior(cells.batch)),
-            kl_background=kl_background(
-                Normal(proteins.log_background_mean, proteins.log_background_scale),
-                self.background_prior(cells.panel),
-                cells.measured,
-            ),
-            efficiency_penalty=efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
-            inputs=inputs,
-            posterior=q_z,
-            latent=latent,
-            **self.latent_terms(q_z, z, latent, cells.label),
-        )
-
-    def hidden_view(self, cells: CellBatch, terms: ElboTerms, rates: Augmentation) -> HiddenTerms:
-        r"""What the encoder makes of the same cells when it sees less of them, as it will of queries.
+    def with_hidden_view(
+        self, cells: CellBatch, rates: Augmentation, beside: Executor | None = None
+    ) -> tuple[ElboTerms, HiddenTerms]:
+        r"""Terms of the ELBO, and what the encoder makes of the same cells when it sees less of them, as of queries.
 
         .. math::
 
@@ -243,22 +223,64 @@ class TotalVAE(FamiliarNames):
         ----------
         cells
             A mini-batch.
-        terms
-            What `forward` returned for these cells: their inputs, and q(z | x, y, s).
         rates
             What to hide.
+        beside
+            As in `forward`.
         """
-        inputs = terms.inputs
-        q_hidden, _ = self.encode(hide(inputs, rates))
-        latent = self.transform(q_hidden.sample())
-        proteins = self.decode_proteins(latent, inputs.covariates)
+        inputs = self._read(cells)
+        views = [hide_batch(inputs, rates.unknown_batch), self.encoder.read_rna(hide(inputs, rates))]
+        terms, [hidden] = self._terms(cells, inputs.covariates, views, beside)
+        return terms, hidden
+
+    def _read(self, cells: CellBatch) -> EncoderInputs:
+        return self.encoder.read_rna(EncoderInputs.of(cells, self.dims))
+
+    def _terms(
+        self, cells: CellBatch, covariates: Covariates, views: Sequence[EncoderInputs], beside: Executor | None = None
+    ) -> tuple[ElboTerms, list[HiddenTerms]]:
+        """Terms of the first view, and of the others; all are computed together, (views, cells, ...)."""
+        q_z, q_library = self.encode(EncoderInputs.stacked(views))
+        z = q_z.sample()
+        latent = self.transform(z)
         labels = self.label_weights(latent, cells.label)
-        target = Normal(terms.posterior.mean.detach(), terms.posterior.scale.detach())
-        return HiddenTerms(
-            matching=kl_normals(target, q_hidden).sum(dim=-1),
-            reconstruction_protein=self.protein_reconstruction(cells, proteins, inputs.covariates, labels),
-            label_logits=self.label_logits(latent),
+        posteriors = [Normal(*each) for each in zip(q_z.mean.unbind(), q_z.scale.unbind(), strict=True)]
+        first_library = None if q_library is None else Normal(q_library.mean[0], q_library.scale[0])
+        first_latent = latent.unbind()[0]
+
+        # First, so that its gradient is asked for last: until then others may compute it.
+        gene = self.gene_reconstruction(
+            cells,
+            first_latent,
+            self.log_size(cells, first_library),
+            covariates,
+            None if labels is None else labels[0],
+            beside,
         )
+        proteins = self.decode_proteins(latent, covariates.repeated(len(views)))
+        protein = self.protein_reconstruction(cells, proteins, covariates, labels).unbind()
+        logits = self.label_logits(latent)
+        logits_of_views = [None] * len(views) if logits is None else logits.unbind()
+        terms = ElboTerms(
+            reconstruction_gene=gene,
+            reconstruction_protein=protein[0],
+            kl_library=None if first_library is None else kl_library(first_library, self.library_prior(cells.batch)),
+            kl_background=kl_background(
+                Normal(proteins.log_background_mean.unbind()[0], proteins.log_background_scale.unbind()[0]),
+                self.background_prior(cells.panel),
+                cells.measured,
+            ),
+            efficiency_penalty=efficiency_penalty(self.log_efficiency(covariates.batch), cells.measured),
+            posterior=posteriors[0],
+            latent=first_latent,
+            **self.latent_terms(posteriors[0], z.unbind()[0], cells.label, logits_of_views[0]),
+        )
+        target = Normal(*(part.detach() for part in posteriors[0]))
+        others = zip(posteriors, protein, logits_of_views, strict=True)
+        return terms, [
+            HiddenTerms(kl_normals(target, posterior).sum(dim=-1), reconstruction, label_logits)
+            for posterior, reconstruction, label_logits in list(others)[1:]
+        ]
 
     def label_logits(self, latent: Tensor) -> Tensor | None:
         """Logits of q(c | z), (cells, labels); totalVI has none."""
@@ -271,11 +293,22 @@ class TotalVAE(FamiliarNames):
         return Normal(mean, F.embedding(panel, self.background_pro_log_beta.t()).exp())
 
     def gene_reconstruction(
-        self, cells: CellBatch, latent: Tensor, log_size: Tensor, covariates: Covariates, labels: Tensor | None
+        self,
+        cells: CellBatch,
+        latent: Tensor,
+        log_size: Tensor,
+        covariates: Covariates,
+        labels: Tensor | None,
+        beside: Executor | None = None,
     ) -> Tensor:
         """``−log p(x | z, ℓ)``, (cells,)."""
         log_theta = self.gene_log_theta(covariates, labels)
         if self.gene_decoder.is_plain and log_theta.dim() == 1:
+            if _in_full_precision_on_a_cpu(latent):
+                features, head = self.gene_decoder.features(latent, covariates), self.gene_decoder.log_scale
+                return negative_log_probability_of_features(
+                    cells.rna, features, head.weight, head.bias, log_size, log_theta, beside
+                )
             logits = self.gene_decoder.logits(latent, covariates)
             return -log_negative_binomial_of_shares(cells.rna, logits, log_size, log_theta)
         log_scale, dropout_logits = self.decode_genes(latent, covariates)
@@ -284,7 +317,7 @@ class TotalVAE(FamiliarNames):
     def protein_reconstruction(
         self, cells: CellBatch, proteins: ProteinParameters, covariates: Covariates, labels: Tensor | None
     ) -> Tensor:
-        """``−log p(y | z, β)`` of the measured proteins, (cells,), with one draw of β."""
+        """``−log p(y | z, β)`` of the measured proteins, (..., cells), with one draw of β."""
         return protein_reconstruction(
             cells.protein,
             cells.measured,
@@ -294,6 +327,10 @@ class TotalVAE(FamiliarNames):
             background_logits=proteins.background_logits,
         )
 
-    def latent_terms(self, q_z: Normal, z: Tensor, latent: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def latent_terms(self, q_z: Normal, z: Tensor, label: Tensor, logits: Tensor | None) -> dict[str, Tensor]:
         """KL terms of the latent space, here KL(q(z) ‖ N(0, I)); TotalANVI has its own."""
         return {"kl_latent": kl_standard_normal(q_z)}
+
+
+def _in_full_precision_on_a_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.is_autocast_enabled("cpu")

@@ -1,0 +1,49 @@
+"""A thread beside the one that trains: on a CPU, two parts of a step are computed at a time.
+
+What torch computes with several threads, it cuts into pieces, operation by operation, and waits for all of them each
+time. A step is a thousand operations, most of which take less time than waking a thread that sleeps; one that does not
+sleep while it waits takes the core from whoever else needs it. So each thread computes by itself instead: the
+likelihood of the RNA, a third of all there is to do, beside everything else (see `network.counts_of_features`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import lightning as L
+import torch
+
+from totalanvi.training.fitting.capturable import looks_into_steps
+
+__all__ = ["thread_beside"]
+
+
+@contextmanager
+def thread_beside(trainer: L.Trainer) -> Iterator[Executor | None]:
+    """Share torch's threads out to this thread and one beside it, while the block runs.
+
+    Parameters
+    ----------
+    trainer
+        Of the run.
+
+    Yields
+    ------
+    Executor | None
+        The thread beside; `None` on a device, where torch has a single thread, and where a callback looks at losses in
+        the middle of a step, which are no numbers then.
+    """
+    n_threads = torch.get_num_threads()
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.strategy.root_device.type != "cpu" or n_threads < 2 or any(map(looks_into_steps, callbacks)):
+        yield None
+        return
+    there = n_threads // 2
+    torch.set_num_threads(n_threads - there)
+    try:
+        with ThreadPoolExecutor(1, "beside", initializer=torch.set_num_threads, initargs=(there,)) as executor:
+            yield executor
+    finally:
+        torch.set_num_threads(n_threads)

@@ -1,0 +1,239 @@
+"""Negative log-probability of RNA counts from the features of the last layer, by this thread or by another one.
+
+The last layer, its likelihood and the slopes of both are a third of a step. They need nothing of the rest of it, nor
+does the rest need them before their gradient reaches the features. So another thread may compute them beside the rest:
+then results are not numbers until their gradient has been asked for.
+
+The gradient of a weight is a sum over cells, for which the gradient of every cell's result has to be known, before
+anybody has asked for it. In training, where results are averaged, it is the same for all cells, so that a sum which
+takes it as 1 is the one that is wanted, times a number. Where it turns out to differ from cell to cell, and where it is
+asked for again, all is computed anew.
+
+A matrix of cells × genes is the largest thing in a step. Here it is made of some of the cells at a time, and is gone
+once it is summed up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from threading import Lock
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from totalanvi.training.data import SparseRows
+from totalanvi.training.network.rising import log_coefficient, slope_of_log_coefficient
+from totalanvi.training.network.softmax_counts import Shares, log_probability, slope_to_log_mean
+
+__all__ = ["negative_log_probability_of_features"]
+
+_MOST_ENTRIES = 2**19
+"""Cells times genes in a block, which is half of a mini-batch where genes are few: smaller ones were slower."""
+_FEWEST_CELLS = 16
+"""In a block, however many genes there are: a matrix product of fewer rows is slow."""
+
+
+def negative_log_probability_of_features(
+    rows: SparseRows,
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    log_size: Tensor,
+    log_theta: Tensor,
+    beside: Executor | None = None,
+) -> Tensor:
+    """``−log p`` of each cell's RNA counts under the negative binomial with mean ``size · softmax(W f + b)``.
+
+    Parameters
+    ----------
+    rows
+        Counts, (cells, genes), sparse, in host memory.
+    features
+        Input of the last layer, (cells, features).
+    weight, bias
+        Of the last layer, (genes, features) and (genes,).
+    log_size
+        Log of what the shares are multiplied by, (cells, 1).
+    log_theta
+        Log inverse dispersion, (genes,).
+    beside
+        Threads that compute this beside what the caller does next. The result is not a number then until its gradient
+        has been computed.
+
+    Returns
+    -------
+    Tensor
+        (cells,), summed over genes.
+    """
+    inputs = _Inputs(features, weight, bias, log_size, log_theta)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+        result: Tensor = _CountsOfFeatures.apply(rows, beside, *inputs)  # type: ignore[no-untyped-call]
+        return result
+    coefficients = log_coefficient(rows.values, log_theta.exp(), rows.columns)
+    cells = _blocks(rows, 0, rows.n_rows)
+    return torch.cat([-_log_probability(rows, inputs, coefficients, block)[1] for block in cells])
+
+
+class _Inputs(NamedTuple):
+    features: Tensor
+    weight: Tensor
+    bias: Tensor
+    log_size: Tensor
+    log_theta: Tensor
+
+
+class _CountsOfFeatures(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: SparseRows, beside: Executor | None, *tensors: Tensor) -> Tensor:
+        inputs = _Inputs(*(tensor.detach() for tensor in tensors))
+        ctx.rows, ctx.inputs, ctx.layer_trains = rows, inputs, any(ctx.needs_input_grad[3:5])
+        ctx.work = _Derivation(rows, inputs, inputs.features.new_ones(rows.n_rows), ctx.layer_trains)
+        if beside is None:
+            ctx.work.do()
+        else:
+            ctx.work.start(beside)
+        results: Tensor = ctx.work.results
+        ctx.work.results = results.detach()  # the same memory, which may be filled later, without what autograd adds
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_log_probability = -gradient
+        of_first = of_log_probability[0]
+        factor: Tensor | None = of_first
+        work, ctx.work = ctx.work, None  # its sums are given away
+        if work is not None:
+            work.finish()
+        if work is None or not bool((of_log_probability == of_first).all()):
+            work = _Derivation(ctx.rows, ctx.inputs, of_log_probability, ctx.layer_trains)
+            work.do()
+            factor = None
+        by_features, by_log_size = (of_log_probability.unsqueeze(-1) * each for each in work.by_cell)
+        by_weight, by_bias, by_log_theta = (each if factor is None else each.mul_(factor) for each in work.sums)
+        by_layer = (by_weight, by_bias) if ctx.layer_trains else (None, None)
+        return None, None, by_features, *by_layer, by_log_size, by_log_theta
+
+
+class _Sums(NamedTuple):
+    """Derivatives of a weighted sum of log-probabilities, to what all cells share."""
+
+    weight: Tensor
+    """(genes, features); so laid out while they are summed up that the product takes half of the time."""
+    bias: Tensor
+    log_theta: Tensor
+
+    @classmethod
+    def of_no_cell(cls, weight: Tensor) -> _Sums:
+        n_genes, n_features = weight.shape
+        return cls(weight.new_zeros(n_features, n_genes).t(), weight.new_zeros(n_genes), weight.new_zeros(n_genes))
+
+
+class _Derivation:
+    """Results of all cells, and derivatives of their log-probabilities and of the weighted sum of these.
+
+    The cells are two halves. Whoever computes them, their sums are added in the same order: so nothing depends on which
+    thread came first.
+
+    Parameters
+    ----------
+    rows, inputs
+        As in `negative_log_probability_of_features`; without gradients.
+    weights
+        Weight of each cell in the sum, (cells,).
+    layer_trains
+        Whether the derivatives to weights and bias of the last layer are wanted.
+    """
+
+    def __init__(self, rows: SparseRows, inputs: _Inputs, weights: Tensor, layer_trains: bool):
+        self._rows, self._inputs, self._weights, self._layer_trains = rows, inputs, weights, layer_trains
+        middle = rows.n_rows // 2
+        self._to_do = deque(enumerate([(0, middle), (middle, rows.n_rows)]))
+        self._done: dict[int, _Sums] = {}
+        self._lock = Lock()
+        self._elsewhere: list[Future[None]] = []
+        self.results = inputs.features.new_full((rows.n_rows,), torch.nan)
+        """(cells,)."""
+        self.by_cell = torch.empty_like(inputs.features), torch.empty_like(inputs.log_size)
+        """Derivatives of each cell's log-probability to its features and to its log size."""
+        self.sums: _Sums
+        """There once all is done."""
+
+    def start(self, beside: Executor) -> None:
+        """Let another thread begin."""
+        self._elsewhere = [beside.submit(self._prepare), beside.submit(self._halves)]
+
+    def finish(self) -> None:
+        """Do what no other thread has begun, and wait for what one has."""
+        for prepared in self._elsewhere[:1]:
+            prepared.result()
+            self._halves()
+        for done in self._elsewhere[1:]:
+            done.result()
+
+    def do(self) -> None:
+        """Do everything."""
+        self._prepare()
+        self._halves()
+
+    @torch.no_grad()
+    def _prepare(self) -> None:
+        """Compute what depends on stored counts and dispersions alone, for all cells at once."""
+        rows, theta = self._rows, self._inputs.log_theta.exp()
+        self._theta, self._coefficients = theta, log_coefficient(rows.values, theta, rows.columns)
+        slopes = slope_of_log_coefficient(rows.values, theta, rows.columns) * self._weights.index_select(0, rows.rows)
+        self._by_stored = torch.zeros_like(theta).index_add_(0, rows.columns, slopes).mul_(theta)
+
+    @torch.no_grad()
+    def _halves(self) -> None:
+        """Take halves as long as there are any; whoever is done last adds them up."""
+        while True:
+            try:
+                half, (start, stop) = self._to_do.popleft()
+            except IndexError:
+                return
+            sums = _Sums.of_no_cell(self._inputs.weight)
+            for block in _blocks(self._rows, start, stop):
+                self._add(block, sums)
+            with self._lock:
+                self._done[half] = sums
+                if len(self._done) == 2:
+                    self._add_up()
+
+    def _add(self, block: slice, sums: _Sums) -> None:
+        rows, log_p, shares = _log_probability(self._rows, self._inputs, self._coefficients, block)
+        torch.neg(log_p, out=self.results[block])
+        weights = self._weights[block]
+        by_features, by_log_size = (each[block] for each in self.by_cell)
+        slope = slope_to_log_mean(rows, shares, self._theta)
+        torch.sum(slope, dim=-1, keepdim=True, out=by_log_size)
+        sums.log_theta.sub_(self._theta * (weights @ shares.log_rest)).sub_(weights @ slope)
+        by_logits = slope.addcmul_(shares.share, by_log_size, value=-1.0)
+        torch.mm(by_logits, self._inputs.weight, out=by_features)
+        if self._layer_trains:
+            sums.weight.t().addmm_((weights.unsqueeze(-1) * self._inputs.features[block]).t(), by_logits)
+            sums.bias.addmv_(by_logits.t(), weights)
+
+    def _add_up(self) -> None:
+        weight, bias, log_theta = (mine.add_(others) for mine, others in zip(self._done[0], self._done[1], strict=True))
+        self.sums = _Sums(weight.contiguous(), bias, log_theta + self._by_stored)
+
+
+def _blocks(rows: SparseRows, start: int, stop: int) -> Iterator[slice]:
+    size = max(_MOST_ENTRIES // rows.n_columns, _FEWEST_CELLS)
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
+def _log_probability(
+    rows: SparseRows, inputs: _Inputs, coefficients: Tensor, block: slice
+) -> tuple[SparseRows, Tensor, Shares]:
+    """Counts, log-probabilities and shares of some cells; ``coefficients`` are those of all cells' stored counts."""
+    logits = torch.addmm(inputs.bias, inputs.features[block], inputs.weight.t())
+    stored = coefficients[int(rows.row_starts[block.start]) : int(rows.row_starts[block.stop])]
+    some = rows.part(block.start, block.stop)
+    return some, *log_probability(some, logits, inputs.log_size[block], inputs.log_theta, stored)
