@@ -158,7 +158,7 @@ def export_bundle(
             placed.readout.save(folder, draft.manifest)
         for layer in draft.first_layers:
             layer.save(folder, draft.manifest)
-        files = hash_files(folder, (*bundle_files(readout=readout is not None), *(graph.file for graph in on_device)))
+        files = hash_files(folder, dict.fromkeys((*bundle_files(readout=readout is not None), *written)))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),

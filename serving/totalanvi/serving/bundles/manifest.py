@@ -36,6 +36,7 @@ __all__ = [
     "READOUT",
     "READOUT_FILE",
     "READOUT_FIRST_FILE",
+    "READOUT_LABELS",
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
@@ -126,6 +127,14 @@ READOUT_REST = GraphSignature(
 )
 """The readout after its projection, in a bundle that has one. ``projected`` (cells, columns) is
 what `totalanvi.serving.bundles.first_layer.ReadoutFirst` makes of counts."""
+
+READOUT_LABELS = GraphSignature(
+    file="readout_labels.onnx",
+    inputs=READOUT_REST.inputs,
+    outputs=tuple(name for name in READOUT.outputs if name != "standardised"),
+)
+"""`READOUT_REST` without proteins, for queries that ask for labels alone. For a bundle from before it, which has none,
+proteins are computed all the same."""
 
 ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
 """Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``

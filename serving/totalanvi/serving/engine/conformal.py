@@ -23,6 +23,9 @@ __all__ = ["LabelOdds", "label_scores", "score_threshold"]
 _ROUNDING = 1e-9
 """So that 0.9 × 10 is rank 9, not 10, whatever its last bit says."""
 
+_LEAST = 1e-280
+"""Of the other labels' powers together, relative to the likeliest one's: smaller ones lose digits."""
+
 
 class LabelOdds:
     """What the logits of cells say of their labels; labels come first here, so that sums go along whole rows of cells.
@@ -40,10 +43,9 @@ class LabelOdds:
     """
 
     def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
-        self._logits = by_label
-        self._highest = by_label.max(axis=0)
-        self._powers = by_label - self._highest
-        np.exp(self._powers, out=self._powers)
+        self._top = by_label.argmax(axis=0), np.arange(by_label.shape[1])
+        self._below = by_label - by_label[self._top]
+        self._powers = np.exp(self._below)
         self._total = self._powers.sum(axis=0)
 
     def probabilities(self) -> npt.NDArray[np.float64]:
@@ -52,22 +54,22 @@ class LabelOdds:
 
     def scores(self) -> npt.NDArray[np.float64]:
         """Return the log odds against each label, (labels, cells)."""
-        logits, highest = self._logits, self._highest
-        top = logits.argmax(axis=0), np.arange(logits.shape[1])
-        # Of the likeliest, the others are added up by themselves, relative to their own highest.
-        others = logits.copy()
-        others[top] = -np.inf
-        second = others.max(axis=0)
-        others -= second
-        np.exp(others, out=others)
-        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
-        scores = self._total - self._powers
-        scores[top] = others.sum(axis=0)
+        powers, below, top = self._powers, self._below, self._top
+        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels. Those of the
+        # likeliest are added up by themselves.
+        powers[top] = 0
+        others = powers.sum(axis=0)
+        scores = self._total - powers
+        powers[top] = 1  # as it was
+        scores[top] = np.maximum(others, _LEAST)
         np.log(scores, out=scores)
-        of_top = scores[top] + second - highest
-        scores += highest
-        scores -= logits
-        scores[top] = of_top
+        scores -= below
+        if (few := np.flatnonzero(others < _LEAST)).size:
+            # Relative to the highest of them.
+            rest = below[:, few]
+            rest[top[0][few], np.arange(few.size)] = -np.inf
+            second = rest.max(axis=0)
+            scores[top[0][few], few] = np.log(np.exp(rest - second).sum(axis=0)) + second
         return np.asarray(scores)
 
 

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS
+from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS, READOUT_LABELS
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
@@ -142,6 +142,7 @@ class Engine:
         started = time.perf_counter()
         manifest = self.bundle.manifest
         n_genes, n_proteins = len(manifest.genes.names), len(manifest.proteins)
+        everything, labels_alone = MapOptions(samples=_WARM_SAMPLES), MapOptions(impute=False)
         # As many as are cut into blocks of a size: one for each worker.
         for n_cells in (size * self._workers.n_blocks for size in self._block_sizes):
             cells = AlignedCells(
@@ -151,7 +152,9 @@ class Engine:
                 measured=np.zeros((n_cells, n_proteins), dtype=bool),
             )
             try:
-                self.run(cells, MapOptions(samples=_WARM_SAMPLES))
+                self.run(cells, everything)
+                if READOUT_LABELS in self._graphs:
+                    self.run(cells, labels_alone)
             except QueryError as error:
                 raise BundleError(f"{self.bundle.path}: cannot map an empty cell: {error} Export again.") from error
         _log.info("Warm on %s after %.1f s.", self._device, time.perf_counter() - started)
@@ -259,7 +262,8 @@ class Engine:
             logits = self._graphs.fetch(CLASSIFIER, {"latent": latent}, block.size)[0]
         else:
             names = Readings.names(proteins=imputer is not None)
-            readings = Readings.of(self._graphs.fetch(feeds.readout, feed, block.size, names), names)
+            graph = READOUT_LABELS if imputer is None and READOUT_LABELS in self._graphs else feeds.readout
+            readings = Readings.of(self._graphs.fetch(graph, feed, block.size, names), names)
             logits = readings.log_probabilities
         imputed = None if imputer is None else imputer.impute(z_mean, z_scale, block.size)
         nearest, least = None, None

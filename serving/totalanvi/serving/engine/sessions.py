@@ -18,6 +18,7 @@ from totalanvi.serving.bundles.manifest import (
     N_NEAREST,
     PROTEINS,
     READOUT,
+    READOUT_LABELS,
     READOUT_REST,
     GraphSignature,
     device_graphs,
@@ -88,6 +89,8 @@ def open_sessions(
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
         graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
+        if bundle.readout is not None and READOUT_LABELS.file in bundle.manifest.files:
+            graphs.append(READOUT_LABELS)
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 
 
