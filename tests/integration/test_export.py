@@ -105,8 +105,8 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     assert {file.name for file in copied.iterdir()} == {
         *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
-        *(graph.file for graph in device_graphs(readout=True)),
         READOUT_LABELS.file,
+        *(graph.file for graph in device_graphs(readout=True)),
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.

@@ -37,10 +37,10 @@ def nearest_of(
     >>> index.tolist(), distance.tolist()
     ([[1, 0]], [[1.0, 2.0]])
     """
-    index = np.empty(candidates.shape, dtype=np.int64)
-    distance = np.empty(candidates.shape)
+    index = np.empty((len(cells), n_nearest), dtype=np.int64)
+    distance = np.empty((len(cells), n_nearest))
     compiled_order()(np.ascontiguousarray(cells), points, np.ascontiguousarray(candidates), index, distance)
-    return np.ascontiguousarray(index[:, :n_nearest]), np.ascontiguousarray(distance[:, :n_nearest])
+    return index, distance
 
 
 def compiled_order() -> Callable[..., None]:
@@ -58,7 +58,8 @@ def compiled_order() -> Callable[..., None]:
 
 def _order(cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray[np.int64], distance: Doubles) -> None:
     """Fill ``index`` and ``distance``; compiled by numba."""
-    n_candidates = candidates.shape[1]
+    n_candidates, n_nearest = candidates.shape[1], index.shape[1]
+    measured, found_there = np.empty(n_candidates, np.float64), np.empty(n_candidates, np.int64)
     for row in range(cells.shape[0]):
         for found in range(n_candidates):
             # Whatever a device says, no other memory is read.
@@ -68,11 +69,12 @@ def _order(cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
                 square += exact * exact
             place = found
-            while place > 0 and distance[row, place - 1] > square:
-                distance[row, place] = distance[row, place - 1]
-                index[row, place] = index[row, place - 1]
+            while place > 0 and measured[place - 1] > square:
+                measured[place] = measured[place - 1]
+                found_there[place] = found_there[place - 1]
                 place -= 1
-            distance[row, place] = square
-            index[row, place] = candidate
-        for found in range(n_candidates):
-            distance[row, found] = np.sqrt(distance[row, found])
+            measured[place] = square
+            found_there[place] = candidate
+        for found in range(n_nearest):
+            distance[row, found] = np.sqrt(measured[found])
+            index[row, found] = found_there[found]

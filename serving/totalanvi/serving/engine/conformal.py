@@ -43,10 +43,9 @@ class LabelOdds:
     """
 
     def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
-        self._logits = by_label
-        self._highest = by_label.max(axis=0)
-        self._powers = by_label - self._highest
-        np.exp(self._powers, out=self._powers)
+        self._top = by_label.argmax(axis=0), np.arange(by_label.shape[1])
+        self._below = by_label - by_label[self._top]
+        self._powers = np.exp(self._below)
         self._total = self._powers.sum(axis=0)
 
     def probabilities(self) -> npt.NDArray[np.float64]:
@@ -55,26 +54,23 @@ class LabelOdds:
 
     def scores(self) -> npt.NDArray[np.float64]:
         """Return the log odds against each label, (labels, cells)."""
-        logits, highest = self._logits, self._highest
-        top = logits.argmax(axis=0), np.arange(logits.shape[1])
-        # Of the likeliest, the others are added up by themselves.
-        powers = self._powers.copy()
+        powers, below, top = self._powers, self._below, self._top
+        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels. Those of the
+        # likeliest are added up by themselves.
         powers[top] = 0
-        of_others = powers.sum(axis=0)
-        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
-        scores: npt.NDArray[np.float64] = np.subtract(self._total, powers, out=powers)
-        scores[top] = np.maximum(of_others, _LEAST)
+        others = powers.sum(axis=0)
+        scores = self._total - powers
+        powers[top] = 1  # as it was
+        scores[top] = np.maximum(others, _LEAST)
         np.log(scores, out=scores)
-        scores += highest
-        scores -= logits
-        few = np.flatnonzero(of_others < _LEAST)
-        if few.size:
+        scores -= below
+        if (few := np.flatnonzero(others < _LEAST)).size:
             # Relative to the highest of them.
-            others = logits[:, few]
-            others[top[0][few], np.arange(few.size)] = -np.inf
-            second = others.max(axis=0)
-            scores[top[0][few], few] = np.log(np.exp(others - second).sum(axis=0)) + second - highest[few]
-        return scores
+            rest = below[:, few]
+            rest[top[0][few], np.arange(few.size)] = -np.inf
+            second = rest.max(axis=0)
+            scores[top[0][few], few] = np.log(np.exp(rest - second).sum(axis=0)) + second
+        return np.asarray(scores)
 
 
 def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

@@ -38,13 +38,12 @@ class _Panel:
     log_ratios: Doubles
     """log det of each covariance, less that of the shared one."""
 
-    @property
-    def matrices(self) -> Doubles:
-        """The inverse Cholesky factors as such, (labels, features, features)."""
+    def whole(self) -> tuple[Doubles, Doubles]:
+        """Return means, (labels, features), and whitening matrices, (labels, features, features)."""
         n_labels, n_padded = self.means.shape
-        parts = self.whitening.reshape(n_labels, -1, n_padded, _ROWS).swapaxes(2, 3)
+        rows = self.whitening.reshape(n_labels, -1, n_padded, _ROWS).swapaxes(2, 3).reshape(n_labels, n_padded, -1)
         n_features = len(self.features)
-        return parts.reshape(n_labels, n_padded, n_padded)[:, :n_features, :n_features]
+        return self.means[:, :n_features], rows[:, :n_features, :n_features]
 
 
 class LabelDensities:
@@ -111,9 +110,9 @@ class LabelDensities:
     def without_proteins(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
         panel = self._panel(np.zeros(len(self._arrays.protein_centre), dtype=bool))
-        order, matrices = np.argsort(panel.features), panel.matrices
-        centres = np.einsum("lij,lj->li", matrices, panel.means[:, : len(order)]).reshape(1, -1)
-        whitening = matrices[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
+        order, (means, rows) = np.argsort(panel.features), panel.whole()
+        centres = np.einsum("lij,lj->li", rows, means).reshape(1, -1)
+        whitening = rows[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
         whitening32, centres32, log_ratios32 = (
             np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, panel.log_ratios[None])
         )
