@@ -26,6 +26,7 @@ import speed_inputs
 from stopwatch import Stopwatch
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import N_NEAREST
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
@@ -140,10 +141,10 @@ def _difference(engine: Engine, beside: Engine, cells: AlignedCells, options: Ma
 def _limit(bundle: Bundle, options: MapOptions) -> int:
     """Return how many cells a second pass the bus, which is what each direction carries at a time."""
     manifest = bundle.manifest
-    n_there, n_back = 2 * N_STORED + 1, manifest.n_latent + len(manifest.labels)
+    n_there, n_back = 2 * N_STORED + 1, manifest.n_latent + len(manifest.labels) + N_NEAREST
     n_proteins = len(manifest.proteins)
     if bundle.readout is not None:
-        n_back += bundle.readout.n_components + 1 + options.impute * n_proteins
+        n_back += bundle.readout.n_components + 2 + options.impute * n_proteins
     if options.impute:
         n_back += 3 * n_proteins * (1 if options.impute_as else len(manifest.batches))
     return round(PCIE_BYTES / (4 * max(n_there, n_back)))

@@ -22,6 +22,20 @@ def test_what_is_sent_arrives(n_numbers: int) -> None:
         np.testing.assert_array_equal(on_host(memory.put(staged)), sent[::-1])
 
 
+def test_what_was_sent_comes_back_into_room_of_its_own() -> None:
+    memory = CudaMemory()
+    sent = np.arange(2_000_000, dtype=np.float32).reshape(-1, 20)
+    value = memory.put(sent)
+    part = memory.get(value)[7:9]
+    other = memory.landing(sent.shape)
+    other[:] = -1
+    np.testing.assert_array_equal(part, sent[7:9])
+    address = other.ctypes.data
+    del other
+    assert memory.landing(sent.shape).ctypes.data == address
+    np.testing.assert_array_equal(memory.get(value), sent)
+
+
 def test_threads_do_not_share_buffers() -> None:
     memory = CudaMemory()
 
@@ -29,7 +43,7 @@ def test_threads_do_not_share_buffers() -> None:
         with memory.staging() as staging:
             staged = staging(4_000_000).view(np.float32)
             staged[:] = number
-            return bool((on_host(memory.put(staged)) == number).all())
+            return bool((memory.get(memory.put(staged)) == number).all())
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(send, range(100)))

@@ -24,7 +24,14 @@ import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
-from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, ROWS, SCHEMA_VERSION
+from totalanvi.serving.bundles.manifest import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    READOUT_LABELS,
+    REPORT_FILE,
+    SCHEMA_VERSION,
+    device_graphs,
+)
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.cli import main
 from totalanvi.training.simulation.simulate import simulate, simulate_query
@@ -62,7 +69,10 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Writing encoder_rest.onnx …",
         r"Writing readout.onnx …",
         r"Writing readout_rest.onnx …",
+        r"Writing readout_labels.onnx …",
         r"Writing rows.onnx …",
+        r"Writing nearest.onnx …",
+        r"Writing density.onnx …",
         r"Comparing with torch …",
         r"Drawing the map …",
         r"Mapping the reference's own cells to calibrate …",
@@ -95,7 +105,8 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     assert {file.name for file in copied.iterdir()} == {
         *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
-        ROWS.file,
+        READOUT_LABELS.file,
+        *(graph.file for graph in device_graphs(readout=True)),
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.

@@ -32,13 +32,13 @@ from totalanvi.serving.bundles.first_layer import EncoderFirst
 from totalanvi.serving.bundles.manifest import (
     ENCODER,
     MANIFEST_FILE,
-    ROWS,
     SCHEMA_VERSION,
     Calibration,
     Genes,
     Manifest,
     Parity,
     Provenance,
+    device_graphs,
 )
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES, Mode
@@ -124,7 +124,7 @@ def write_toy_bundle(
     calibration.save(folder, manifest)
     none = np.zeros(len(TOY.genes), dtype=np.float32), np.zeros(TOY.n_latent, dtype=np.float32)
     EncoderFirst(toy_first_layer(), *none).save(folder, manifest)
-    files = hash_files(folder, (*bundle_files(readout=False), ROWS.file))
+    files = hash_files(folder, (*bundle_files(readout=False), *(graph.file for graph in device_graphs(readout=False))))
     write_manifest(folder, manifest.model_copy(update={"files": files}))
     return folder
 

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.toy import TOY
 
 from totalanvi.export.rows_graph import rows_graph
-from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, ROWS
+from totalanvi.export.search_graphs import nearest_graph
+from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, NEAREST, PROTEINS, ROWS
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 
@@ -120,6 +121,7 @@ def toy_graphs() -> dict[str, onnx.ModelProto]:
         PROTEINS.file: proteins,
         ENCODER_REST.file: encoder_rest,
         ROWS.file: rows_graph(len(TOY.genes)),
+        NEAREST.file: nearest_graph(),
     }
 
 

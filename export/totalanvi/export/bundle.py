@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.export.ablation import ablate_genes, thresholds_of
+from totalanvi.export.device_graphs import write_device_graph
 from totalanvi.export.errors import ExportError
 from totalanvi.export.first_layers import first_layers
 from totalanvi.export.gene_weight import gene_weight
@@ -26,7 +27,6 @@ from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, 
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.reference_page import ReferenceReport, reference_page
-from totalanvi.export.rows_graph import write_rows_graph
 from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
@@ -38,13 +38,13 @@ from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
     REPORT_FILE,
-    ROWS,
     SCHEMA_VERSION,
     UNKNOWN,
     Calibration,
     FileRecord,
     Manifest,
     Provenance,
+    device_graphs,
 )
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES
@@ -134,10 +134,12 @@ def export_bundle(
         for graph in graphs:
             say(f"Writing {graph.signature.file}")
             export_graph(graph, folder)
-        say(f"Writing {ROWS.file}")
-        write_rows_graph(len(source.registry.genes), folder)
+        on_device = device_graphs(readout=readout is not None)
+        for signature in on_device:
+            say(f"Writing {signature.file}")
+            write_device_graph(signature, len(source.registry.genes), folder)
         everyone = joined(source.sample.landmarks, source.sample.held_out)
-        written = [*(graph.signature.file for graph in graphs), ROWS.file]
+        written = [*(graph.signature.file for graph in graphs), *(graph.file for graph in on_device)]
         draft = _draft(folder, source, name, hash_files(folder, written))
         say("Comparing with torch")
         parity = check_parity(draft, source.module, everyone, readout)
@@ -156,7 +158,7 @@ def export_bundle(
             placed.readout.save(folder, draft.manifest)
         for layer in draft.first_layers:
             layer.save(folder, draft.manifest)
-        files = hash_files(folder, (*bundle_files(readout=readout is not None), ROWS.file))
+        files = hash_files(folder, dict.fromkeys((*bundle_files(readout=readout is not None), *written)))
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),

@@ -21,6 +21,7 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER_REST,
     PROTEINS,
     READOUT,
+    READOUT_LABELS,
     READOUT_REST,
     GraphSignature,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "Graph",
     "ProteinsGraph",
     "ReadoutGraph",
+    "ReadoutLabelsGraph",
     "ReadoutRestGraph",
     "graphs_of",
 ]
@@ -221,6 +223,23 @@ class ReadoutRestGraph(Graph):
         return answers
 
 
+class ReadoutLabelsGraph(ReadoutRestGraph):
+    """The same without proteins.
+
+    Parameters
+    ----------
+    network
+        The fitted one.
+    """
+
+    signature = READOUT_LABELS
+
+    def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_LABELS` to its outputs."""
+        answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, measured)
+        return answers
+
+
 def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:
     """Return the graphs of a bundle, complete and after first layers, in evaluation mode.
 
@@ -234,5 +253,5 @@ def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tupl
     module.eval()
     graphs: list[Graph] = [of(module) for of in (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph)]
     if readout is not None:
-        graphs += [ReadoutGraph(readout), ReadoutRestGraph(readout)]
+        graphs += [ReadoutGraph(readout), ReadoutRestGraph(readout), ReadoutLabelsGraph(readout)]
     return tuple(graph.eval() for graph in graphs)

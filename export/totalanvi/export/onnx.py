@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,10 @@ def export_graph(graph: Graph, folder: Path) -> Path:
             output_names=list(signature.outputs),
             opset_version=OPSET,
             external_data=False,
-            custom_translation_table={torch.ops.aten.softplus.default: _softplus},
+            custom_translation_table={
+                torch.ops.aten.softplus.default: _softplus,
+                torch.ops.aten.logsumexp.default: _logsumexp,
+            },
             verbose=False,
         )
     assert program is not None
@@ -81,6 +84,18 @@ def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
         raise GraphError(f"Expected softplus with a beta of 1, found {beta:g}; this is a bug: please report it.")
     one = opset18.Constant(value_float=1.0)
     return opset18.Add(opset18.Relu(x), opset18.Log(opset18.Add(opset18.Exp(opset18.Neg(opset18.Abs(x))), one)))
+
+
+def _logsumexp(x: Any, dim: Sequence[int], keepdim: bool = False) -> Any:
+    """Say logsumexp in operations that ONNX Runtime has vectorised, too: its own one takes twice as long."""
+    from onnxscript import opset18
+
+    if keepdim:
+        raise GraphError("Expected logsumexp that drops its dimensions; this is a bug: please report it.")
+    axes: Any = opset18.Constant(value_ints=list(dim))
+    highest = opset18.ReduceMax(x, axes, keepdims=1)
+    powers = opset18.ReduceSum(opset18.Exp(opset18.Sub(x, highest)), axes, keepdims=0)
+    return opset18.Add(opset18.Log(powers), opset18.Squeeze(highest, axes))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER_REST,
     PROTEINS,
     READOUT,
+    READOUT_LABELS,
     READOUT_REST,
     ROWS,
     GraphSignature,
@@ -142,7 +143,10 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
         ENCODER_REST: {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
     }
     if readout is not None:
-        expected[READOUT_REST] = readout_outputs(readout, readout_feed(cells, readout.network))
+        answers = readout_outputs(readout, readout_feed(cells, readout.network))
+        expected[READOUT_REST] = answers
+        if READOUT_LABELS.file in sessions:
+            expected[READOUT_LABELS] = {name: answers[name] for name in READOUT_LABELS.outputs}
     for graph, outputs in expected.items():
         found = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
         figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), outputs)

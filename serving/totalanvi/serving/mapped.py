@@ -193,11 +193,10 @@ class MappedCells:
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return the arrays by name, those of proteins only when there are any."""
-        by_name = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: array for name, array in by_name.items() if array is not None}
+        return {name: array for name, array in vars(self).items() if array is not None}
 
     def rows(self, index: slice | npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> MappedCells:
-        """Take a part of the cells: a slice, integer positions, or a mask (cells,)."""
+        """Take a part of the cells: a slice, which shares their memory, integer positions, or a mask (cells,)."""
         taken: dict[str, Any] = {name: array[index] for name, array in self.arrays().items()}
         return MappedCells(**taken)
 
@@ -220,12 +219,6 @@ class MappedCells:
             coordinates=floats(2),
             **({} if n_proteins is None else {name: floats(n_proteins) for name in PROTEIN_ARRAYS}),
         )
-
-    def put(self, rows: slice, part: MappedCells) -> None:
-        """Fill in a part of the cells, which have the same arrays."""
-        arrays = part.arrays()
-        for name, array in self.arrays().items():
-            array[rows] = arrays[name]
 
     @classmethod
     def concatenate(cls, parts: Sequence[MappedCells]) -> MappedCells:

@@ -18,7 +18,16 @@ from totalanvi.export.parity_figures import TOLERANCE, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, READOUT, READOUT_REST, ROWS
+from totalanvi.serving.bundles.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT,
+    READOUT_LABELS,
+    READOUT_REST,
+    ROWS,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,7 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
     figures = {(p.graph, p.output): p for p in Bundle.open(bundle).manifest.parity}
     outputs = {
         (graph.file.removesuffix(".onnx"), output)
-        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT, ENCODER_REST, READOUT_REST, ROWS)
+        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT, ENCODER_REST, READOUT_REST, READOUT_LABELS, ROWS)
         for output in graph.outputs
     }
     assert outputs < figures.keys()
@@ -76,6 +85,7 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
         ("readout.onnx", "network.panel_weights", "readout 'log_probabilities'"),
         ("encoder_rest.onnx", "encoder.z_mean.weight", "encoder_rest 'z_mean'"),
         ("readout_rest.onnx", "network.panel_weights", "readout_rest 'log_probabilities'"),
+        ("readout_labels.onnx", "network.panel_weights", "readout_labels 'log_probabilities'"),
     ],
 )
 def test_an_altered_weight_is_found(

@@ -15,7 +15,7 @@ def brute_force(arrays, components, protein, measured) -> np.ndarray:
     """Cell by cell, with inverses and determinants of the matrices that are left."""
     surprise = []
     for cell, panel in enumerate(measured):
-        known = np.concatenate([np.ones(N_COMPONENTS, dtype=bool), panel])
+        known = np.concatenate([np.ones(components.shape[1], dtype=bool), panel])
         x = np.concatenate([components[cell], protein[cell]])[known]
         shared = np.linalg.slogdet(arrays.density_shared[np.ix_(known, known)].astype(np.float64))[1]
         least = np.inf
@@ -40,6 +40,20 @@ def test_proteins_that_were_not_measured_are_integrated_out(arrays) -> None:
     found = LabelDensities(arrays).surprise(components.astype(np.float32), protein.astype(np.float32), measured)
     expected = brute_force(arrays, components.astype(np.float32), protein.astype(np.float32), measured)
     assert np.allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_proteins", [20, 24, 60])
+def test_many_features_are_taken_part_by_part(n_proteins: int) -> None:
+    rng = np.random.default_rng(4)
+    arrays = draw_readout_arrays(N_LABELS, 40, n_proteins, n_batches=2, seed=5)
+    near = arrays.density_mean[rng.integers(N_LABELS, size=30)] + rng.standard_normal((30, 40 + n_proteins))
+    components, protein = near[:, :40].astype(np.float32), near[:, 40:].astype(np.float32)
+    measured = np.ones((30, n_proteins), dtype=bool)
+    expected = brute_force(arrays, components, protein, measured)
+    # Whichever label is asked first.
+    for guess in (None, rng.integers(N_LABELS, size=30), np.full(30, N_LABELS - 1)):
+        found = LabelDensities(arrays).surprise(components, protein, measured, guess)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_what_was_not_measured_does_not_matter(arrays) -> None:

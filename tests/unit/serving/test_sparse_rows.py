@@ -21,17 +21,19 @@ from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 from totalanvi.serving.mapped import MapOptions
 
 N_CELLS, N_GENES = 40, 90
+MANY_GENES = 7_000
+"""Their weights are looked at in several parts."""
 
 
-def draw_layer(kind: type[FirstLayer], n_columns: int, seed: int = 0) -> FirstLayer:
+def draw_layer(kind: type[FirstLayer], n_columns: int, seed: int = 0, n_genes: int = N_GENES) -> FirstLayer:
     rng = np.random.default_rng(seed)
-    shapes = ((N_GENES, n_columns), (N_GENES,), (n_columns,))
+    shapes = ((n_genes, n_columns), (n_genes,), (n_columns,))
     return kind(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
 
 
-def draw_cells(density: float, seed: int = 1) -> AlignedCells:
+def draw_cells(density: float, seed: int = 1, n_genes: int = N_GENES) -> AlignedCells:
     rng = np.random.default_rng(seed)
-    rna = rng.poisson(3, (N_CELLS, N_GENES)) * (rng.random((N_CELLS, N_GENES)) < density)
+    rna = rng.poisson(3, (N_CELLS, n_genes)) * (rng.random((N_CELLS, n_genes)) < density)
     rna[3] = 0
     rna[4], rna[4, 7] = 0, 5
     none = np.zeros((N_CELLS, 2), dtype=np.float32)
@@ -41,8 +43,8 @@ def draw_cells(density: float, seed: int = 1) -> AlignedCells:
 
 def dense(layer: FirstLayer, cells: AlignedCells) -> np.ndarray:
     """What `totalanvi.training.readout.network.ReadoutNetwork.project` says, in float64."""
-    scale = layer.scale(cells.library, N_GENES).astype(float)
-    present = np.ones(N_GENES) if cells.present is None else cells.present
+    scale = layer.scale(cells.library, cells.n_genes).astype(float)
+    present = np.ones(cells.n_genes) if cells.present is None else cells.present
     centred = np.log1p(cells.rna.toarray() * scale[:, None]) - present * layer.centre
     return centred @ layer.weight.astype(float) + layer.offset
 
@@ -62,6 +64,20 @@ def test_a_layer_is_a_product(kind: type[FirstLayer], n_columns: int, density: f
     for rows in (slice(0, 7), slice(7, N_CELLS)):
         ready.apply(Rows.of(cells.rna, rows), cells.library[rows], ready.start(cells.present), out=found[rows])
     np.testing.assert_allclose(found, dense(layer, cells), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_columns", [37, 170, 256])
+def test_many_genes_are_taken_part_by_part(n_columns: int) -> None:
+    layer, cells = draw_layer(EncoderFirst, n_columns, n_genes=MANY_GENES), draw_cells(0.05, n_genes=MANY_GENES)
+    ready = SparseLayer(layer)
+    together, alone = (np.full((N_CELLS, n_columns), np.nan, dtype=np.float32) for _ in range(2))
+    start = ready.start(None)
+    ready.apply(Rows.of(cells.rna, slice(0, N_CELLS)), cells.library, start, out=together)
+    for row in range(N_CELLS):
+        one = slice(row, row + 1)
+        ready.apply(Rows.of(cells.rna, one), cells.library[one], start, out=alone[one])
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_allclose(together, dense(layer, cells), rtol=1e-5, atol=1e-4)
 
 
 def test_large_terms_that_cancel_leave_no_rounding() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -47,3 +48,26 @@ def test_what_fails_on_either_side_is_raised_and_ends_the_rest(threads: int, lan
     with pytest.raises(ArithmeticError, match="block 0"):
         Workers(threads, lanes).through(compute, finish, range(20_000))
     assert len(begun) < 20_000
+
+
+def test_no_more_is_computed_ahead_than_threads_keep_up_with() -> None:
+    computed: list[int] = []
+    go_on = threading.Event()
+
+    def compute(block: int) -> list[int]:
+        computed.append(block)
+        return [block, block]
+
+    def finish(_: int) -> None:
+        assert go_on.wait(30)
+
+    through = threading.Thread(target=Workers(2, lanes=2).through, args=(compute, finish, range(100)))
+    through.start()
+    # Two lanes, and one for each two threads that finish.
+    while len(computed) < 3:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert len(computed) == 3
+    go_on.set()
+    through.join(30)
+    assert sorted(computed) == list(range(100))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from totalanvi.training.network.layers import Dropout, FullyConnected
+from totalanvi.training.network.layers import BatchNorm, Dropout, FullyConnected
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 0.9])
@@ -45,3 +45,15 @@ def test_a_code_is_what_its_one_hot_covariates_are(n_layers: int) -> None:
         results.append([mapped.detach(), *(weight.grad for weight in stack.parameters())])
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_batch_norm_takes_each_view_by_itself() -> None:
+    torch.manual_seed(0)
+    views = torch.randn(2, 50, 3) + torch.tensor([0.0, 5.0])[:, None, None]
+    together, apart = BatchNorm(3), BatchNorm(3)
+    normalised = together(views)
+    torch.testing.assert_close(normalised.mean(dim=1), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalised, torch.stack([apart(view) for view in views]))
+    torch.testing.assert_close(together.running_mean, apart.running_mean)
+    # What was learnt is the same for all of them.
+    torch.testing.assert_close(together.eval()(views), together(views.flatten(0, 1)).view_as(views))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 import scipy.sparse as sp
 import torch
-from tests.support.tiny_model import TINY, tiny_batch
 from torch import Tensor
 from torch.distributions import Independent, NegativeBinomial, kl_divergence
 from torch.distributions import Normal as TorchNormal
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.network.losses import (
     ElboTerms,
     Normal,
@@ -130,7 +128,6 @@ def test_weights_apply_where_they_should() -> None:
         kl_latent=100 * one,
         kl_background=1_000 * one,
         efficiency_penalty=1_000_000 * one,
-        inputs=EncoderInputs.of(tiny_batch(), TINY),
         posterior=Normal(one, one),
         latent=one,
         kl_library=10_000 * one,
@@ -147,7 +144,6 @@ def test_weights_apply_where_they_should() -> None:
 
 def test_terms_that_a_model_lacks_cost_nothing() -> None:
     one = torch.ones(N_CELLS)
-    inputs = EncoderInputs.of(tiny_batch(), TINY)
-    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one, 0 * one, inputs, Normal(one, one), one)
+    terms = ElboTerms(one, 10 * one, 100 * one, 1_000 * one, 0 * one, Normal(one, one), one)
     assert torch.equal(terms.loss(), 1_111 * one)
     assert torch.equal(terms.kl_local, 1_100 * one)

@@ -17,7 +17,10 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       encoder_first.safetensors, encoder_rest.onnx; readout_first.safetensors, readout_rest.onnx
                               these graphs once more, cut behind their first layer,
                               for speed on sparse rows                     (see `totalanvi.serving.bundles.first_layer`)
+      readout_labels.onnx     the latter without proteins                          (see `READOUT_LABELS`)
       rows.onnx               stored counts → whole rows, on a device              (see `ROWS`)
+      nearest.onnx            latent → nearest landmarks, on a device              (see `NEAREST`)
+      density.onnx            components → nearest label, on a device              (see `DENSITY`)
       README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
       manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """

@@ -100,12 +100,12 @@ class Hierarchy:
             Index into `names` of the label, or of its nearest ancestor that is certain; one past the last where none
             is, (cells,).
         """
-        sums = np.asarray(probabilities, dtype=np.float64)
+        sums, cells = probabilities, np.arange(len(guess))
         if self._chains.shape[1] > 1:
-            sums = sums @ self._under.T
+            sums = np.asarray(probabilities, dtype=np.float64) @ self._under.T
         codes = np.full(len(guess), len(self.names), dtype=np.int32)
         # From the most distant ancestor to the label, so that the nearest one stands in the end.
         for names in self._chains[guess].T[::-1]:
-            enough = (names >= 0) & (np.take_along_axis(sums, names[:, None], axis=1)[:, 0] >= certainty - _ROUNDING)
-            codes[enough] = names[enough]
+            reached = np.asarray(sums[cells, names], dtype=np.float64)
+            np.copyto(codes, names, where=(names >= 0) & (reached >= certainty - _ROUNDING))
         return codes

@@ -25,18 +25,23 @@ __all__ = [
     "CALIBRATION_FILE",
     "CARD_FILE",
     "CLASSIFIER",
+    "DENSITY",
     "ENCODER",
     "ENCODER_FIRST_FILE",
     "ENCODER_REST",
     "MANIFEST_FILE",
+    "NEAREST",
+    "N_NEAREST",
     "PROTEINS",
     "READOUT",
     "READOUT_FILE",
     "READOUT_FIRST_FILE",
+    "READOUT_LABELS",
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
     "ROWS",
+    "device_graphs",
     "SCHEMA_VERSION",
     "Calibration",
     "FileRecord",
@@ -123,11 +128,35 @@ READOUT_REST = GraphSignature(
 """The readout after its projection, in a bundle that has one. ``projected`` (cells, columns) is
 what `totalanvi.serving.bundles.first_layer.ReadoutFirst` makes of counts."""
 
+READOUT_LABELS = GraphSignature(
+    file="readout_labels.onnx",
+    inputs=READOUT_REST.inputs,
+    outputs=tuple(name for name in READOUT.outputs if name != "standardised"),
+)
+"""`READOUT_REST` without proteins, for queries that ask for labels alone. For a bundle from before it, which has none,
+proteins are computed all the same."""
+
 ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
 """Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``
 (stored counts,), int32, each once, is ``row * genes + gene``; ``counts`` (stored counts,); ``library`` (cells, 1) tells
 how many rows there are. ``rna`` (cells, genes) is the encoder's. A bundle from before it has none; its rows are made
 whole before they are sent."""
+
+NEAREST = GraphSignature(file="nearest.onnx", inputs=("latent", "landmarks"), outputs=("nearest",))
+"""Finds landmarks where the other graphs compute. ``latent`` (cells, latent) is the encoder's, ``landmarks``
+(landmarks, latent) those of the reference. ``nearest`` (cells, found), whole numbers in float32, is which of them are
+nearest, in any order, some more of them than place a cell: what is nearest is measured again."""
+
+N_NEAREST = 20
+"""How many `NEAREST` finds, or all there are."""
+
+DENSITY = GraphSignature(
+    file="density.onnx", inputs=("components", "whitening", "centres", "log_ratios"), outputs=("least",)
+)
+"""Says how far cells without proteins lie from the label that they are nearest to, where the other graphs compute, in a
+bundle with a readout. ``components`` (cells, components) are the readout's; a label's columns in ``whitening``
+(components, labels * components) make them independent, ``centres`` (1, labels * components) is where its own mean then
+lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells, 1) is the least of these sums."""
 
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
@@ -139,6 +168,17 @@ neither, and is served all the same; where the manifest lists them, they are ver
 
 READOUT_FILE = "readout.safetensors"
 """The file that holds `totalanvi.serving.bundles.readout_arrays.ReadoutArrays`, in a bundle with a readout."""
+
+
+def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
+    """Return the graphs without weights, which only a device has a use for; a bundle from before one does without.
+
+    Examples
+    --------
+    >>> [graph.file for graph in device_graphs(readout=False)]
+    ['rows.onnx', 'nearest.onnx']
+    """
+    return (ROWS, NEAREST, DENSITY) if readout else (ROWS, NEAREST)
 
 
 class FileRecord(Schema):

@@ -42,6 +42,8 @@ def modes_of(
     >>> [MODES[mode] for mode in modes_of(measured, [[True, True], [False, False]])]
     ['protein', 'part', 'rna']
     """
+    if not measured.any():
+        return np.full(len(measured), MODES.index("rna"), dtype=np.intp)
     # Several batches may have measured the same panel.
     panels = {panel.tobytes(): panel for panel in np.asarray(protein_batches, dtype=bool) if panel.any()}
     whole = np.zeros(len(measured), dtype=bool)

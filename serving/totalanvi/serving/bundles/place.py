@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from totalanvi.serving.bundles.bundle import bundle_files
-from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, ROWS
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, READOUT_LABELS, REPORT_FILE, device_graphs
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.errors import OutputError
 
 __all__ = ["require_place"]
 
-_OURS = {MANIFEST_FILE, SIGNATURE_FILE, *bundle_files(readout=True), ROWS.file, CARD_FILE, REPORT_FILE, "model.yaml"}
+_OURS = {
+    *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE, "model.yaml"),
+    *bundle_files(readout=True),
+    READOUT_LABELS.file,
+    *(graph.file for graph in device_graphs(readout=True)),
+}
 """`model.yaml` is what a model store adds."""
 
 

@@ -26,12 +26,14 @@ def compile_ahead(*, readout: bool) -> None:
 def _compile(readout: bool) -> None:
     from totalanvi.serving.engine.curves import compiled_curves
     from totalanvi.serving.engine.nearest import compiled_search
+    from totalanvi.serving.engine.neighbours import compiled_averages
     from totalanvi.serving.engine.sparse_rows import compiled_product
 
     # Without numba, whoever needs the functions says so, in words that tell what to install.
     with suppress(ImportError):
         compiled_product()
         compiled_search()
+        compiled_averages()
         if readout:
             from totalanvi.serving.engine.density import compiled_least
 

@@ -5,15 +5,44 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.engine.curves import read_curves
+from totalanvi.serving.engine.curves import Curves, read_curves
 from totalanvi.serving.intervals import Intervals
 
-__all__ = ["bounds", "read_bounds"]
+__all__ = ["Bounds", "bounds", "read_bounds"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _LARGEST = np.finfo(np.float32).max
+
+
+class Bounds:
+    """The intervals of one coverage.
+
+    Parameters
+    ----------
+    intervals
+        Of the proteins.
+    coverage
+        Share of counts that are to lie within.
+    """
+
+    def __init__(self, intervals: Intervals, coverage: float) -> None:
+        # Beyond the outer knots a bound keeps its distance to what is expected.
+        self._curves = Curves(intervals.knots, *intervals.at(coverage), rising=True)
+
+    def read(self, expected: npt.NDArray[np.floating]) -> Doubles:
+        """Return the lower and the upper bound of each count, (2, cells, proteins), as `bounds` does.
+
+        Parameters
+        ----------
+        expected
+            Counts with background, (cells, proteins).
+        """
+        counts = self._curves.read(np.log1p(expected, dtype=np.float64))
+        with np.errstate(over="ignore"):
+            np.expm1(counts, out=counts)
+        return np.clip(counts, 0, _LARGEST, out=counts)
 
 
 def bounds(intervals: Intervals, expected: npt.NDArray[np.floating], coverage: float) -> tuple[Floats, Floats]:
@@ -41,9 +70,8 @@ def bounds(intervals: Intervals, expected: npt.NDArray[np.floating], coverage: f
     >>> low.round(3).tolist(), high.round(3).tolist()
     ([[4.0]], [[19.0]])
     """
-    level = np.log1p(expected, dtype=np.float64)
-    low, high = intervals.at(coverage)
-    return _counts(read_bounds(level, intervals.knots, low)), _counts(read_bounds(level, intervals.knots, high))
+    low, high = Bounds(intervals, coverage).read(expected).astype(np.float32)
+    return low, high
 
 
 def read_bounds(
@@ -60,11 +88,4 @@ def read_bounds(
     at_knots
         ``log1p`` of the bound there, (proteins, knots).
     """
-    # Beyond the outer knots the bound keeps its distance to what is expected.
     return read_curves(level, knots, at_knots, rising=True)
-
-
-def _counts(level: Doubles) -> Floats:
-    with np.errstate(over="ignore"):
-        counts = np.expm1(level, out=level)
-    return np.clip(counts, 0, _LARGEST, out=counts).astype(np.float32)

@@ -8,13 +8,16 @@ import numpy.typing as npt
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.hierarchy import Hierarchy
 from totalanvi.serving.bundles.modes import MODES, modes_of
-from totalanvi.serving.engine.bounds import bounds
-from totalanvi.serving.engine.conformal import label_scores, score_threshold
+from totalanvi.serving.engine.bounds import Bounds
+from totalanvi.serving.engine.conformal import LabelOdds, score_threshold
 from totalanvi.serving.engine.neighbours import NoveltyScale
 from totalanvi.serving.engine.scores import Imputed, Scores
-from totalanvi.serving.mapped import MapOptions, MappedCells
+from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 
 __all__ = ["Certainty"]
+
+_MOST_BOUNDS = 64
+"""Coverages whose curves are kept: nearly all queries ask for the same one."""
 
 
 class Certainty:
@@ -33,8 +36,9 @@ class Certainty:
         self._hierarchy = Hierarchy(bundle.manifest.labels, bundle.manifest.parents)
         self._conformal = [bundle.calibration.conformal_scores(mode) for mode in MODES]
         self._novelty = [NoveltyScale(bundle.calibration.novelty_scores(mode)) for mode in MODES]
+        self._known_bounds: dict[tuple[bool, float], Bounds] = {}
 
-    def judge(self, scores: Scores, measured: npt.NDArray[np.bool_], options: MapOptions) -> MappedCells:
+    def judge(self, scores: Scores, measured: npt.NDArray[np.bool_], options: MapOptions, judged: MappedCells) -> None:
         """Say what the scores of cells are worth, for each cell by itself.
 
         Parameters
@@ -45,47 +49,47 @@ class Certainty:
             Which proteins were measured, (cells, proteins).
         options
             The coverage of label sets and intervals, and which cells are unknown.
+        judged
+            Room for the results, which are written there.
         """
-        modes = modes_of(measured, self._protein_batches)
-        calibrated = scores.logits / self._temperature[modes][:, None]
-        probabilities = _softmax(calibrated)
-        guess = probabilities.argmax(axis=1).astype(np.int32)
+        modes, n_labels = modes_of(measured, self._protein_batches), scores.logits.shape[1]
+        calibrated = np.empty(scores.logits.shape[::-1])
+        odds = LabelOdds(np.divide(scores.logits.T, self._temperature[modes], out=calibrated))
+        probabilities, guess = judged.probabilities, judged.guess
+        probabilities[:] = odds.probabilities().T
+        guess[:] = probabilities.argmax(axis=1)
+        probabilities.max(axis=1, out=judged.confidence)
         thresholds = np.array([score_threshold(each, options.coverage) for each in self._conformal])
-        shares = np.zeros(len(modes), dtype=np.float32)
+        np.less_equal(odds.scores(), thresholds[modes], out=judged.label_set.T)
         for mode, scale in enumerate(self._novelty):
-            shares[modes == mode] = scale.novelty(scores.novelty[modes == mode])
-        unknown = shares > options.novelty_threshold
-        if options.keep_unknown_labels:
-            unknown[:] = False
-        certain = self._hierarchy.certain(probabilities, guess, options.certainty)
-        return MappedCells(
-            label=np.where(unknown, np.int32(scores.logits.shape[1]), guess),
-            guess=guess,
-            certain=np.where(unknown, np.int32(len(self._hierarchy.names)), certain),
-            confidence=np.take_along_axis(probabilities, guess[:, None], axis=1)[:, 0],
-            novelty=shares,
-            probabilities=probabilities,
-            label_set=label_scores(calibrated) <= thresholds[modes][:, None],
-            latent=scores.latent,
-            coordinates=scores.coordinates,
-            **self._proteins(scores.imputed, options),
-        )
+            of_mode = modes == mode
+            if of_mode.all():
+                judged.novelty[:] = scale.novelty(scores.novelty)
+            elif of_mode.any():
+                judged.novelty[of_mode] = scale.novelty(scores.novelty[of_mode])
+        judged.label[:] = guess
+        judged.certain[:] = self._hierarchy.certain(probabilities, guess, options.certainty)
+        if not options.keep_unknown_labels:
+            unknown = judged.novelty > options.novelty_threshold
+            judged.label[unknown] = n_labels
+            judged.certain[unknown] = len(self._hierarchy.names)
+        judged.latent[:] = scores.latent
+        judged.coordinates[:] = scores.coordinates
+        if scores.imputed is not None:
+            self._judge_proteins(scores.imputed, options, judged)
 
-    def _proteins(self, imputed: Imputed | None, options: MapOptions) -> dict[str, npt.NDArray[np.float32]]:
-        if imputed is None:
-            return {}
-        intervals = self._calibration.intervals(one_batch=options.impute_as is not None)
-        low, high = bounds(intervals, imputed.expected, options.coverage)
-        return {
-            "protein": imputed.denoised if options.background == "exclude" else imputed.expected,
-            "protein_low": low,
-            "protein_high": high,
-            "protein_foreground": imputed.foreground,
-        }
+    def _judge_proteins(self, imputed: Imputed, options: MapOptions, judged: MappedCells) -> None:
+        low, high = self._bounds(options).read(imputed.expected)
+        protein = imputed.denoised if options.background == "exclude" else imputed.expected
+        arrays = protein, low, high, imputed.foreground
+        for name, array in zip(PROTEIN_ARRAYS, arrays, strict=True):
+            getattr(judged, name)[:] = array
 
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Turn logits (cells, labels) into probabilities, in float64 up to the last step."""
-    by_label = np.ascontiguousarray(logits.T)  # sums over labels go along whole rows of cells
-    powers = np.exp(by_label - by_label.max(axis=0))
-    return np.ascontiguousarray((powers / powers.sum(axis=0)).T, dtype=np.float32)
+    def _bounds(self, options: MapOptions) -> Bounds:
+        kind = options.impute_as is not None, options.coverage
+        bounds = self._known_bounds.get(kind)
+        if bounds is None:
+            bounds = Bounds(self._calibration.intervals(one_batch=kind[0]), options.coverage)
+            if len(self._known_bounds) < _MOST_BOUNDS:
+                self._known_bounds[kind] = bounds
+        return bounds

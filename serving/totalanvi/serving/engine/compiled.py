@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
+from typing import Any
 
 __all__ = ["compiled", "given", "room"]
 
@@ -27,10 +28,11 @@ _one_at_a_time = Lock()
 
 
 def compiled(
-    function: Callable[..., None],
+    function: Callable[..., Any],
     *arguments: tuple[str, int, bool],
     reorder_sums: bool = False,
     as_written: bool = False,
+    made: bool = False,
 ) -> Callable[..., None]:
     """Compile a function of arrays that returns nothing; once, whichever threads ask for it.
 
@@ -44,19 +46,22 @@ def compiled(
         Whether a sum along the last axis may be taken in another order: in the same one for every cell, though.
     as_written
         Whether each step is rounded by itself, as NumPy does, rather than a product and its sum together.
+    made
+        Whether `function` makes the loops, out of others that numba has to know by then.
     """
     # Fused multiply-adds never depend on the company of a cell.
     relaxed = (() if as_written else ("contract",)) + (("reassoc",) if reorder_sums else ())
     with _one_at_a_time:
-        return _compiled(function, arguments, relaxed)
+        return _compiled(function, arguments, relaxed, made)
 
 
 @cache
 def _compiled(
-    function: Callable[..., None], arguments: tuple[tuple[str, int, bool], ...], relaxed: tuple[str, ...]
+    function: Callable[..., Any], arguments: tuple[tuple[str, int, bool], ...], relaxed: tuple[str, ...], made: bool
 ) -> Callable[..., None]:
     from numba import njit, types
 
     arrays = [types.Array(getattr(types, dtype), n_axes, "C", readonly=read) for dtype, n_axes, read in arguments]
-    made: Callable[..., None] = njit(types.void(*arrays), nogil=True, fastmath=set(relaxed))(function)
-    return made
+    loops = function() if made else function
+    machine_code: Callable[..., None] = njit(types.void(*arrays), nogil=True, fastmath=set(relaxed))(loops)
+    return machine_code

@@ -18,10 +18,59 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["label_scores", "score_threshold"]
+__all__ = ["LabelOdds", "label_scores", "score_threshold"]
 
 _ROUNDING = 1e-9
 """So that 0.9 × 10 is rank 9, not 10, whatever its last bit says."""
+
+_LEAST = 1e-280
+"""Of the other labels' powers together, relative to the likeliest one's: smaller ones lose digits."""
+
+
+class LabelOdds:
+    """What the logits of cells say of their labels; labels come first here, so that sums go along whole rows of cells.
+
+    Parameters
+    ----------
+    by_label
+        Calibrated logits, (labels, cells), contiguous, two labels or more.
+
+    Examples
+    --------
+    >>> odds = LabelOdds(np.array([[0.0], [0.0]]))
+    >>> odds.probabilities().tolist(), odds.scores().tolist()
+    ([[0.5], [0.5]], [[0.0], [0.0]])
+    """
+
+    def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
+        self._top = by_label.argmax(axis=0), np.arange(by_label.shape[1])
+        self._below = by_label - by_label[self._top]
+        self._powers = np.exp(self._below)
+        self._total = self._powers.sum(axis=0)
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Return how probable each label is, (labels, cells)."""
+        return np.asarray(self._powers / self._total)
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Return the log odds against each label, (labels, cells)."""
+        powers, below, top = self._powers, self._below, self._top
+        # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels. Those of the
+        # likeliest are added up by themselves.
+        powers[top] = 0
+        others = powers.sum(axis=0)
+        scores = self._total - powers
+        powers[top] = 1  # as it was
+        scores[top] = np.maximum(others, _LEAST)
+        np.log(scores, out=scores)
+        scores -= below
+        if (few := np.flatnonzero(others < _LEAST)).size:
+            # Relative to the highest of them.
+            rest = below[:, few]
+            rest[top[0][few], np.arange(few.size)] = -np.inf
+            second = rest.max(axis=0)
+            scores[top[0][few], few] = np.log(np.exp(rest - second).sum(axis=0)) + second
+        return np.asarray(scores)
 
 
 def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
@@ -37,22 +86,8 @@ def label_scores(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     >>> label_scores(np.array([[0.0, 0.0], [100.0, 0.0]])).tolist()
     [[0.0, 0.0], [-100.0, 100.0]]
     """
-    # Labels first: sums over them go along whole rows of cells.
-    exact = np.ascontiguousarray(np.asarray(logits, dtype=np.float64).T)
-    cells = np.arange(exact.shape[1])
-    top = exact.argmax(axis=0)
-    highest = exact[top, cells]
-    powers = np.exp(exact - highest)
-    powers_but_top = powers.copy()
-    powers_but_top[top, cells] = 0
-    # Of a label that is not the likeliest, the others hold at least half of the sum: nothing cancels.
-    scores = np.log(powers.sum(axis=0) - powers_but_top) + highest - exact
-    # Of the likeliest, the others are added up by themselves, relative to their own highest.
-    others = exact.copy()
-    others[top, cells] = -np.inf
-    second = others.max(axis=0)
-    scores[top, cells] = np.log(np.exp(others - second).sum(axis=0)) + second - highest
-    return np.ascontiguousarray(scores.T)
+    by_label = np.ascontiguousarray(np.asarray(logits, dtype=np.float64).T)
+    return np.ascontiguousarray(LabelOdds(by_label).scores().T)
 
 
 def score_threshold(scores: npt.NDArray[np.floating], coverage: float) -> float:

@@ -1,22 +1,22 @@
-"""Memory of a CUDA device, and the way there: page-locked buffers, a stream for each, and no lock of Python meanwhile.
+"""Memory of a CUDA device, and the way there and back: page-locked buffers, and no lock of Python meanwhile.
 
-ONNX Runtime's own ways from an array to a device hold that lock while they copy, and copy from memory that the driver
-has to copy once more. The driver itself is asked through `ctypes`, as it is there wherever a device is.
+ONNX Runtime's own ways between arrays and a device hold that lock while they copy, and copy from memory that the driver
+has to copy once more. The driver itself is asked (`totalanvi.serving.engine.cuda_driver`), as it is there wherever a
+device is.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
+import math
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.engine.cuda_driver import Driver, Landings, Lane
 from totalanvi.serving.engine.memory import Array, Staging, naming_failures
 from totalanvi.serving.engine.sessions import Device
 
@@ -24,86 +24,6 @@ if TYPE_CHECKING:
     from onnxruntime import OrtValue
 
 __all__ = ["CudaMemory"]
-
-_NON_BLOCKING = 1
-_PORTABLE = 1
-_FUNCTIONS = {
-    "cuInit": [c_uint],
-    "cuDeviceGet": [POINTER(c_int), c_int],
-    "cuDevicePrimaryCtxRetain": [POINTER(c_void_p), c_int],
-    "cuDevicePrimaryCtxRelease_v2": [c_int],
-    "cuCtxSetCurrent": [c_void_p],
-    "cuStreamCreate": [POINTER(c_void_p), c_uint],
-    "cuStreamSynchronize": [c_void_p],
-    "cuStreamDestroy_v2": [c_void_p],
-    "cuMemHostAlloc": [POINTER(c_void_p), c_size_t, c_uint],
-    "cuMemFreeHost": [c_void_p],
-    "cuMemcpyHtoDAsync_v2": [c_uint64, c_void_p, c_size_t, c_void_p],
-}
-"""What is asked of the driver, by name, with the types of the arguments; each returns 0 when all is well."""
-
-
-class _Driver:
-    """The CUDA driver, in the context that ONNX Runtime computes in: the device's primary one."""
-
-    def __init__(self, number: int) -> None:
-        self._library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        for name, types in _FUNCTIONS.items():
-            getattr(self._library, name).argtypes = types
-        device, self._context = c_int(), c_void_p()
-        self._call("cuInit", 0)
-        self._call("cuDeviceGet", byref(device), number)
-        self._call("cuDevicePrimaryCtxRetain", byref(self._context), device)
-        self._device = device
-
-    def __call__(self, name: str, *arguments: object) -> None:
-        """Call a function; a thread has to be told of the context once, and telling it again costs next to nothing."""
-        self._call("cuCtxSetCurrent", self._context)
-        self._call(name, *arguments)
-
-    def release(self) -> None:
-        """Give the context back."""
-        self._call("cuDevicePrimaryCtxRelease_v2", self._device)
-
-    def _call(self, name: str, *arguments: object) -> None:
-        if (code := getattr(self._library, name)(*arguments)) != 0:
-            raise RuntimeError(f"{name} of the CUDA driver returned {code}")
-
-
-class _Lane:
-    """A stream, and page-locked memory of this process, as much as was needed at once so far."""
-
-    def __init__(self, driver: _Driver) -> None:
-        self._driver, self._stream, self._address = driver, c_void_p(), c_void_p()
-        self._bytes = np.empty(0, dtype=np.uint8)
-        driver("cuStreamCreate", byref(self._stream), _NON_BLOCKING)
-
-    def copy(self, array: Array, address: int) -> None:
-        """Copy an array to the device, and wait until it is there."""
-        self._driver("cuMemcpyHtoDAsync_v2", address, array.ctypes.data, array.nbytes, self._stream)
-        self._driver("cuStreamSynchronize", self._stream)
-
-    def room(self, n_bytes: int) -> npt.NDArray[np.uint8]:
-        """Return page-locked memory."""
-        if n_bytes > len(self._bytes):
-            self._free()
-            # A power of two, so that it is soon large enough for all blocks.
-            size = 1 << (n_bytes - 1).bit_length()
-            self._driver("cuMemHostAlloc", byref(self._address), size, _PORTABLE)
-            buffer = (ctypes.c_uint8 * size).from_address(self._address.value or 0)
-            self._bytes = np.ctypeslib.as_array(buffer)
-        return self._bytes[:n_bytes]
-
-    def end(self) -> None:
-        """Give everything back."""
-        self._free()
-        self._driver("cuStreamDestroy_v2", self._stream)
-
-    def _free(self) -> None:
-        if self._address.value:
-            self._bytes = np.empty(0, dtype=np.uint8)
-            self._driver("cuMemFreeHost", self._address)
-            self._address.value = None
 
 
 class CudaMemory:
@@ -124,10 +44,11 @@ class CudaMemory:
 
     def __init__(self, number: int = 0) -> None:
         with naming_failures(self.device, "open"):
-            self._driver = _Driver(number)
+            self._driver = Driver(number)
         self._number = number
-        self._idle: list[_Lane] = []  # as many as were needed at a time
-        weakref.finalize(self, _end, self._driver, self._idle).atexit = False
+        self._idle: list[Lane] = []  # as many as were needed at a time
+        self._landings = Landings(self._driver)
+        weakref.finalize(self, _end, self._driver, self._landings, self._idle).atexit = False
 
     def put(self, array: Array) -> OrtValue:
         """Copy an array to the device; from `staging` it goes without another copy on the way."""
@@ -153,19 +74,32 @@ class CudaMemory:
         with self._lane() as lane:
             yield lane.room
 
+    def landing(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return page-locked room, for as long as anybody has the array or a view of it."""
+        with naming_failures(self.device, f"make way for numbers of shape {shape}"):
+            return self._landings.lend(4 * math.prod(shape)).view(np.float32).reshape(shape)
+
+    def get(self, value: OrtValue) -> npt.NDArray[np.float32]:
+        """Copy single precision numbers from the device."""
+        array = self.landing(tuple(value.shape()))
+        with naming_failures(self.device, f"send {array.nbytes} bytes"), self._lane() as lane:
+            lane.fetch(value.data_ptr(), array)
+        return array
+
     @contextmanager
-    def _lane(self) -> Iterator[_Lane]:
+    def _lane(self) -> Iterator[Lane]:
         # Taking from a list and adding to it are each one step for all threads.
         try:
             lane = self._idle.pop()
         except IndexError:
-            lane = _Lane(self._driver)
+            lane = Lane(self._driver)
         yield lane
         # After a failure it is not used again.
         self._idle.append(lane)
 
 
-def _end(driver: _Driver, lanes: list[_Lane]) -> None:
+def _end(driver: Driver, landings: Landings, lanes: list[Lane]) -> None:
     for lane in lanes:
         lane.end()
+    landings.end()
     driver.release()

@@ -9,9 +9,61 @@ import numpy.typing as npt
 
 from totalanvi.serving.engine.compiled import compiled, given, room
 
-__all__ = ["compiled_curves", "read_curves"]
+__all__ = ["Curves", "compiled_curves", "read_curves"]
 
 Doubles = npt.NDArray[np.float64]
+
+
+class Curves:
+    """Curves of each protein, straight lines from knot to knot; several of them have the same knots.
+
+    Parameters
+    ----------
+    knots
+        Ascending, (proteins, knots).
+    *values
+        Of the curves at the knots, each (proteins, knots).
+    rising
+        Whether a curve goes on at 45° beyond its outer knots, rather than level.
+
+    Examples
+    --------
+    >>> curves = Curves(np.array([[0.0, 1.0]]), np.array([[2.0, 4.0]]), np.array([[0.0, 1.0]]))
+    >>> curves.read(np.array([[0.5], [3.0]])).ravel().tolist()
+    [3.0, 4.0, 0.5, 1.0]
+    """
+
+    def __init__(
+        self, knots: npt.NDArray[np.floating], *values: npt.NDArray[np.floating], rising: bool = False
+    ) -> None:
+        # Knots first, so that all proteins are compared with their own at once.
+        starts = np.ascontiguousarray(knots.T, dtype=np.float64)
+        at_knots = np.stack([np.ascontiguousarray(each.T, dtype=np.float64) for each in values])
+        runs = np.diff(starts, axis=0)
+        # Of equal knots the last one counts: the slope between them is not asked for.
+        slopes = np.diff(at_knots, axis=1) / np.where(runs == 0, 1, runs)
+        beyond = np.full((len(values), 1, starts.shape[1]), float(rising))
+        self._starts = np.concatenate([starts[:1], starts])
+        self._values = np.concatenate([at_knots[:, :1], at_knots], axis=1)
+        self._slopes = np.concatenate([beyond, slopes, beyond], axis=1)
+
+    def read(self, places: npt.NDArray[np.floating]) -> Doubles:
+        """Read the curves, (curves, cells, proteins).
+
+        Parameters
+        ----------
+        places
+            Where to read, (cells, proteins).
+
+        Notes
+        -----
+        The same numbers as `numpy.interp` gives for a protein: one call for all of them holds no lock of Python
+        meanwhile.
+        """
+        exact = np.ascontiguousarray(places, dtype=np.float64)
+        read = np.empty((len(self._values), *exact.shape))
+        compiled_curves()(exact, self._starts, self._values, self._slopes, read)
+        return read
 
 
 def read_curves(
@@ -21,22 +73,7 @@ def read_curves(
     *,
     rising: bool = False,
 ) -> Doubles:
-    """Read the curve of each protein, a straight line from knot to knot, (cells, proteins).
-
-    Parameters
-    ----------
-    places
-        Where to read, (cells, proteins).
-    knots
-        Ascending, (proteins, knots).
-    values
-        Of the curves at the knots, (proteins, knots).
-    rising
-        Whether a curve goes on at 45° beyond its outer knots, rather than level.
-
-    Notes
-    -----
-    The same numbers as `numpy.interp` gives for a protein: one call for all of them holds no lock of Python meanwhile.
+    """Read one curve of each protein, (cells, proteins): see `Curves`.
 
     Examples
     --------
@@ -45,21 +82,7 @@ def read_curves(
     >>> read_curves(np.array([[3.0]]), np.array([[0.0, 1.0]]), np.array([[2.0, 4.0]]), rising=True).ravel().tolist()
     [6.0]
     """
-    exact = np.ascontiguousarray(places, dtype=np.float64)
-    # Knots first, so that all proteins are compared with their own at once.
-    knots, values = (np.ascontiguousarray(array.T, dtype=np.float64) for array in (knots, values))
-    runs = np.diff(knots, axis=0)
-    # Of equal knots the last one counts: the slope between them is not asked for.
-    slopes = np.diff(values, axis=0) / np.where(runs == 0, 1, runs)
-    beyond = np.full((1, knots.shape[1]), float(rising))
-    read = np.empty_like(exact)
-    compiled_curves()(
-        exact,
-        np.concatenate([knots[:1], knots]),
-        np.concatenate([values[:1], values]),
-        np.concatenate([beyond, slopes, beyond]),
-        read,
-    )
+    read: Doubles = Curves(knots, values, rising=rising).read(places)[0]
     return read
 
 
@@ -69,9 +92,9 @@ def compiled_curves() -> Callable[..., None]:
         _read,
         given("float64", 2),
         given("float64", 2),
-        given("float64", 2),
-        given("float64", 2),
-        room("float64", 2),
+        given("float64", 3),
+        given("float64", 3),
+        room("float64", 3),
         as_written=True,
     )
 
@@ -79,7 +102,7 @@ def compiled_curves() -> Callable[..., None]:
 def _read(places: Doubles, starts: Doubles, values: Doubles, slopes: Doubles, read: Doubles) -> None:
     """Fill ``read``; compiled by numba.
 
-    The lines are (knots + 1, proteins): where each starts, its value there, and its slope. The first one lies before
+    The lines are (knots + 1, proteins): where each starts, its values there, and its slopes. The first one lies before
     all knots, and goes through the first of them.
     """
     n_lines, n_proteins = starts.shape
@@ -90,7 +113,8 @@ def _read(places: Doubles, starts: Doubles, values: Doubles, slopes: Doubles, re
         for k in range(1, n_lines):
             for protein in range(n_proteins):
                 line[protein] += 1 if starts[k, protein] <= places[row, protein] else 0
-        for protein in range(n_proteins):
-            on = np.uint32(line[protein])  # never negative, so that nothing is counted from the end
-            beyond = places[row, protein] - starts[on, protein]
-            read[row, protein] = slopes[on, protein] * beyond + values[on, protein]
+        for curve in range(values.shape[0]):
+            for protein in range(n_proteins):
+                on = np.uint32(line[protein])  # never negative, so that nothing is counted from the end
+                beyond = places[row, protein] - starts[on, protein]
+                read[curve, row, protein] = slopes[curve, on, protein] * beyond + values[curve, on, protein]

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
+from totalanvi.serving.engine.aligned import aligned
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
 
 __all__ = ["LabelDensities", "compiled_least"]
 
@@ -20,16 +22,28 @@ _MOST_PANELS = 64
 """Panels whose matrices are kept: a query has one, or one a batch."""
 
 
+_ROWS = 2 * COLUMNS
+"""Of a whitening matrix that are added up at a time: a label that is far has mostly shown it after so many."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Panel:
     """The labels' Gaussians over the features that were measured, in the order of `features`."""
 
     features: npt.NDArray[np.intp]
     means: Doubles
+    """(labels, features), with zeros behind them that fill up the last rows."""
     whitening: Doubles
-    """Inverse Cholesky factors of the covariances, (labels, features, features), lower triangles."""
+    """Inverse Cholesky factors of the covariances, some rows at a time, (labels · parts · features, rows)."""
     log_ratios: Doubles
     """log det of each covariance, less that of the shared one."""
+
+    def whole(self) -> tuple[Doubles, Doubles]:
+        """Return means, (labels, features), and whitening matrices, (labels, features, features)."""
+        n_labels, n_padded = self.means.shape
+        rows = self.whitening.reshape(n_labels, -1, n_padded, _ROWS).swapaxes(2, 3).reshape(n_labels, n_padded, -1)
+        n_features = len(self.features)
+        return self.means[:, :n_features], rows[:, :n_features, :n_features]
 
 
 class LabelDensities:
@@ -72,17 +86,37 @@ class LabelDensities:
         d features that are known, and C the covariance within labels: about standard normal for cells of a label with
         that covariance, whatever the panel.
         """
-        features = np.hstack([components, protein]).astype(np.float64)
+        n_components = components.shape[1]
+        features = np.empty((len(components), n_components + protein.shape[1]), dtype=np.float32)
+        features[:, :n_components] = components
+        features[:, n_components:] = protein
         guess = np.zeros(len(features), dtype=np.int64) if guess is None else guess
         surprise = np.empty(len(features))
         for rows, pattern in _patterns(measured):
             panel = self._panel(pattern)
-            known = np.ascontiguousarray(features[rows][:, panel.features])
-            least, n_known = np.empty(len(known)), known.shape[1]
-            first = np.ascontiguousarray(guess[rows], dtype=np.int64)
-            self._least(known, first, panel.means, panel.whitening, panel.log_ratios, least)
-            surprise[rows] = (least - n_known) / np.sqrt(2 * n_known)
+            n_known = len(panel.features)
+            known = np.zeros((len(features[rows]), panel.means.shape[1]))
+            known[:, :n_known] = features[rows].take(panel.features, axis=1)
+            first, least = np.ascontiguousarray(guess[rows], dtype=np.int64), np.empty(len(known))
+            by_first = np.argsort(first, kind="stable")
+            self._least(known, first, by_first, panel.means, panel.whitening, panel.log_ratios, least)
+            surprise[rows] = _scaled(least, n_known)
         return surprise
+
+    def surprise_of(self, least: npt.NDArray[np.float32]) -> Doubles:
+        """Say the same of cells without proteins, from the least of what `without_proteins` makes of them, (cells,)."""
+        return _scaled(least.astype(np.float64), self._arrays.n_components)
+
+    def without_proteins(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
+        panel = self._panel(np.zeros(len(self._arrays.protein_centre), dtype=bool))
+        order, (means, rows) = np.argsort(panel.features), panel.whole()
+        centres = np.einsum("lij,lj->li", rows, means).reshape(1, -1)
+        whitening = rows[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
+        whitening32, centres32, log_ratios32 = (
+            np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, panel.log_ratios[None])
+        )
+        return whitening32, centres32, log_ratios32
 
     def _panel(self, measured: npt.NDArray[np.bool_]) -> _Panel:
         key = measured.tobytes()
@@ -104,10 +138,16 @@ class LabelDensities:
         identity = np.eye(len(features))
         shared = _log_det(np.linalg.cholesky(arrays.density_shared.astype(np.float64)[block]))
         factors = [np.linalg.cholesky(each.astype(np.float64)[block]) for each in arrays.density_covariance]
+        n_lacking = -len(features) % _ROWS
+        means = np.pad(arrays.density_mean.astype(np.float64)[:, features], ((0, 0), (0, n_lacking)))
+        whitening = np.zeros((len(factors), means.shape[1], means.shape[1]))
+        for label, factor in enumerate(factors):
+            whitening[label, : len(features), : len(features)] = solve_triangular(factor, identity, lower=True)
+        parts = whitening.reshape(len(factors), -1, _ROWS, means.shape[1]).swapaxes(2, 3)
         return _Panel(
             features,
-            np.ascontiguousarray(arrays.density_mean.astype(np.float64)[:, features]),
-            np.ascontiguousarray([solve_triangular(factor, identity, lower=True) for factor in factors]),
+            np.ascontiguousarray(means),
+            aligned(parts.reshape(-1, _ROWS)),
             np.array([_log_det(factor) - shared for factor in factors]),
         )
 
@@ -127,45 +167,65 @@ def compiled_least() -> Callable[..., None]:
         _least,
         given("float64", 2),
         given("int64", 1),
+        given("int64", 1),
         given("float64", 2),
-        given("float64", 3),
+        given("float64", 2),
         given("float64", 1),
         room("float64", 1),
         reorder_sums=True,
+        made=True,
     )
 
 
-def _least(
-    features: Doubles,
-    first: npt.NDArray[np.int64],
-    means: Doubles,
-    whitening: Doubles,
-    log_ratios: Doubles,
-    least: Doubles,
-) -> None:
-    """Set ``least`` to each cell's smallest M² + log ratio over the labels; compiled by numba.
+def _least() -> Callable[..., None]:
+    add, n_rows = summing_rows(_ROWS // COLUMNS), _ROWS
 
-    A label's M² is a sum of squares: it is given up as soon as it has more than the smallest so far.
-    """
-    n_labels, n_features = means.shape
-    difference = np.empty(n_features, np.float64)
-    for row in range(features.shape[0]):
-        smallest = np.inf
+    def least_of(
+        features: Doubles,
+        first: npt.NDArray[np.int64],
+        by_first: npt.NDArray[np.int64],
+        means: Doubles,
+        whitening: Doubles,
+        log_ratios: Doubles,
+        least: Doubles,
+    ) -> None:
+        """Set ``least`` to each cell's smallest M² + log ratio over the labels; compiled by numba.
+
+        A label's M² is a sum of squares: it is given up as soon as it has more than the smallest so far, which mostly
+        is that of the ``first`` label. One label after the other is asked for all cells, so that what is read of it
+        stays in the cache.
+        """
+        n_cells, n_labels, n_features = features.shape[0], means.shape[0], means.shape[1]
+        difference, whitened = np.empty(n_features, np.float64), np.empty((1, n_rows), np.float64)
+        for cell in range(n_cells):
+            least[cell] = np.inf
         for turn in range(-1, n_labels):
-            label = first[row] if turn < 0 else turn
-            if turn == first[row]:
-                continue
-            for j in range(n_features):
-                difference[j] = features[row, j] - means[label, j]
-            total, i = log_ratios[label], 0
-            while i < n_features and total < smallest:
-                whitened = 0.0
-                for j in range(i + 1):
-                    whitened += whitening[label, i, j] * difference[j]
-                total += whitened * whitened
-                i += 1
-            smallest = min(smallest, total)
-        least[row] = smallest
+            for asked in range(n_cells):
+                row = by_first[asked] if turn < 0 else asked
+                label = first[row] if turn < 0 else turn
+                if turn == first[row]:
+                    continue
+                total, end = log_ratios[label], 0
+                while end < n_features and total < least[row]:
+                    # Where this label's features of these rows begin.
+                    start = (label * n_features + end) // n_rows * n_features
+                    for j in range(end, end + n_rows):
+                        difference[j] = features[row, j] - means[label, j]
+                    end += n_rows
+                    for i in range(n_rows):
+                        whitened[0, i] = 0
+                    # Beyond, these rows have nothing but zeros.
+                    add(start, difference, 0, end, whitening, 0, whitened, 0)
+                    for i in range(n_rows):
+                        total += whitened[0, i] * whitened[0, i]
+                least[row] = min(least[row], total)
+
+    return least_of
+
+
+def _scaled(least: Doubles, n_known: int) -> Doubles:
+    scaled: Doubles = (least - n_known) / np.sqrt(2 * n_known)
+    return scaled
 
 
 def _log_det(factor: npt.NDArray[np.floating]) -> float:

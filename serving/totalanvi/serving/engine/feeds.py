@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from totalanvi.serving.bundles.manifest import ENCODER_REST, READOUT_REST, GraphSignature
 from totalanvi.serving.cells import AlignedCells
+from totalanvi.serving.engine.aligned import aligned_room
 from totalanvi.serving.engine.memory import Value
 from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 
@@ -123,7 +124,8 @@ class SparseFeeds:
         }
         rows, library = Rows.of(cells.rna, block.rows), cells.library[block.rows]
         for name, (layer, start) in self._layers.items():
-            made = np.zeros((block.size, layer.n_columns), dtype=np.float32)
+            made = aligned_room((block.size, layer.n_columns), np.float32)
+            made[block.n_rows :] = 0
             layer.apply(rows, library, start, out=made[: block.n_rows])
             if name == "projected" and self._fill is not None:
                 made += made[:, : len(self._fill)] @ self._fill

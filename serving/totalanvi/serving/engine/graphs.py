@@ -73,7 +73,7 @@ class Graphs:
         What none of these needs is computed all the same.
         """
         names = tuple(graph.outputs if outputs is None else outputs)
-        arrays = [np.empty((n_rows, self._widths[name]), dtype=np.float32) for name in names]
+        arrays = [self._memory.landing((n_rows, self._widths[name])) for name in names]
         with naming_failures(self._device, f"compute {graph.file}"):
             binding = self._bound(graph, feed)
             for name, array in zip(names, arrays, strict=True):

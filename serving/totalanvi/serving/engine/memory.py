@@ -41,6 +41,12 @@ class Memory(Protocol):
     def staging(self) -> AbstractContextManager[Staging]:
         """Lend memory of this process that `put` takes arrays from quickly, for the time of a block."""
 
+    def landing(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return room in this process that results arrive in quickly, which hold anything; not for long."""
+
+    def get(self, value: OrtValue) -> npt.NDArray[np.float32]:
+        """Return single precision numbers as an array of this process, in room as that of `landing`."""
+
 
 class HostMemory:
     """The memory of this process."""
@@ -63,6 +69,14 @@ class HostMemory:
     def staging(self) -> Iterator[Staging]:
         """Make new room each time, since it stays where it is put."""
         yield lambda n_bytes: np.empty(n_bytes, dtype=np.uint8)
+
+    def landing(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return new room."""
+        return np.empty(shape, dtype=np.float32)
+
+    def get(self, value: OrtValue) -> npt.NDArray[np.float32]:
+        """Return the numbers where they are."""
+        return on_host(value)
 
 
 def on_host(value: Value) -> npt.NDArray[np.float32]:

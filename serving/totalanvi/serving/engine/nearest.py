@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
 
 __all__ = ["NearestSearch", "compiled_search"]
@@ -29,6 +30,9 @@ _INFINITE_BITS = 0x7F800000
 
 _DIMENSIONS = 4
 """That are added up at a time, so that sums are loaded and stored a quarter as often."""
+
+_LANES = 16
+"""Boxes are as many as fill the widest registers."""
 
 _SPARE = 4
 """Points that are found beyond those asked for, since rounding may have swapped some."""
@@ -56,15 +60,15 @@ class NearestSearch:
     def __init__(self, points: Floats) -> None:
         self._points = np.ascontiguousarray(points, dtype=np.float32)
         groups, padded = _halved(self._points, np.arange(len(points))), _padded(self._points)
-        shape = (len(groups), padded.shape[1], _GROUP)
         # Infinitely far, so that nothing that fills up a group is ever found.
-        self._groups = np.full(shape, np.inf, dtype=np.float32)
+        self._groups = aligned_room((len(groups), padded.shape[1], _GROUP), np.float32)
+        self._groups[...] = np.inf
         self._members = np.zeros((len(groups), _GROUP), dtype=np.int64)
         for number, group in enumerate(groups):
             self._groups[number, :, : len(group)] = padded[group].T
             self._members[number, : len(group)] = group
-        self._low = np.stack([padded[group].min(axis=0) for group in groups], axis=1)
-        self._high = np.stack([padded[group].max(axis=0) for group in groups], axis=1)
+        self._low = _boxes([padded[group].min(axis=0) for group in groups])
+        self._high = _boxes([padded[group].max(axis=0) for group in groups])
         self._search = compiled_search()
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:
@@ -77,11 +81,10 @@ class NearestSearch:
         n_nearest
             How many points, at most as many as there are.
         """
-        n_found = min(n_nearest + _SPARE, len(self._points))
-        index = np.zeros((len(cells), n_found), dtype=np.int64)
-        distance = np.empty((len(cells), n_found))
+        index = np.empty((len(cells), n_nearest), dtype=np.int64)
+        distance = np.empty((len(cells), n_nearest))
         self._search(_padded(cells), self._points, self._groups, self._members, self._low, self._high, index, distance)
-        return index[:, :n_nearest], distance[:, :n_nearest]
+        return index, distance
 
 
 def compiled_search() -> Callable[..., None]:
@@ -107,6 +110,12 @@ def _padded(points: npt.NDArray[np.floating]) -> Floats:
     return np.require(padded, np.float32, ["C", "A"])
 
 
+def _boxes(ends: list[Floats]) -> Floats:
+    """Put ends of boxes beside each other, (dimensions, boxes), with infinitely far ones behind them."""
+    n_lacking = -len(ends) % _LANES
+    return aligned(np.pad(np.stack(ends, axis=1), ((0, 0), (0, n_lacking)), constant_values=np.inf))
+
+
 def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
     """Halve points where they vary most, until each part fits into a group."""
     if len(members) <= _GROUP:
@@ -130,11 +139,12 @@ def _search(
 ) -> None:
     """Fill ``index`` and ``distance``; compiled by numba.
 
-    ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, groups).
+    ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, boxes).
     """
     n_groups, n_dimensions, n_members = groups.shape
-    n_found = index.shape[1]
-    bound = np.empty(n_groups, np.float32)
+    n_boxes, n_nearest = low.shape[1], index.shape[1]
+    n_found = min(n_nearest + _SPARE, points.shape[0])
+    bound = np.empty(n_boxes, np.float32)
     squares = np.empty(n_members, np.float32)
     # Of numbers that are not negative, the bits are in the order of the numbers. With its point behind it, a square is
     # one key, that is kept in order at once.
@@ -143,11 +153,12 @@ def _search(
     of_lane = np.empty(1, np.float32)
     lane = of_lane.view(np.int32)
     no_key = np.int64(_INFINITE_BITS) << 32
+    measured, found_there = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
     for row in range(cells.shape[0]):
         bound[:] = 0
         for d in range(n_dimensions):
             x = cells[row, d]
-            for g in range(n_groups):
+            for g in range(n_boxes):
                 below, above = low[d, g] - x, x - high[d, g]
                 outside = below if below > above else above
                 bound[g] += outside * outside if outside > 0 else np.float32(0)
@@ -192,11 +203,12 @@ def _search(
                 exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
                 square += exact * exact
             place = found
-            while place > 0 and distance[row, place - 1] > square:
-                distance[row, place] = distance[row, place - 1]
-                index[row, place] = index[row, place - 1]
+            while place > 0 and measured[place - 1] > square:
+                measured[place] = measured[place - 1]
+                found_there[place] = found_there[place - 1]
                 place -= 1
-            distance[row, place] = square
-            index[row, place] = candidate
-        for found in range(n_found):
-            distance[row, found] = np.sqrt(distance[row, found])
+            measured[place] = square
+            found_there[place] = candidate
+        for found in range(n_nearest):
+            distance[row, found] = np.sqrt(measured[found])
+            index[row, found] = found_there[found]

@@ -7,14 +7,20 @@ place, and the share of held-out cells is interpolated between them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.engine.candidates import nearest_of
+from totalanvi.serving.engine.compiled import compiled, given, room
 from totalanvi.serving.engine.nearest import NearestSearch
 
-__all__ = ["N_NEIGHBOURS", "Landmarks", "Neighbours", "NoveltyScale"]
+__all__ = ["N_NEIGHBOURS", "Landmarks", "Neighbours", "NoveltyScale", "compiled_averages"]
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 N_NEIGHBOURS = 15
 """Landmarks whose mean distance tells novelty, and whose coordinates place a cell."""
@@ -50,6 +56,11 @@ class Landmarks:
     coordinates
         Of each landmark on the 2-D map, (landmarks, 2).
 
+    Attributes
+    ----------
+    latent : numpy.ndarray
+        Of each landmark, float32.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -59,33 +70,68 @@ class Landmarks:
     """
 
     def __init__(self, latent: npt.NDArray[np.floating], coordinates: npt.NDArray[np.floating]) -> None:
-        self._search = NearestSearch(np.asarray(latent, dtype=np.float32))
-        self._coordinates = np.asarray(coordinates, dtype=np.float64)
+        self.latent = np.ascontiguousarray(latent, dtype=np.float32)
+        self._search = NearestSearch(self.latent)
+        self._coordinates = np.ascontiguousarray(coordinates, dtype=np.float64)
+        self._averages = compiled_averages()
 
-    def find(self, latent: npt.NDArray[np.floating]) -> Neighbours:
+    def find(self, latent: npt.NDArray[np.floating], candidates: npt.NDArray[np.float32] | None = None) -> Neighbours:
         """Find the nearest landmarks of each cell.
 
         Parameters
         ----------
         latent
             Of the query cells, (cells, n_latent).
+        candidates
+            Which landmarks are nearest, and maybe others, (cells, candidates), where that is known.
         """
         n_landmarks = len(self._coordinates)
-        n_neighbours = min(N_NEIGHBOURS, n_landmarks)
         cells = np.asarray(latent, dtype=np.float32)
-        index, distance = self._search.find(cells, min(N_NEIGHBOURS + 1, n_landmarks))
-        nearest, bandwidth = distance[:, :n_neighbours], distance[:, -1]
-        weights = _weights(nearest, bandwidth)
-        coordinates = np.einsum("cn,cnd->cd", weights, self._coordinates[index[:, :n_neighbours]])
-        return Neighbours(nearest.mean(axis=1), coordinates.astype(np.float32))
+        n_nearest = min(N_NEIGHBOURS + 1, n_landmarks)
+        if candidates is None:
+            index, distance = self._search.find(cells, n_nearest)
+        else:
+            index, distance = nearest_of(cells, self.latent, candidates, n_nearest)
+        mean, coordinates = np.empty(len(cells)), np.empty((len(cells), 2), dtype=np.float32)
+        self._averages(index, distance, self._coordinates, mean, coordinates)
+        return Neighbours(mean, coordinates)
 
 
-def _weights(nearest: npt.NDArray[np.float64], bandwidth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Weigh neighbours 1 − (d / d of the next neighbour)², normalised, (cells, neighbours)."""
-    weights = np.square(bandwidth)[:, None] - np.square(nearest)
-    total = weights.sum(axis=1, keepdims=True)
-    # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
-    return np.where(total > 0, weights / np.where(total > 0, total, 1), 1 / weights.shape[1])
+def compiled_averages() -> Callable[..., None]:
+    """Return the averages over neighbours, compiled."""
+    return compiled(
+        _averages,
+        given("int64", 2),
+        given("float64", 2),
+        given("float64", 2),
+        room("float64", 1),
+        room("float32", 2),
+    )
+
+
+def _averages(
+    index: npt.NDArray[np.int64], distance: Doubles, places: Doubles, mean: Doubles, coordinates: Floats
+) -> None:
+    """Fill ``mean`` and ``coordinates``; compiled by numba.
+
+    A neighbour weighs 1 − (d / d of the next neighbour)².
+    """
+    n_neighbours = min(N_NEIGHBOURS, distance.shape[1])
+    for row in range(distance.shape[0]):
+        farthest = distance[row, -1]
+        total = weights = across = up = 0.0
+        for k in range(n_neighbours):
+            total += distance[row, k]
+            weights += farthest * farthest - distance[row, k] * distance[row, k]
+        for k in range(n_neighbours):
+            weight = farthest * farthest - distance[row, k] * distance[row, k]
+            # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
+            weight = weight / weights if weights > 0 else 1 / n_neighbours
+            across += weight * places[index[row, k], 0]
+            up += weight * places[index[row, k], 1]
+        mean[row] = total / n_neighbours
+        coordinates[row, 0] = across
+        coordinates[row, 1] = up
 
 
 class NoveltyScale:

@@ -33,6 +33,9 @@ class Computed:
         None without a readout.
     imputed
         None when proteins were not asked for.
+    nearest, least
+        What `totalanvi.serving.engine.device_search.DeviceSearch` found of them, (cells, found) and (cells,), if it
+        looked.
     """
 
     rows: slice
@@ -40,6 +43,8 @@ class Computed:
     logits: Floats
     readings: Readings | None
     imputed: Imputed | None
+    nearest: Floats | None = None
+    least: Floats | None = None
 
     def parts(self, most_cells: int) -> list[Computed]:
         """Cut the cells into parts of so many at most; leave out what is behind them."""
@@ -63,6 +68,8 @@ class Computed:
             self.logits[part] if readings is None else readings.log_probabilities,
             readings,
             None if self.imputed is None else self.imputed.rows(part),
+            None if self.nearest is None else self.nearest[part],
+            None if self.least is None else self.least[part],
         )
 
 
@@ -76,14 +83,18 @@ class Placement:
 
     Attributes
     ----------
+    landmarks : Landmarks
+        Of the reference.
+    readout : Readout or None
+        Of the bundle.
     n_measures : int
         Measures of strangeness.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
-        self._readout = None if bundle.readout is None else Readout(bundle.readout)
-        self.n_measures = 1 if self._readout is None else N_MEASURES
+        self.landmarks = Landmarks(bundle.reference.latent, bundle.reference.coordinates)
+        self.readout = None if bundle.readout is None else Readout(bundle.readout)
+        self.n_measures = 1 if self.readout is None else N_MEASURES
 
     def place(self, computed: Computed, cells: AlignedCells, weights: npt.NDArray[np.float64] | None = None) -> Scores:
         """Score cells.
@@ -98,14 +109,14 @@ class Placement:
             What each batch counts for in each protein, where proteins are imputed: see
             `totalanvi.serving.engine.imputation.batch_weights`.
         """
-        neighbours, imputed = self._landmarks.find(computed.latent), computed.imputed
+        neighbours, imputed = self.landmarks.find(computed.latent, computed.nearest), computed.imputed
         novelty, strangeness = neighbours.distance, neighbours.distance[:, None]
-        if self._readout is not None and computed.readings is not None:
+        if self.readout is not None and computed.readings is not None:
             measured = cells.measured[computed.rows]
-            strangeness = self._readout.strangeness(
-                computed.readings, cells.protein[computed.rows], measured, neighbours.distance
+            strangeness = self.readout.strangeness(
+                computed.readings, cells.protein[computed.rows], measured, neighbours.distance, computed.least
             )
-            novelty = self._readout.novelty(strangeness)
+            novelty = self.readout.novelty(strangeness)
             if imputed is not None and weights is not None:
-                imputed = self._readout.impute(imputed, computed.readings, measured, weights)
+                imputed = self.readout.impute(imputed, computed.readings, measured, weights)
         return Scores(computed.latent, neighbours.coordinates, computed.logits, strangeness, novelty, imputed)

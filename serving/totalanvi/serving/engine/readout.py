@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
-from totalanvi.serving.engine.curves import read_curves
+from totalanvi.serving.engine.curves import Curves
 from totalanvi.serving.engine.density import LabelDensities
 from totalanvi.serving.engine.scores import Imputed
 
@@ -66,11 +66,17 @@ class Readout:
     ----------
     arrays
         Of the bundle.
+
+    Attributes
+    ----------
+    densities : LabelDensities
+        Of the labels.
     """
 
     def __init__(self, arrays: ReadoutArrays) -> None:
         self._arrays = arrays
-        self._densities = LabelDensities(arrays)
+        self.densities = LabelDensities(arrays)
+        self._share = Curves(arrays.share_knots, arrays.share)
 
     def strangeness(
         self,
@@ -78,6 +84,7 @@ class Readout:
         protein: Floats,
         measured: npt.NDArray[np.bool_],
         distance: npt.NDArray[np.float64],
+        least: Floats | None = None,
     ) -> npt.NDArray[np.float64]:
         """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
 
@@ -93,11 +100,20 @@ class Readout:
             Counts of the same cells, and which were measured, (cells, proteins).
         distance
             From the nearest landmarks in z, (cells,).
+        least
+            What `totalanvi.serving.bundles.manifest.DENSITY` says of cells none of which has proteins, (cells,), where
+            it was asked.
         """
         arrays = self._arrays
-        standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
-        guess = readings.log_probabilities.argmax(axis=1)
-        surprise = self._densities.surprise(readings.components, standardised, measured, guess)
+        if least is not None:
+            surprise = self.densities.surprise_of(least)
+        else:
+            if measured.any():
+                standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
+            else:
+                standardised = protein  # is not looked at
+            guess = readings.log_probabilities.argmax(axis=1)
+            surprise = self.densities.surprise(readings.components, standardised, measured, guess)
         root = np.copysign(np.sqrt(1 + np.abs(surprise)) - 1, surprise)
         log_distance = np.log(np.maximum(distance, _LEAST_DISTANCE))
         return np.stack([root, log_distance, -readings.evidence[:, 0].astype(np.float64)], axis=1)
@@ -135,7 +151,7 @@ class Readout:
                 counts *= arrays.protein_smear
                 counts -= 1
                 expected += weight * np.maximum(counts, 0, out=counts)
-        share = read_curves(np.log1p(expected), arrays.share_knots, arrays.share)
+        share = self._share.read(np.log1p(expected))[0]
         share *= expected
         found = {"denoised": share.astype(np.float32), "expected": expected.astype(np.float32)}
         if measured.any():

@@ -15,11 +15,13 @@ from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
     ENCODER_REST,
+    N_NEAREST,
     PROTEINS,
     READOUT,
+    READOUT_LABELS,
     READOUT_REST,
-    ROWS,
     GraphSignature,
+    device_graphs,
 )
 from totalanvi.serving.errors import BundleError, ServingError
 
@@ -86,7 +88,9 @@ def open_sessions(
     graphs = _graphs(bundle)
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
-        graphs = [rest.get(graph, graph) for graph in graphs if graph is not ROWS]
+        graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
+        if bundle.readout is not None and READOUT_LABELS.file in bundle.manifest.files:
+            graphs.append(READOUT_LABELS)
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 
 
@@ -175,9 +179,8 @@ def _graphs(bundle: Bundle) -> list[GraphSignature]:
     graphs = [ENCODER, CLASSIFIER, PROTEINS]
     if bundle.readout is not None:
         graphs.append(READOUT)
-    if ROWS.file in bundle.manifest.files:
-        graphs.append(ROWS)
-    return graphs
+    on_device = device_graphs(readout=bundle.readout is not None)
+    return [*graphs, *(graph for graph in on_device if graph.file in bundle.manifest.files)]
 
 
 def widths_of(bundle: Bundle) -> Mapping[str, int]:
@@ -191,8 +194,12 @@ def widths_of(bundle: Bundle) -> Mapping[str, int]:
         **dict.fromkeys(("library", "places", "counts"), 1),
         "batch": len(manifest.batches),
         "components": n_components,
+        "landmarks": n_latent,
+        **dict.fromkeys(("whitening", "centres"), n_components * len(manifest.labels)),
+        "log_ratios": len(manifest.labels),
         "fill": 0 if bundle.readout is None else bundle.readout.n_columns,
-        "evidence": 1,
+        **dict.fromkeys(("evidence", "least"), 1),
+        "nearest": min(N_NEAREST, len(bundle.reference.latent)),
         "from_rna": first.encoder.weight.shape[1],
         "projected": 0 if first.readout is None else first.readout.weight.shape[1],
         **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),

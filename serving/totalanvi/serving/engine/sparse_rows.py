@@ -10,12 +10,22 @@ import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.serving.bundles.first_layer import FirstLayer
+from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
 
 __all__ = ["Rows", "SparseLayer", "compiled_product"]
 
-_LANES = 16
-"""Columns are padded to a multiple of this many: one register of single precision numbers, on today's widest CPUs."""
+_NARROW, _WIDE = 4, 8
+"""Registers of a strip of columns. Columns are padded to whole narrow ones; as many as fit are wide ones, which read
+rows with fewer interruptions."""
+
+_TILE_BYTES = 3 << 18
+"""Of weights whose rows all cells of a block read before the next ones are looked at: they stay in the second-level
+cache. Half or twice as many were slower by a twentieth."""
+
+_MOST_TERMS = 64
+"""That are added up in single precision: a cell has fewer of them in a tile, unless most of its genes have counts."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -60,10 +70,10 @@ class SparseLayer:
     def __init__(self, layer: FirstLayer) -> None:
         self._layer = layer
         self.n_columns = layer.weight.shape[1]
-        n_lacking = -self.n_columns % _LANES
+        n_lacking = -self.n_columns % (_NARROW * COLUMNS)
         # Not a second copy of what needs no padding.
-        padded = np.pad(layer.weight, ((0, 0), (0, n_lacking))) if n_lacking else layer.weight
-        self._weight = np.ascontiguousarray(padded)
+        self._weight = aligned(np.pad(layer.weight, ((0, 0), (0, n_lacking))) if n_lacking else layer.weight)
+        self._tile = np.array([max(_TILE_BYTES // self._weight[:1].nbytes, 1)])
         offset = np.pad(layer.offset.astype(np.float64), (0, n_lacking))
         self._start = offset - self._centred(np.ones(len(layer.centre), dtype=bool))
         self._product = compiled_product()
@@ -83,8 +93,8 @@ class SparseLayer:
     def apply(self, rows: Rows, library: Floats, start: Doubles, out: Floats) -> None:
         """Compute cells; it may be called from several threads.
 
-        A cell's terms are added up in the order of its genes, eight at a time, and these sums in double precision: the
-        result depends on nothing else, and large terms that cancel do not leave their rounding.
+        A cell's terms are added up in the order of its genes, a few dozen at a time, and these sums in double
+        precision: the result depends on nothing else, and large terms that cancel do not leave their rounding.
 
         Parameters
         ----------
@@ -103,7 +113,8 @@ class SparseLayer:
             values = np.repeat(scale, np.diff(rows.pointers))
             values *= rows.counts
         np.log1p(values, out=values)
-        self._product(rows.pointers, rows.genes, values, self._weight, start, out)
+        total = aligned_room((len(out), self._weight.shape[1]), np.float64)
+        self._product(rows.pointers, rows.genes, values, self._weight, start, self._tile, total, out)
 
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
         """Add up the centres of some genes as the layer sees them, (columns, padded)."""
@@ -120,41 +131,53 @@ def compiled_product() -> Callable[..., None]:
         given("float32", 1),
         given("float32", 2),
         given("float64", 1),
+        given("int64", 1),
+        room("float64", 2),
         room("float32", 2),
+        made=True,
     )
 
 
-def _product(
-    pointers: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
-    values: Floats,
-    weight: Floats,
-    start: Doubles,
-    out: Floats,
-) -> None:
-    """Set ``out[row]`` to ``start + Σ value · weight[index]``; compiled by numba, with the columns in the lanes.
+def _product() -> Callable[..., None]:
+    add_wide, add_narrow = summing_rows(_WIDE), summing_rows(_NARROW)
+    wide, most = _WIDE * COLUMNS, _MOST_TERMS
 
-    Eight terms at a time, so that the sums of a row are loaded and stored an eighth as often.
-    """
-    total = np.empty(weight.shape[1], np.float64)
-    for row in range(out.shape[0]):
-        for j in range(weight.shape[1]):
-            total[j] = start[j]
-        k, end = pointers[row], pointers[row + 1]
-        while k + 8 <= end:
-            i0, i1, i2, i3 = indices[k], indices[k + 1], indices[k + 2], indices[k + 3]
-            i4, i5, i6, i7 = indices[k + 4], indices[k + 5], indices[k + 6], indices[k + 7]
-            v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]
-            v4, v5, v6, v7 = values[k + 4], values[k + 5], values[k + 6], values[k + 7]
-            for j in range(weight.shape[1]):
-                first = (v0 * weight[i0, j] + v1 * weight[i1, j]) + (v2 * weight[i2, j] + v3 * weight[i3, j])
-                second = (v4 * weight[i4, j] + v5 * weight[i5, j]) + (v6 * weight[i6, j] + v7 * weight[i7, j])
-                total[j] += first + second
-            k += 8
-        while k < end:
-            i0, v0 = indices[k], values[k]
-            for j in range(weight.shape[1]):
-                total[j] += v0 * weight[i0, j]
-            k += 1
-        for j in range(out.shape[1]):
-            out[row, j] = total[j]
+    def product(
+        pointers: npt.NDArray[np.int64],
+        indices: npt.NDArray[np.int32],
+        values: Floats,
+        weight: Floats,
+        start: Doubles,
+        tile: npt.NDArray[np.int64],
+        total: Doubles,
+        out: Floats,
+    ) -> None:
+        """Set ``out[row]`` to ``start + Σ value · weight[index]``, rounded from ``total``; compiled by numba.
+
+        All rows go through a tile of indices before the next one.
+        """
+        n_rows, n_columns = total.shape
+        at = np.empty(n_rows, np.int64)
+        for row in range(n_rows):
+            at[row] = pointers[row]
+            for j in range(n_columns):
+                total[row, j] = start[j]
+        for beyond in range(tile[0], weight.shape[0] + tile[0], tile[0]):
+            for row in range(n_rows):
+                k, end, last = at[row], at[row], pointers[row + 1]
+                while end < last and indices[end] < beyond:
+                    end += 1
+                at[row] = end
+                while k < end:
+                    stop, column = min(k + most, end), 0
+                    while column + wide <= n_columns:
+                        add_wide(indices, values, k, stop, weight, column, total, row)
+                        column += wide
+                    if column < n_columns:
+                        add_narrow(indices, values, k, stop, weight, column, total, row)
+                    k = stop
+        for row in range(n_rows):
+            for j in range(out.shape[1]):
+                out[row, j] = total[row, j]
+
+    return product

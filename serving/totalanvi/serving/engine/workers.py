@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Semaphore
 from typing import TypeVar
 
 __all__ = ["Workers"]
@@ -77,10 +78,26 @@ class Workers:
         finish: Callable[[_Part], None],
         blocks: Sequence[_Block],
     ) -> None:
-        """Finish what is computed while further blocks are."""
+        """Finish what is computed while further blocks are: as many ahead as keep all threads busy, and no more."""
+        ahead = Semaphore(self.n_blocks + self._threads // 2)
 
         def begin(block: _Block) -> list[Future[None]]:
-            return [self._pool.submit(finish, part) for part in compute(block)]
+            ahead.acquire()
+            try:
+                parts = compute(block)
+            except BaseException:
+                ahead.release()
+                raise
+            left = iter(reversed(range(len(parts))))
+
+            def count(_: Future[None]) -> None:
+                if next(left) == 0:
+                    ahead.release()
+
+            begun = [self._pool.submit(finish, part) for part in parts]
+            for each in begun:
+                each.add_done_callback(count)
+            return begun
 
         begun = [lanes.submit(begin, block) for block in blocks]
         try:

@@ -14,7 +14,7 @@ __all__ = ["Augmentation"]
 class Augmentation:
     """What is hidden from the encoder while it trains, because queries will come without it.
 
-    Panels and counts are hidden in a second view of each mini-batch, see `TotalVAE.with_hidden_view`; the batch in both.
+    Panels and counts are hidden in a second view of each mini-batch (`TotalVAE.with_hidden_view`); the batch in both.
 
     Parameters
     ----------

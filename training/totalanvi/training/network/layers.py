@@ -33,8 +33,11 @@ class BatchNorm(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., features). Torch itself would take a third axis for positions within a channel.
 
-        A single cell has no variance: in training, too, it is normalised with the running statistics, which stay.
+        In training, views of the cells, (views, cells, features), have statistics of their own each. A single cell has
+        no variance: in training, too, it is normalised with the running statistics, which stay.
         """
+        if self.training and x.dim() > 2:
+            return torch.stack([self(view) for view in x])
         cells = x if x.dim() == 2 else x.flatten(0, -2)
         if self.training and len(cells) == 1:
             mean, variance = self.running_mean, self.running_var

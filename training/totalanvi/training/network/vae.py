@@ -217,7 +217,7 @@ class TotalVAE(FamiliarNames):
 
         On average over what is hidden, the first term is least where the partial posterior is the mixture of all full
         posteriors that agree with what is seen: as wide as what RNA leaves open about the proteins. The full posterior
-        gets no gradient from it. Batch norm, where there is any, sees both views at once, as its running statistics do.
+        gets no gradient from it.
 
         Parameters
         ----------

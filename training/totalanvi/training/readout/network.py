@@ -153,20 +153,29 @@ class ReadoutNetwork(nn.Module):
         log_probabilities, proteins
             (cells, labels), and standardised, (cells, proteins).
         """
-        linear, x, hidden = self._inside(projected[None], protein[None], measured[None])
-        # Labels are a mixture of probabilities, and each member has to be asked; proteins are linear in the members,
-        # whose last layers are one then.
-        of_protein, of_label = slice(self.dims.n_proteins), slice(self.dims.n_proteins, None)
-        logits = linear[..., of_label] + x @ self.past[..., of_label] + hidden @ self.last[..., of_label]
+        inside = self._inside(projected[None], protein[None], measured[None])
+        return self._labels(*inside), self._proteins(*inside)
+
+    def _labels(self, linear: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+        """Pool log probabilities: they are a mixture, and each member has to be asked."""
+        of_label = slice(self.dims.n_proteins, None)
+        # All members' in one product: narrow ones take half as long again.
+        past = x[0] @ self.past[..., of_label].permute(1, 0, 2).flatten(1)
+        past = past.reshape(-1, self.dims.n_members, self.dims.n_labels).permute(1, 0, 2)
+        logits = linear[..., of_label] + past + hidden @ self.last[..., of_label]
         logits = torch.cat([linear[..., of_label], logits + self.biases[2][..., of_label]])
         member_share = (1 - LINEAR_SHARE) / self.dims.n_members
         shares = torch.full((1 + self.dims.n_members, 1, 1), member_share)
         shares[0] = LINEAR_SHARE
-        log_probabilities = torch.logsumexp(F.log_softmax(logits, dim=-1) + shares.log(), dim=0)
+        return torch.logsumexp(F.log_softmax(logits, dim=-1) + shares.log(), dim=0)
+
+    def _proteins(self, linear: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+        """Pool proteins: they are linear in the members, whose last layers are one then."""
+        of_protein = slice(self.dims.n_proteins)
         weights = self.protein_shares[1:, None, None]
         last, past, bias = (weights * each[..., of_protein] for each in (self.last, self.past, self.biases[2]))
         proteins = self.protein_shares.sum() * linear[0, :, of_protein] + x[0] @ past.sum(dim=0) + bias.sum(dim=0)
-        return log_probabilities, proteins + hidden.permute(1, 0, 2).flatten(1) @ last.flatten(0, 1)
+        return proteins + hidden.permute(1, 0, 2).flatten(1) @ last.flatten(0, 1)
 
     def _inside(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the linear part, x, and the members' last hidden layers; shapes as of `opinions`."""
@@ -216,9 +225,18 @@ class ReadoutNetwork(nn.Module):
             As `forward` takes them, and it returns the same.
         """
         log_probabilities, proteins = self.answer(projected, self.standardise(protein), measured)
-        components, _, of_label = torch.split(projected, self._widths, dim=-1)
         proteins = proteins.clamp(-_MOST_SPREADS, _MOST_SPREADS)
-        return log_probabilities, proteins, components, of_label.amax(dim=-1, keepdim=True)
+        return log_probabilities, proteins, *self._seen(projected)
+
+    def read_labels(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `read` does but the proteins, which take a fifth of its time."""
+        inside = self._inside(projected[None], self.standardise(protein)[None], measured[None])
+        return self._labels(*inside), *self._seen(projected)
+
+    def _seen(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Return components and evidence."""
+        components, _, of_label = torch.split(projected, self._widths, dim=-1)
+        return components, of_label.amax(dim=-1, keepdim=True)
 
     @property
     def every_gene(self) -> tuple[Tensor, Tensor]:

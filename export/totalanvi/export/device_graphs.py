@@ -1,0 +1,27 @@
+"""Writes what only a device is given: see `totalanvi.serving.bundles.manifest.device_graphs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from totalanvi.export.rows_graph import rows_graph
+from totalanvi.export.search_graphs import density_graph, nearest_graph
+from totalanvi.serving.bundles.manifest import DENSITY, NEAREST, ROWS, GraphSignature
+
+__all__ = ["write_device_graph"]
+
+
+def write_device_graph(graph: GraphSignature, n_genes: int, folder: Path) -> None:
+    """Write a graph into a folder, under the name of its signature.
+
+    Parameters
+    ----------
+    graph
+        Which.
+    n_genes
+        Of the reference.
+    folder
+        Where to.
+    """
+    made = {ROWS: lambda: rows_graph(n_genes), NEAREST: nearest_graph, DENSITY: density_graph}[graph]()
+    (folder / graph.file).write_bytes(made.SerializeToString(deterministic=True))
