@@ -92,7 +92,8 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     )
     signature = base64.b64decode((copied / SIGNATURE_FILE).read_bytes())
     key.public_key().verify(signature, b"totalanvi bundle 1\n" + (copied / MANIFEST_FILE).read_bytes())
-    for line, pattern in zip(done.stderr.splitlines(), expected, strict=True):
+    said = [line for line in done.stderr.splitlines() if not re.fullmatch(r".*: \d+ s so far", line)]  # on busy cores
+    for line, pattern in zip(said, expected, strict=True):
         assert re.fullmatch(pattern, line)
 
     after = Bundle.open(copied)

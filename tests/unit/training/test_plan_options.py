@@ -14,6 +14,7 @@ from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.fit import fit
+from totalanvi.training.fitting.optimizers import model_optimizer
 from totalanvi.training.fitting.split import split_cells
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.vae import Dimensions, TotalVAE
@@ -70,6 +71,33 @@ def test_optimizers_by_name(name: str, kind: type) -> None:
         "weight_decay": 0.3,
     }
     assert history[f"lr-{name}"] == {0: pytest.approx(0.007)}
+
+
+@pytest.mark.parametrize(
+    ("lr", "factor", "faster"), [(0.004, 10.0, 0.04), (0.02, 10.0, 0.1), (0.004, 1.0, 0.004), (0.2, 10.0, 0.2)]
+)
+def test_numbers_of_features_learn_faster(lr: float, factor: float, faster: float) -> None:
+    module = tiny_model(3)
+    optimizer = model_optimizer(module, TrainingConfig(lr=lr, feature_lr_factor=factor))
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    of_features = [module.px_r, module.py_r, module.background_pro_alpha, module.background_pro_log_beta]
+    assert [rates.pop(id(weight)) for weight in of_features] == pytest.approx([faster] * 4)
+    assert set(rates.values()) == {lr}
+    assert len(rates) + 4 == sum(weight.requires_grad for weight in module.parameters())
+    assert optimizer.param_groups[0]["lr"] == lr  # which the history tells
+
+
+def test_numbers_of_features_cool_down_with_the_others() -> None:
+    rates: list[float] = []
+
+    class Ratio(L.Callback):
+        def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+            slow, fast = (group["lr"] for group in trainer.optimizers[0].param_groups)
+            rates.append(fast / slow)
+
+    run(tiny_model(), None, [Ratio()], max_epochs=5, feature_lr_factor=8.0)
+    assert rates == pytest.approx([8.0] * len(rates))
+    assert len(rates) >= 5
 
 
 def test_an_optimizer_of_the_users() -> None:

@@ -204,6 +204,22 @@ def test_more_epochs_may_be_asked_for(reference_mdata: md.MuData, uninterrupted:
     assert torch.allclose(weights(resumed)["px_r"], weights(uninterrupted)["px_r"], rtol=1e-5, atol=1e-6)
 
 
+def test_a_run_from_before_features_had_a_rate_of_their_own_goes_on_with_one_rate(
+    reference_mdata: md.MuData, tmp_path: Path
+) -> None:
+    one_rate = OPTIONS | {"plan_kwargs": OPTIONS["plan_kwargs"] | {"feature_lr_factor": 1.0}}
+    with pytest.raises(RuntimeError, match="power cut"):
+        new_model(reference_mdata).train(**one_rate, resume_folder=tmp_path, callbacks=[PowerCut(2)])
+    state = SafeCheckpointIO().load_checkpoint(tmp_path / RESUME_FILE)
+    del state["options"]["feature_lr_factor"]
+    SafeCheckpointIO().save_checkpoint(state, tmp_path / RESUME_FILE)
+    with pytest.raises(CheckpointError, match=r"\(feature_lr_factor differ\)"):
+        new_model(reference_mdata).train(**OPTIONS, resume_folder=tmp_path)
+    resumed = new_model(reference_mdata)
+    resumed.train(**one_rate, resume_folder=tmp_path)
+    assert resumed.is_trained
+
+
 def test_more_epochs_may_be_asked_for_while_a_run_cools_down(reference_mdata: md.MuData, tmp_path: Path) -> None:
     rates: list[float] = []
 

@@ -14,6 +14,7 @@ from totalanvi.training.checks import as_seed, require_flags
 from totalanvi.training.data import Cells
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.background import empirical_background_prior
+from totalanvi.training.network.beginning import spread_latents
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.library import library_moments
 from totalanvi.training.network.vae import TotalVAE
@@ -71,6 +72,7 @@ class BaseModel(SetUp):
             torch.manual_seed(self.seed)
             self.module = self._module_class(dims, config, background, library_moments(cells, dims.n_batches))
         self.module.usual_covariates.learn(cells, dims)
+        spread_latents(self.module, cells, self.seed)
         self._tell_module()
 
     @property

@@ -215,7 +215,8 @@ class TrainingPlan(L.LightningModule):
         kept = checkpoint.get("options", {})
         if kept.get("n_epochs_kl_warmup") == default_warm_up(kept.get("max_epochs", 0)):
             kept = kept | {"n_epochs_kl_warmup": default_warm_up(self.config.max_epochs)}
-        kept = kept | {"max_epochs": self.config.max_epochs}
+        # Runs from before there was this option had one rate for all.
+        kept = {"feature_lr_factor": 1.0} | kept | {"max_epochs": self.config.max_epochs}
         differ = [name for name, value in self.config.to_dict().items() if kept.get(name) != value]
         shapes = {name: weight.shape for name, weight in self.state_dict().items()}
         if {name: weight.shape for name, weight in checkpoint.get("state_dict", {}).items()} != shapes:

@@ -44,6 +44,9 @@ class TrainingConfig:
         ``"Adam"``, ``"AdamW"``, or ``"Custom"`` with a function that makes the optimiser of the parameters it is given.
     lr, weight_decay, eps
         Learning rate, weight decay and ε of Adam or AdamW.
+    feature_lr_factor
+        How many times as fast as the network's weights dispersions and priors of the protein background learn, up to a
+        rate of 0.1; at least 1. An optimiser of the user's does not know of it.
     gradient_clip
         Largest norm of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
@@ -101,6 +104,7 @@ class TrainingConfig:
     lr: float = 4e-3
     weight_decay: float = 1e-6
     eps: float = 0.01
+    feature_lr_factor: float = 10.0
     gradient_clip: float = 100.0
     n_epochs_kl_warmup: float | None = None
     n_steps_kl_warmup: float | None = None
@@ -138,6 +142,7 @@ class TrainingConfig:
         weights = ("max_kl_weight", "min_kl_weight", "pro_recons_weight", "classification_ratio", "matching_weight")
         rates = ("weight_decay", "eps", "gradient_clip", "early_stopping_min_delta", "lr_threshold", "lr_min")
         require_range(self, (*weights, *rates, "n_epochs_kl_warmup", "n_steps_kl_warmup"), 0)
+        require_range(self, ("feature_lr_factor",), 1)
         require_range(self, ("cool_down",), 0, 1)
         flags = ("drop_last", "warm_up_proteins", "adversarial_classifier", "early_stopping", "reduce_lr_on_plateau")
         require_flag(self, flags)
