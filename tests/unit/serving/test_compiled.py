@@ -1,0 +1,32 @@
+"""Compiled loops: made once, whoever asks for them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from totalanvi.serving.engine.compiled import compiled, given, room
+
+
+def test_loops_that_threads_ask_for_at_a_time_are_made_once() -> None:
+    made: list[Callable[..., None]] = []
+
+    def make() -> Callable[..., None]:
+        def double(values: np.ndarray, out: np.ndarray) -> None:
+            for i in range(out.shape[0]):
+                out[i] = 2 * values[i]
+
+        made.append(double)
+        return double
+
+    def ask(_: int) -> Callable[..., None]:
+        return compiled(make, given("float64", 1), room("float64", 1), made=True)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(4)))
+    assert len(made) == len(set(map(id, found))) == 1
+    out = np.empty(2)
+    found[0](np.array([1.0, 4.0]), out)
+    assert out.tolist() == [2.0, 8.0]
