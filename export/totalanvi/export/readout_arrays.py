@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from totalanvi.export.reference_cells import aligned
@@ -82,8 +83,19 @@ def with_shares(bundle: Bundle, cells: Cells) -> Bundle:
         IsotonicRegression(out_of_bounds="clip").fit(log, share).predict(at)
         for log, share, at in zip(logs.T, shares.T, knots, strict=True)
     ]
-    arrays = replace(bundle.readout, share_knots=knots.astype(np.float32), share=np.array(curves, dtype=np.float32))
+    arrays = replace(bundle.readout, share_knots=_rising(knots), share=_rising(np.clip(curves, 0, 1)))
     return replace(bundle, readout=arrays)
+
+
+def _rising(curves: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Return what rises along its rows but for rounding, which newer libraries leave between two equal numbers.
+
+    Examples
+    --------
+    >>> _rising(np.array([[0.0, 0.5, 0.4999999, 1.0]])).tolist()
+    [[0.0, 0.5, 0.5, 1.0]]
+    """
+    return np.asarray(np.maximum.accumulate(curves, axis=1), dtype=np.float32)
 
 
 def with_novelty_scale(bundle: Bundle, cells: Cells) -> Bundle:
