@@ -18,6 +18,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from alterations import altered
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.features import ReferenceFeatures
 
 __all__ = ["altered_file", "whole_files"]
@@ -47,7 +48,7 @@ def whole_files(features: ReferenceFeatures, seed: int) -> dict[str, bytes]:
     by_column, dense = cells.copy(), cells.copy()
     by_column.X, dense.X = sp.csc_matrix(rna), rna.toarray()
     panel = ad.AnnData(proteins, cells.obs.copy(), pd.DataFrame(index=list(features.proteins)))
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         both = mudata.MuData({"rna": ad.AnnData(rna, cells.obs.copy(), cells.var.copy()), "prot": panel})
     return {
         "h5ad": _stored(cells.write_h5ad),

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-md.set_options(pull_on_update=False)
+from totalanvi.formats.mudata_options import not_pulling
+
+not_pulling()
 
 Cells = ad.AnnData | md.MuData
 

@@ -8,6 +8,7 @@ import mudata as md
 import pytest
 
 from totalanvi.export.demo import PRODUCTS, DemoSize, run_demo
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.mapping.local import LocalReference
 
 SMALL = DemoSize(n_cells=600, n_query=200, n_genes=150, n_proteins=6, n_labels=4, max_epochs=25)
@@ -34,7 +35,7 @@ def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for product in PRODUCTS:
         assert product in printed
 
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         annotated = md.read(folder / "query_annotated.h5mu")
     assert annotated.n_obs == 200
     assert annotated["rna"].obsm["totalanvi_protein"].shape == (200, 6)

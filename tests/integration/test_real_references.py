@@ -12,6 +12,7 @@ import pytest
 from tests.support.queries import REAL_DATA
 from tests.support.threads import one_thread
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.registration.register import register
@@ -32,7 +33,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def test_a_mosaic_of_batches_with_and_without_proteins() -> None:
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata = md.read_h5mu(real("pbmc_mosaic.h5mu"))
     TOTALANVI.setup_mudata(
         mdata,

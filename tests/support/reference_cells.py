@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI
 from totalanvi.training.data import UNLABELLED, Cells
 from totalanvi.training.registration.register import register
@@ -96,7 +97,7 @@ def draw_mudata() -> md.MuData:
         table.to_numpy(np.float32), obs=pd.DataFrame(index=table.index), var=pd.DataFrame(index=table.columns)
     )
     del adata.obsm[PROTEINS]
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         return md.MuData({"rna": adata[:16].copy(), "prot": prot[5:].copy()})
 
 

@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.io import mmwrite
 from tests.support.queries import make_mudata, protein_modality, refusal, rna_modality
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.queries.readers import open_query, read_object
 
@@ -98,14 +99,14 @@ def _as_mudata(query: AnnData) -> mudata.MuData:
 
 
 def _h5mu(query: AnnData, folder: Path) -> Path:
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         _as_mudata(query).write_h5mu(folder / "query.h5mu")
     return folder / "query.h5mu"
 
 
 def _zarr(as_stored: Callable[[AnnData], Any], version: int) -> Callable[[AnnData, Path], Path]:
     def write(query: AnnData, folder: Path) -> Path:
-        with anndata.settings.override(zarr_write_format=version), mudata.set_options(pull_on_update=False):
+        with anndata.settings.override(zarr_write_format=version), not_pulling():
             as_stored(query).write_zarr(folder / "query.zarr")
         return folder / "query.zarr"
 

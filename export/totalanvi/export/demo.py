@@ -25,6 +25,7 @@ from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FALSE_POSITIVE_RATE, Scores, score_query
 from totalanvi.export.errors import TargetError
 from totalanvi.export.target import make_parents
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.client import Client
 from totalanvi.serving.outputs.output import OutputPlan, staged
@@ -100,7 +101,7 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
     with staged(OutputPlan(folder, "parts")) as made, tempfile.TemporaryDirectory() as scratch:
         made.mkdir()
         # What mudata does from 0.4 on: no copies of the modalities' columns in the whole's obs.
-        with md.set_options(pull_on_update=False):
+        with not_pulling():
             scores = _run(made, Path(scratch), watch, size, seed)
     for table in _tables(scores, watch.seconds):
         watch.console.print(table)

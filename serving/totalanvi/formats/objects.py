@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scipy import sparse
 
 from totalanvi.formats.errors import reading
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.formats.stores import content_of, layout_of, open_hdf5, open_zarr
 from totalanvi.formats.tenx import tenx_anndata
 from totalanvi.formats.tenx_folder import read_tenx_folder
@@ -69,7 +70,7 @@ def _read_hdf5(path: Path) -> anndata.AnnData | mudata.MuData:
     import mudata
 
     # As the next mudata does by default; this one warns of it.
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         return mudata.read_h5mu(path)
 
 
@@ -80,5 +81,5 @@ def _read_zarr(path: Path) -> anndata.AnnData | mudata.MuData:
         return read_zarr(path)
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         return mudata.read_zarr(path)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from totalanvi.formats.errors import FormatError, reading
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.formats.stores import Group, content_of, layout_of, open_hdf5, open_zarr, opened_hdf5
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def open_object(path: Path) -> anndata.AnnData | mudata.MuData:
         from anndata.io import read_elem
 
         named = np.asarray(group["mod"].attrs.get("mod-order", list(group["mod"]))).astype(str).tolist()
-        with mudata.set_options(pull_on_update=False):
+        with not_pulling():
             mdata = mudata.MuData({name: _anndata(group["mod"][name]) for name in named})
         mdata.obs = read_elem(group["obs"]).reindex(mdata.obs_names)
         return mdata

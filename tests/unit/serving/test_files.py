@@ -25,6 +25,7 @@ from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import toy_query
 from tests.support.uploads import MAX_BYTES, Open, left, refusal, wait_until_empty
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.endpoint.files import receive
 from totalanvi.serving.endpoint.files.rooms import UPLOADS_VARIABLE, Rooms
 from totalanvi.serving.endpoint.files.service import ARRIVING_PER_FILE
@@ -90,7 +91,7 @@ def test_a_mudata_comes_back_as_one(web: httpx.Client, tmp_path: Path) -> None:
 
     assert answer.status_code == 200, answer.text
     (tmp_path / "annotated.h5mu").write_bytes(answer.content)
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         found = mudata.read_h5mu(tmp_path / "annotated.h5mu")
     assert list(found["rna"].obs["totalanvi_guess"]) == list(query.obs["truth"])
 

@@ -17,6 +17,7 @@ from tests.support.queries import assert_same_annotations, refusal
 from tests.support.stored_queries import FORMATS, write_tenx_folder, write_tenx_h5
 from tests.support.toy_bundle import TOY, toy_query
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.errors import CountsError, OutputError
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
@@ -67,7 +68,7 @@ def test_what_a_format_holds_is_read_whole(kind: str, tmp_path: Path) -> None:
 def test_a_mudata_maps_into_a_mudata(kind: str, reference: LocalReference, tmp_path: Path) -> None:
     query = toy_query(9)
     map_file(lambda: reference, FORMATS[kind](query, tmp_path), str(tmp_path / "out.h5mu"))
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         written = mudata.read_h5mu(tmp_path / "out.h5mu")
     assert_same_annotations(written.mod["rna"], reference.map(query), uns=False)
 

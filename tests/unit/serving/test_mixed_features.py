@@ -14,6 +14,7 @@ from tests.support.queries import assert_same_annotations, mixed
 from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
 from totalanvi.serving.queries.readers import is_mudata, open_query
@@ -79,7 +80,7 @@ def test_what_obsm_holds_goes_first() -> None:
 def test_in_the_rna_modality_of_a_mudata(reference: LocalReference) -> None:
     query = toy_query(12)
     cells = mixed(query)
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         alone = mudata.MuData(
             {"rna": cells, "atac": AnnData(np.ones((12, 2)), obs=pd.DataFrame(index=cells.obs_names))}
         )

@@ -16,6 +16,7 @@ from tests.support.queries import toy_mudata
 from tests.support.stored_queries import FORMATS, write_tenx_h5
 from tests.support.toy_bundle import toy_query
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.outputs import stored_copies
 from totalanvi.serving.outputs.copies import copy_query
 from totalanvi.serving.queries.readers import read_object
@@ -64,7 +65,7 @@ def test_an_anndata_is_copied_whole(kind: str, tmp_path: Path) -> None:
 def test_a_mudata_is_copied_whole(version: int, tmp_path: Path) -> None:
     mdata: Any = toy_mudata(n_cells=23)
     mdata.obs["kind"] = pd.Categorical(["a"] * 23)
-    with anndata.settings.override(zarr_write_format=version), mudata.set_options(pull_on_update=False):
+    with anndata.settings.override(zarr_write_format=version), not_pulling():
         mdata.write_zarr(tmp_path / "query.zarr")
         copy_query(tmp_path / "query.zarr", tmp_path / "copy.h5mu", None, 0)
         copy_query(tmp_path / "query.zarr", tmp_path / "copy.h5ad", "rna", 0)

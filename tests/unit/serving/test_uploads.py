@@ -22,6 +22,7 @@ from tests.support.stored_queries import FORMATS
 from tests.support.toy_bundle import TOY, toy_query
 from tests.support.uploads import MAX_BYTES, Open, left, refusal, wait_until_empty
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.endpoint.access.keys import Keys, fixed_keys, parse_keys
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.files.columns import MAGIC
@@ -161,7 +162,7 @@ def test_a_mudata_and_a_10x_file_come_back_as_they_should(opened: Open, tmp_path
         answer = web.get(f"{url}/annotated")
         assert answer.headers["content-disposition"] == f'attachment; filename="annotated.{suffix}"'
         (tmp_path / f"back.{suffix}").write_bytes(answer.content)
-        with mudata.set_options(pull_on_update=False):
+        with not_pulling():
             found = mudata.read(tmp_path / f"back.{suffix}")
         obs = found["rna"].obs if suffix == "h5mu" else found.obs
         assert list(obs["totalanvi_guess"]) == list(query.obs["truth"])

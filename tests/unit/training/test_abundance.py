@@ -13,6 +13,7 @@ import torch
 from tests.support.reference_cells import FAST, PROTEINS, draw_adata
 from torch.distributions import MixtureSameFamily
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
 from totalanvi.training.errors import MissingKeyError
 from totalanvi.training.network.losses import Normal
@@ -33,7 +34,7 @@ def on_adata() -> TOTALVI:
 @pytest.fixture
 def mdata(reference_mdata: md.MuData, truth: npt.NDArray[np.str_]) -> md.MuData:
     """The reference with samples that differ in what they are made of: "rich" has nine in ten of the alphas."""
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata = reference_mdata.copy()
     draws = np.random.default_rng(0).random(mdata.n_obs)
     is_alpha = np.char.startswith(truth.astype(str), "alpha")
@@ -132,7 +133,7 @@ def test_some_cells_may_stand_for_a_sample(on_adata: TOTALVI) -> None:
 
 
 def test_cells_without_rna_have_no_density(trained: TOTALANVI, mdata: md.MuData) -> None:
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata = md.MuData({"rna": mdata["rna"][5:].copy(), "prot": mdata["prot"].copy()})
     with pytest.warns(UserWarning, match="5 cells have no RNA"):
         trained.differential_abundance(mdata, sample_key="sample")

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, TINY, tiny_model
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, ArgumentError, simulate
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
@@ -254,7 +255,7 @@ def test_arguments_that_scripts_give_to_captum(trained: TOTALANVI) -> None:
 def test_other_cells_without_labels(trained: TOTALANVI) -> None:
     query = simulate(n_cells=12, n_genes=160, n_proteins=12, n_labels=4, seed=1)
     del query["rna"].obs["cell_type"], query["prot"].obs["cell_type"], query.obs["cell_type"]
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         query = md.MuData({"rna": query["rna"], "prot": query["prot"][:6].copy()})
     found = trained.get_attributions(query)
     assert found["protein"].iloc[:6].any(axis=None)

@@ -8,6 +8,8 @@ import mudata as md
 import pytest
 from tests.support.command_line import QuietRun
 
+from totalanvi.formats.mudata_options import not_pulling
+
 SIZES = ("--cells", 30, "--genes", 40, "--proteins", 3, "--labels", 2, "--batches", 2)
 
 
@@ -17,7 +19,7 @@ def test_simulate_writes_what_was_asked_for(run: QuietRun, tmp_path: Path) -> No
         assert code == 0
         assert "30 cells × 40 genes × 3 proteins, 2 cell types" in said
         assert len(said.splitlines()) == 1
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         one, again = (md.read_h5mu(tmp_path / "folder" / f"{name}.h5mu") for name in ("one", "again"))
     assert one["rna"].shape == (30, 40)
     assert one["prot"].shape == (30, 3)
@@ -43,7 +45,7 @@ def test_simulate_overwrites_only_when_told_to(run: QuietRun, tmp_path: Path) ->
 def test_simulate_writes_a_query_of_the_same_tissue(run: QuietRun, tmp_path: Path) -> None:
     code, said = run("simulate", tmp_path / "reference.h5mu", "--query", tmp_path / "query.h5mu", *SIZES)
     assert code == 0, said
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         reference, query = (md.read_h5mu(tmp_path / f"{name}.h5mu") for name in ("reference", "query"))
     assert list(query["rna"].var_names) == list(reference["rna"].var_names)
     assert list(query["prot"].var_names) == list(reference["prot"].var_names)

@@ -12,6 +12,7 @@ import torch
 from tests.support.command_line import QuietRun
 from tests.support.reference_cells import draw_adata, draw_mudata
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 
@@ -99,7 +100,7 @@ def test_train_with_panels_size_factors_and_covariates(run: QuietRun, tmp_path: 
 @pytest.mark.parametrize(("rna", "prot"), [("gex", "adt"), ("RNA", "Ab"), ("expression", "Protein")])
 def test_modalities_by_other_names(run: QuietRun, tmp_path: Path, rna: str, prot: str) -> None:
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         md.MuData({rna: mdata["rna"], prot: mdata["prot"]}).write_h5mu(tmp_path / "reference.h5mu")
     output = tmp_path / "checkpoint"
     code, said = run(

@@ -14,6 +14,7 @@ import torch
 from tests.support.command_line import QuietRun
 from tests.support.reference_cells import PROTEINS, draw_adata, draw_mudata, with_counts, with_names, with_obs
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.files import read_reference
 
 
@@ -98,7 +99,7 @@ def test_modalities_that_cannot_be_told(run: QuietRun, tmp_path: Path) -> None:
             "Expected a modality 'adt', found rna, prot",
         ),
     ):
-        with md.set_options(pull_on_update=False):
+        with not_pulling():
             md.MuData(parts).write_h5mu(tmp_path / "reference.h5mu")
         assert message in refused(run, tmp_path, tmp_path / "reference.h5mu", "--labels", "kind", *options)
 

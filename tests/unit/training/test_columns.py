@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.support.reference_cells import draw_adata, draw_mudata, set_up, set_up_mudata
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
 from totalanvi.training.registration.codes import as_values, texts
@@ -23,7 +24,7 @@ SETUP = Setup(kind="mudata", rna="rna", proteins="prot")
 def with_column_everywhere() -> md.MuData:
     """Column "site" says in which ``obs`` it is; "lane" is not on the RNA, "age" on the proteins alone."""
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata["rna"].obs["site"] = "rna"
         mdata["prot"].obs["site"] = mdata["prot"].obs["lane"] = mdata["prot"].obs["age"] = "prot"
         mdata.update()
@@ -64,7 +65,7 @@ def test_columns_that_are_nowhere_are_not_found() -> None:
 
 def test_columns_that_the_whole_object_has_pulled() -> None:
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata.pull_obs(mods=["rna"], columns=["donor"], prefix_unique=True)
     assert "rna:donor" in mdata.obs
     assert set_up_mudata(mdata, batch_key="rna:donor")[0].batches == ("one", "two")
@@ -72,7 +73,7 @@ def test_columns_that_the_whole_object_has_pulled() -> None:
 
 def test_labels_are_found_in_the_modality_that_holds_them() -> None:
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata["prot"].obs["kind"] = ["NK", "B", "unknown"] * 5
         del mdata["rna"].obs["kind"]
         mdata.update()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.support.reference_cells import FAST, PROTEINS, draw_adata
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.errors import ArgumentError
 
@@ -46,7 +47,7 @@ def compared(model: TOTALVI, **options: Any) -> pd.DataFrame:
 
 
 def copy_of(mdata: md.MuData) -> md.MuData:
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         return mdata.copy()
 
 

@@ -22,6 +22,7 @@ from tests.support.reference_cells import (
     without_obs,
 )
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import MissingKeyError, RegistrationError
 from totalanvi.training.registration.extend import extend_registry
@@ -189,7 +190,7 @@ def test_queries_that_are_refused(change: Any, message: str) -> None:
 @pytest.mark.filterwarnings("ignore:4 cells have no RNA:UserWarning")
 def test_a_mudata_without_the_protein_modality() -> None:
     registry, _ = set_up_mudata(draw_mudata())
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         query = md.MuData({"rna": draw_mudata()["rna"].copy()})
     query["rna"].obs["donor"] = pd.Categorical(["new"] * 16)
     extended, cells = extend_registry(registry, query, Setup(**registry.setup))

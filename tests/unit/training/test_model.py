@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from tests.support.reference_cells import FAST, draw_adata
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError, simulate
 from totalanvi.training.fitting.split import split_cells
 
@@ -87,13 +88,13 @@ def test_other_cells_of_the_same_tissue(trained: TOTALANVI) -> None:
     others = simulate(n_cells=500, n_genes=160, n_proteins=12, n_labels=4, seed=1)
     truth = others["rna"].obs["cell_type"].to_numpy()
     rna = others["rna"][:, ::-1].copy()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         shuffled = md.MuData({"rna": rna, "prot": others["prot"]})
     assert (trained.predict(shuffled) == truth).mean() > 0.85
 
 
 def test_cells_without_proteins(trained: TOTALANVI, reference_mdata: md.MuData, truth: npt.NDArray[np.str_]) -> None:
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         rna_only = md.MuData({"rna": reference_mdata["rna"].copy(), "prot": reference_mdata["prot"][:5].copy()})
     predicted = trained.predict(rna_only)
     assert np.array_equal(predicted[:5], trained.predict()[:5])

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI, ArgumentError
 from totalanvi.training.plots import plot_attributions, plot_confusion, plot_history, plot_protein
 
@@ -212,7 +213,7 @@ def test_protein_levels_are_those_of_the_truth(trained: TOTALANVI, reference_mda
 def test_protein_of_some_cells(trained: TOTALANVI, reference_mdata: md.MuData) -> None:
     protein = trained.registry.proteins[1]
     some = plot_protein(trained, protein, indices=range(50))
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         less = md.MuData({"rna": reference_mdata["rna"].copy(), "prot": reference_mdata["prot"][:50].copy()})
     # Cells without proteins are left out; those with them do not notice.
     of_less = plot_protein(trained, protein, less)

@@ -26,6 +26,7 @@ from tests.support.reference_cells import (
     with_proteins,
 )
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.errors import CountsError, RegistrationError
 from totalanvi.training.registration.counts import as_count_rows
@@ -236,7 +237,7 @@ def test_repeated_cells_of_a_mudata(modality: str) -> None:
     mdata = draw_mudata()
     parts = {name: mdata[name].copy() for name in ("rna", "prot")}
     parts[modality] = with_names(parts[modality], obs="cell6")
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         repeated = md.MuData(parts)
     with pytest.raises(RegistrationError, match=r"Expected unique cell names, found repeated ones \('cell6'\)"):
         set_up_mudata(repeated)

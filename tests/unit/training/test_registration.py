@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +21,7 @@ from tests.support.reference_cells import (
     set_up_mudata,
 )
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI
 from totalanvi.training.data import UNLABELLED
 from totalanvi.training.errors import RegistrationError
@@ -234,7 +234,7 @@ def test_columns_of_a_mudata_may_sit_elsewhere(place: str) -> None:
     mdata = draw_mudata()
     donor = mdata["rna"].obs["donor"].reindex(mdata.obs_names).fillna("two")
     del mdata["rna"].obs["donor"]
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata.update()
     if place == "whole":
         mdata.obs["donor"] = donor

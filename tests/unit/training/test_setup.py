@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import mudata as md
 import numpy as np
 import pytest
 from tests.support.reference_cells import MODALITIES, PROTEINS, draw_adata, draw_mudata
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALVI
 from totalanvi.training.errors import ArgumentError, MissingKeyError, RegistrationError
 from totalanvi.training.registration.setup import LabelledSetUp, SetUp
@@ -144,7 +144,7 @@ def test_a_modality_that_is_none_is_not_named() -> None:
 
 def test_two_columns_of_one_name_are_questioned() -> None:
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata.obs["donor"] = np.where(np.arange(mdata.n_obs) % 2, "two", "one")
         mdata.obs["donor"] = mdata.obs["donor"].astype("category")
         TOTALVI.setup_mudata(mdata, batch_key="donor", modalities=MODALITIES)

@@ -21,6 +21,7 @@ from anndata.io import sparse_dataset
 from tests.support.reference_cells import FAST, draw_adata, draw_mudata, set_up, set_up_mudata
 from tests.support.stored_queries import replace_dataset
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI
 from totalanvi.training import windows as windows_module
 from totalanvi.training.data import CellBatch, Cells, StoredCells
@@ -92,7 +93,7 @@ def test_cells_of_a_file_are_those_of_memory(store: Store, sparse: bool, tmp_pat
 
 def test_modalities_of_a_file_are_those_of_memory(tmp_path: Path) -> None:
     mdata = draw_mudata()
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata.write(tmp_path / "cells.h5mu")
         backed = md.read_h5mu(tmp_path / "cells.h5mu", backed="r")
     with pytest.warns(UserWarning, match="no RNA"):

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 import torch
 from tests.support.reference_cells import FAST
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training import TOTALANVI, TOTALVI, simulate
 from totalanvi.training.errors import ArgumentError, RegistrationError
 from totalanvi.training.registration.query_features import with_features
@@ -316,7 +317,7 @@ def test_preparing_a_query_with_few_genes_of_the_reference(simple: tuple[TOTALAN
 
 
 def test_preparing_a_mudata(trained: TOTALANVI, reference_mdata: md.MuData) -> None:
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         query = md.MuData(
             {"rna": reference_mdata["rna"][:, 10:].copy(), "prot": reference_mdata["prot"][:, ::-1].copy()}
         )

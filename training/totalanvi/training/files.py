@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import mudata
 from anndata import AnnData
 from mudata import MuData
 
 from totalanvi.formats.errors import FormatError
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.formats.objects import read_object
 from totalanvi.formats.stored_objects import bytes_of_counts, open_object
 from totalanvi.machine.memory import bytes_of_memory
@@ -155,7 +155,7 @@ def write_data(data: AnnData | MuData, path: Path, **options: Any) -> None:
     is_mudata = isinstance(data, MuData)
     _require_room(path, sum(part.__sizeof__() for part in (data.mod.values() if is_mudata else [data])))
     # As the next mudata does by default; this one warns of it.
-    with mudata.set_options(pull_on_update=False):
+    with not_pulling():
         (data.write_h5mu if is_mudata else data.write_h5ad)(path, **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.queries.readers import is_mudata
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ def copy_object(query: Any) -> anndata.AnnData | mudata.MuData:
         AnnData, or MuData in memory.
     """
     if is_mudata(query):
-        import mudata
-
         # A copy is the query as it is. This mudata would add its modalities' columns, and warns that the next will not.
-        with mudata.set_options(pull_on_update=False):
+        with not_pulling():
             return query.copy()
     if not query.isbacked:
         return query.copy()

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from mudata import MuData, set_options
+from mudata import MuData
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.checks import require_type
 from totalanvi.training.errors import RegistrationError, listed
 from totalanvi.training.registration.counts import require_unique
@@ -108,7 +109,7 @@ def with_features_of_modalities(mdata: MuData, names: Mapping[str, pd.Index]) ->
             "rename the query's modalities."
         )
     # As the next mudata does by default; this one warns of it. What is in obs is brought along here anyway.
-    with set_options(pull_on_update=False):
+    with not_pulling():
         prepared = MuData(modalities)
     # Cells of modalities that were left out are left out, too.
     prepared.obs = mdata.obs.loc[prepared.obs_names].copy()

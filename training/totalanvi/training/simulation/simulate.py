@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
+from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.checks import as_number, as_seed, as_whole
 from totalanvi.training.simulation.tissue import STATES, Tissue, draw_tissue, membership
 
@@ -198,7 +199,7 @@ def _draw_cells(
         var=pd.DataFrame({"gene": [tissue.genes[i] for i in tissue.encoding]}, index=tissue.proteins),
         layers={"foreground_mean": foreground[kept], "background_mean": background[kept]},
     )
-    with md.set_options(pull_on_update=False):
+    with not_pulling():
         mdata = md.MuData({"rna": cells, "prot": proteins})
     mdata.obs = mdata.obs.join(obs)
     return mdata
