@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from scipy import sparse
 
 from totalanvi.formats.errors import reading
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.formats.stores import content_of, layout_of, open_hdf5, open_zarr
 from totalanvi.formats.tenx import tenx_anndata
@@ -52,7 +53,7 @@ def _require_structure(adata: anndata.AnnData) -> None:
         When they lead out of a matrix.
     """
     raw = () if adata.raw is None else (adata.raw.X,)
-    for matrix in (adata.X, *adata.layers.values(), *raw, *adata.obsm.values()):
+    for matrix in (adata.X, *(adata.layers[name] for name in layer_names(adata)), *raw, *adata.obsm.values()):
         if sparse.issparse(matrix) and matrix.format in ("csr", "csc"):
             matrix.check_format(full_check=True)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from totalanvi.formats.counts_place import Place
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.queries.matrices import Columns, Matrix, SharedRows, readable
@@ -62,7 +63,7 @@ class MemoryTable:
     def __init__(self, adata: anndata.AnnData) -> None:
         self._adata = adata
         self.cell_names = pd.Index(adata.obs_names.astype(str))
-        layers = (Place("layer", name) for name in adata.layers)
+        layers = (Place("layer", name) for name in layer_names(adata))
         self.places = (
             *((X,) if adata.X is not None else ()),
             *layers,

@@ -6,6 +6,7 @@ from anndata import AnnData
 
 from totalanvi.formats.counts_place import Place, find_counts, named_place
 from totalanvi.formats.errors import FormatError
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.training.errors import CountsError, MissingKeyError, RegistrationError, listed
 from totalanvi.training.registration.stored_rows import is_stored
 
@@ -50,7 +51,7 @@ def with_counts(
     'counts'
     """
     matrices = {} if adata.X is None else {Place("X"): adata.X}
-    matrices |= {Place("layer", name): adata.layers[name] for name in adata.layers}
+    matrices |= {Place("layer", name): adata.layers[name] for name in layer_names(adata)}
     if adata.raw is not None:
         matrices[Place("raw")] = adata.raw.X
     of = "" if modality is None else f" of modality {modality!r}"
@@ -61,7 +62,7 @@ def with_counts(
         if named is None:
             raise MissingKeyError(
                 f"Expected counts in {'' if modality is None else f'mod[{modality!r}].'}layers[{layer!r}], found the "
-                f"layers {listed(adata.layers.keys())}; name one of them."
+                f"layers {listed(layer_names(adata))}; name one of them."
             )
         place = named
     else:

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.training.checks import require_type
 from totalanvi.training.errors import RegistrationError, listed
@@ -68,7 +69,7 @@ def with_features(adata: AnnData, names: pd.Index, what: str = "gene") -> AnnDat
         )
     return AnnData(
         X=None if adata.X is None else _columns(adata.X, source),
-        layers={name: _columns(layer, source) for name, layer in adata.layers.items()},
+        layers={name: _columns(adata.layers[name], source) for name in layer_names(adata)},
         obs=adata.obs.copy(),
         var=adata.var.reindex(names),
         obsm={name: value.copy() for name, value in adata.obsm.items()},

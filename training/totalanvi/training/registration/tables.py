@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.training.errors import MissingKeyError, RegistrationError, listed
 from totalanvi.training.registration.columns import Columns
 from totalanvi.training.registration.counts import as_count_rows, require_unique
@@ -116,9 +117,9 @@ def counts_of(adata: AnnData, layer: str | None, prefix: str = "") -> tuple[str,
     """
     if layer is None:
         return f"{prefix}X", adata.X
-    if layer not in adata.layers:
+    if layer not in layer_names(adata):
         raise MissingKeyError(
-            f"Expected counts in {prefix}layers[{layer!r}], found the layers {listed(adata.layers.keys())}; name "
+            f"Expected counts in {prefix}layers[{layer!r}], found the layers {listed(layer_names(adata))}; name "
             "one of them."
         )
     return f"{prefix}layers[{layer!r}]", adata.layers[layer]
