@@ -162,6 +162,12 @@ def _damage(path: Path, change: Callable[[h5py.File], None]) -> Path:
     return path
 
 
+def _rename(names: h5py.Dataset | h5py.Group, others: list[str]) -> None:
+    """Overwrite text, which anndata stores as a data set, or as values and which of them are missing."""
+    values = names["values"] if isinstance(names, h5py.Group) else names
+    values.write_direct(np.array([other.encode() for other in others], dtype=object))
+
+
 def _set(stored: h5py.File, name: str, index: int, value: float) -> None:
     stored[name][index] = value
 
@@ -192,16 +198,14 @@ def test_a_damaged_matrix_or_table_is_refused(change: Callable[[h5py.File], None
 
 
 def test_proteins_of_other_cells_are_refused(file: Path) -> None:
-    _damage(file, lambda f: f["obsm/protein_expression/_index"].write_direct(np.array([b"other"] * 12, dtype=object)))
+    _damage(file, lambda f: _rename(f["obsm/protein_expression/_index"], ["other"] * 12))
     refusal(QueryError, lambda: read(file), "one row for each of the 12 cells", "obsm 'protein_expression'", "Reindex")
 
 
 def test_modalities_whose_cells_have_other_names_are_refused(tmp_path: Path) -> None:
     path = write_mudata(toy_mudata(), tmp_path / "query.h5mu")
     n_cells = toy_mudata().n_obs
-    _damage(
-        path, lambda f: f["obs/_index"].write_direct(np.array([f"x{i}".encode() for i in range(n_cells)], dtype="O"))
-    )
+    _damage(path, lambda f: _rename(f["obs/_index"], [f"x{i}" for i in range(n_cells)]))
     refusal(QueryError, lambda: read(path), "modality 'rna'", f"none of the {n_cells} names", "mdata.update()")
 
 

@@ -252,7 +252,8 @@ def test_names_of_strangers_stay_text(run: Run, tmp_path: Path) -> None:
     sign(folder)
     query = toy_query(20)
     query.var_names = [bad, *query.var_names[1:]]
-    query.obsm["protein_expression"].columns = [f"{bad}{i}" for i in range(6)]
+    # Without a slash, which anndata does not write.
+    query.obsm["protein_expression"].columns = [f"{bad.replace('/', '')}{i}" for i in range(6)]
     path = write_anndata(query, tmp_path / "<script>alert(1)<&.h5ad")
     assert run("map", folder, path, "-o", tmp_path / "out.h5ad", "--report", tmp_path / "page.html")[0] == 0
     assert run("report", tmp_path / "out.h5ad")[0] == 0
@@ -260,7 +261,7 @@ def test_names_of_strangers_stay_text(run: Run, tmp_path: Path) -> None:
         page = read(tmp_path / name)
         assert any(row[0].endswith(bad) for row in page.section("Cell types").rows())
         assert page.section("Proteins").rows()[1][0] == f"{bad}&amp;"
-        assert f"{bad}0" in page.section("Genes and proteins matched").text
+        assert f"{bad.replace('/', '')}0" in page.section("Genes and proteins matched").text
     assert read(tmp_path / "page.html").all("h1")[0].text == "Mapped query: <script>alert(1)<&.h5ad"
 
 

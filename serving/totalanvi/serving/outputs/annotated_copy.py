@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +35,8 @@ __all__ = ["AnnotatedCopy"]
 _SLACK_BYTES = 8 << 20
 """For what HDF5 keeps beside the values themselves."""
 
-_FRAME = ("dataframe", "0.2.0")
-"""How anndata has stored DataFrames since 0.7.7."""
+_FRAME, _ARRAY = ("dataframe", "0.2.0"), ("array", "0.2.0")
+"""How anndata has stored DataFrames since 0.7.7, and arrays since 0.8."""
 
 Positions = npt.NDArray[np.intp] | None
 """Which of the mapped cells each cell is (cells,), -1 for none; None where they are the same."""
@@ -113,10 +112,7 @@ class AnnotatedCopy:
             groups = [file] if self._format == "h5ad" else [file, file["mod"][self._rna_modality]]
             for group in groups:
                 n_cells, positions = _places(stored_names(group["obs"]), cell_ids)
-                with warnings.catch_warnings():
-                    # A label or protein may have a slash in its name, and it has to be the column's name.
-                    warnings.filterwarnings("ignore", "Forward slashes", FutureWarning)
-                    self._annotate(group, n_cells, positions)
+                self._annotate(group, n_cells, positions)
 
     def _annotate(self, group: h5py.Group, n_cells: int, positions: Positions) -> None:
         """Add annotations to an AnnData or MuData in a file; those of an earlier run are replaced, or removed."""
@@ -154,9 +150,11 @@ class AnnotatedCopy:
         write_elem(obsm, key, values)
 
     def _write_frame(self, group: h5py.Group, key: str, array: str, names: list[str], positions: Positions) -> None:
-        """Write what anndata reads as a DataFrame; the names of its rows are those of ``obs``, stored once."""
-        from anndata.io import write_elem
+        """Write what anndata reads as a DataFrame; the names of its rows are those of ``obs``, stored once.
 
+        A label or protein may have a slash in its name, and it has to be the column's name. anndata reads such columns,
+        and writes none from 0.13 on.
+        """
         obs = group["obs"]
         frame = group["obsm"].create_group(key)
         frame.attrs.update(dict(zip(("encoding-type", "encoding-version"), _FRAME, strict=True)))
@@ -164,7 +162,8 @@ class AnnotatedCopy:
         frame.attrs["_index"] = "_index"
         frame["_index"] = obs[obs.attrs["_index"]]
         for place, name in enumerate(names):
-            write_elem(frame, name, self._column(array, place, positions))
+            column = frame.create_dataset(name, data=self._column(array, place, positions))
+            column.attrs.update(dict(zip(("encoding-type", "encoding-version"), _ARRAY, strict=True)))
 
     def _column(self, array: str, place: int, positions: Positions) -> npt.NDArray[Any]:
         return _taken(self._spool.column(array, place), positions)

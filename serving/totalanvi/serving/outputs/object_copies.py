@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from totalanvi.formats.layer_names import layer_names
 from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.queries.readers import is_mudata
 
@@ -36,7 +37,8 @@ def copy_object(query: Any) -> anndata.AnnData | mudata.MuData:
     import anndata
 
     parts = {name: getattr(query, name).copy() for name in ("obs", "var", "uns")}
-    parts |= {name: dict(getattr(query, name)) for name in ("obsm", "varm", "obsp", "varp", "layers")}
+    parts |= {name: dict(getattr(query, name)) for name in ("obsm", "varm", "obsp", "varp")}
+    parts["layers"] = {name: query.layers[name] for name in layer_names(query)}
     if query.raw is not None:
         # Its X is in the file, too.
         parts["raw"] = {"var": query.raw.var.copy(), "varm": dict(query.raw.varm)}
