@@ -108,7 +108,7 @@ def test_columns_are_joined_by_the_names_of_cells() -> None:
     table = pd.DataFrame({"site": list("abc")}, index=["cell3", "elsewhere", "cell1"])
     with pytest.warns(UserWarning, match="18 of 20 cells are not in the table of cells"):
         join_obs(adata, table)
-    assert list(adata.obs["site"][[1, 3]]) == ["c", "a"]
+    assert list(adata.obs["site"].iloc[[1, 3]]) == ["c", "a"]
     assert adata.obs["site"].isna().sum() == 18
 
 
