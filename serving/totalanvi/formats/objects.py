@@ -70,7 +70,6 @@ def _read_hdf5(path: Path) -> anndata.AnnData | mudata.MuData:
         return anndata.read_h5ad(path)
     import mudata
 
-    # As the next mudata does by default; this one warns of it.
     with not_pulling():
         return mudata.read_h5mu(path)
 

@@ -52,12 +52,13 @@ class LookAtLosses(Look):
         self.losses.append(loss.item())
 
 
-def run(callback: L.Callback, *, hides: bool = True) -> tuple[dict[str, Any], Any]:
+def run(callback: L.Callback, *, hides: bool = True, precision: str = "32-true", **options: Any) -> tuple[Any, Any]:
     """Train for two epochs; the history, and the weights."""
-    model = tiny_model(3)
+    model = tiny_model(3, **options)
     data = draw_cells(n_cells=N_CELLS, n_genes=N_GENES, n_proteins=N_PROTEINS)
     config = TrainingConfig(max_epochs=2, batch_size=16, augmentation=Augmentation() if hides else None)
-    history, _ = fit(model, data, split_cells(N_CELLS), config, accelerator="cpu", progress=False, callbacks=callback)
+    where: dict[str, Any] = {"accelerator": "cpu", "progress": False, "precision": precision}
+    history, _ = fit(model, data, split_cells(N_CELLS), config, callbacks=callback, **where)
     return {name: frame[name].tolist() for name, frame in history.items()}, model.state_dict()
 
 
@@ -92,6 +93,16 @@ def test_torch_has_its_threads_back(threads: int) -> None:
         run(Fail())
     assert torch.get_num_threads() == threads
     assert not any(thread.name.startswith("beside") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    "options", [{"gene_likelihood": "zinb"}, {"gene_dispersion": "gene-batch"}, {"precision": "bf16-mixed"}], ids=str
+)
+def test_no_thread_is_kept_for_one_that_would_have_nothing_to_do(threads: int, options: dict[str, Any]) -> None:
+    look = Look()
+    run(look, **options)
+    assert not any(look.beside)
+    assert set(look.of_torch) == {threads}
 
 
 def test_a_callback_that_looks_at_a_loss_finds_a_number(threads: int) -> None:

@@ -154,7 +154,6 @@ def write_data(data: AnnData | MuData, path: Path, **options: Any) -> None:
     """
     is_mudata = isinstance(data, MuData)
     _require_room(path, sum(part.__sizeof__() for part in (data.mod.values() if is_mudata else [data])))
-    # As the next mudata does by default; this one warns of it.
     with not_pulling():
         (data.write_h5mu if is_mudata else data.write_h5ad)(path, **options)
 

@@ -41,7 +41,6 @@ __all__ = [
     "REFERENCE_FILE",
     "REPORT_FILE",
     "ROWS",
-    "device_graphs",
     "SCHEMA_VERSION",
     "Calibration",
     "FileRecord",
@@ -51,6 +50,7 @@ __all__ = [
     "Parity",
     "Provenance",
     "UNKNOWN",
+    "device_graphs",
 ]
 
 SCHEMA_VERSION = 2

@@ -27,7 +27,7 @@ def copy_object(query: Any) -> anndata.AnnData | mudata.MuData:
         AnnData, or MuData in memory.
     """
     if is_mudata(query):
-        # A copy is the query as it is. This mudata would add its modalities' columns, and warns that the next will not.
+        # A copy is the query as it is.
         with not_pulling():
             return query.copy()
     if not query.isbacked:

@@ -16,28 +16,33 @@ import lightning as L
 import torch
 
 from totalanvi.training.fitting.capturable import looks_into_steps
+from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["thread_beside"]
 
 
 @contextmanager
-def thread_beside(trainer: L.Trainer) -> Iterator[Executor | None]:
+def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[Executor | None]:
     """Share torch's threads out to this thread and one beside it, while the block runs.
 
     Parameters
     ----------
     trainer
         Of the run.
+    module
+        The model.
 
     Yields
     ------
     Executor | None
-        The thread beside; `None` on a device, where torch has a single thread, and where a callback looks at losses in
-        the middle of a step, which are no numbers then.
+        The thread beside; `None`, and all threads here, where it would have nothing to do (on a device, in mixed
+        precision, with other likelihoods of the RNA), where torch has a single thread, and where a callback looks at
+        losses in the middle of a step, which are no numbers then.
     """
     n_threads = torch.get_num_threads()
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    if trainer.strategy.root_device.type != "cpu" or n_threads < 2 or any(map(looks_into_steps, callbacks)):
+    has_work = trainer.strategy.root_device.type == "cpu" and module.genes_stand_apart
+    if not has_work or "mixed" in str(trainer.precision) or n_threads < 2 or any(map(looks_into_steps, callbacks)):
         yield None
         return
     there = n_threads // 2

@@ -135,7 +135,7 @@ def fit(
             undone_if_diverged(module),
             _old_objects_at_rest(),
             together(trainer),
-            thread_beside(trainer) as plan.beside,
+            thread_beside(trainer, module) as plan.beside,
         ):
             trainer.fit(plan, training, validation, ckpt_path=going_on)
     if resume_file is not None and trainer.is_global_zero:

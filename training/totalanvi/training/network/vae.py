@@ -167,6 +167,11 @@ class TotalVAE(FamiliarNames):
         return True
 
     @property
+    def genes_stand_apart(self) -> bool:
+        """Whether ρ and one dispersion a gene are all that the likelihood of the RNA needs: a thread may compute it."""
+        return self.gene_decoder.is_plain and self.config.gene_dispersion == "gene"
+
+    @property
     def needs_label_weights(self) -> bool:
         """Whether a dispersion differs between labels."""
         return per_label(self.config.gene_dispersion) or per_label(self.config.protein_dispersion)
@@ -303,7 +308,7 @@ class TotalVAE(FamiliarNames):
     ) -> Tensor:
         """``−log p(x | z, ℓ)``, (cells,)."""
         log_theta = self.gene_log_theta(covariates, labels)
-        if self.gene_decoder.is_plain and log_theta.dim() == 1:
+        if self.genes_stand_apart:
             if _in_full_precision_on_a_cpu(latent):
                 features, head = self.gene_decoder.features(latent, covariates), self.gene_decoder.log_scale
                 return negative_log_probability_of_features(
