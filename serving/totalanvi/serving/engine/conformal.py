@@ -43,7 +43,10 @@ class LabelOdds:
     """
 
     def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
-        self._top = by_label.argmax(axis=0), np.arange(by_label.shape[1])
+        self._top: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] = (
+            by_label.argmax(axis=0),
+            np.arange(by_label.shape[1]),
+        )
         self._below = by_label - by_label[self._top]
         self._powers = np.exp(self._below)
         self._total = self._powers.sum(axis=0)
