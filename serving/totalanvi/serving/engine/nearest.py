@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.measured import measuring
 from totalanvi.serving.engine.nearest_in_group import GROUP, keeping_nearest
 
 __all__ = ["NearestSearch", "compiled_search"]
@@ -124,7 +125,7 @@ def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[n
 
 
 def _search() -> Callable[..., None]:
-    keep, n_kept, spare = keeping_nearest(_KEPT), _KEPT, _SPARE
+    keep, measure, n_kept, spare = keeping_nearest(_KEPT), measuring(), _KEPT, _SPARE
     infinite = np.int32(_INFINITE_BITS)
     no_key = np.int64(_INFINITE_BITS) << 32
 
@@ -148,7 +149,7 @@ def _search() -> Callable[..., None]:
         # Of numbers that are not negative, the bits are in the order of the numbers.
         bits_of_bound = bound.view(np.int32)
         keys = np.empty(n_kept, np.int64)
-        measured, found_there = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
+        squares, candidates = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
         for row in range(cells.shape[0]):
             bound[:] = 0
             for d in range(n_dimensions):
@@ -172,20 +173,9 @@ def _search() -> Callable[..., None]:
                 bits_of_bound[g] = infinite
                 farthest = np.int32(keep(cells, row, groups, members, g, keys))
             for found in range(n_found):
-                candidate = keys[found] & 0xFFFFFFFF
-                square = 0.0
-                for d in range(points.shape[1]):
-                    exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
-                    square += exact * exact
-                place = found
-                while place > 0 and measured[place - 1] > square:
-                    measured[place] = measured[place - 1]
-                    found_there[place] = found_there[place - 1]
-                    place -= 1
-                measured[place] = square
-                found_there[place] = candidate
+                measure(cells, row, points, keys[found] & 0xFFFFFFFF, found, squares, candidates)
             for found in range(n_nearest):
-                distance[row, found] = np.sqrt(measured[found])
-                index[row, found] = found_there[found]
+                distance[row, found] = np.sqrt(squares[found])
+                index[row, found] = candidates[found]
 
     return search
