@@ -152,7 +152,8 @@ def _engine(engine: Engine, work: Work, cells: AlignedCells) -> tuple[float, flo
 def _aligned(query: ad.AnnData, with_proteins: bool) -> AlignedCells:
     """Return the query in the model's order, which is its own."""
     rna = sp.csr_matrix(query.X, dtype=np.float32)
-    protein = query.obsm[speed_inputs.PROTEINS].to_numpy(dtype=np.float32) * np.float32(with_proteins)
+    protein = np.ascontiguousarray(query.obsm[speed_inputs.PROTEINS].to_numpy(dtype=np.float32))
+    protein *= np.float32(with_proteins)
     library = np.asarray(rna.sum(axis=1, dtype=np.float64), dtype=np.float32).ravel()
     return AlignedCells(rna, library, protein, np.repeat(protein.any(axis=1)[:, None], protein.shape[1], axis=1))
 

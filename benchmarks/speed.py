@@ -134,7 +134,9 @@ def main(
 def aligned(query: ad.AnnData, with_proteins: bool) -> AlignedCells:
     """Return the query in the model's order, which is its own."""
     rna = sp.csr_matrix(query.X, dtype=np.float32)
-    protein = query.obsm[speed_inputs.PROTEINS].to_numpy(dtype=np.float32) * np.float32(with_proteins)
+    # Row by row, as alignment makes it; a table lies column by column.
+    protein = np.ascontiguousarray(query.obsm[speed_inputs.PROTEINS].to_numpy(dtype=np.float32))
+    protein *= np.float32(with_proteins)
     library = np.asarray(rna.sum(axis=1, dtype=np.float64), dtype=np.float32).ravel()
     return AlignedCells(rna, library, protein, np.full(protein.shape, with_proteins))
 

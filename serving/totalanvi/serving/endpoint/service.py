@@ -24,7 +24,7 @@ from totalanvi.serving.endpoint.no_second_deadline import leave_out_bentoml_dead
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.settings import Settings
-from totalanvi.serving.endpoint.system_limits import allow_many_connections
+from totalanvi.serving.endpoint.system_limits import allow_many_connections, keep_freed_memory
 
 if TYPE_CHECKING:
     from totalanvi.serving.endpoint.routes import Endpoint
@@ -45,6 +45,7 @@ def _open_endpoint() -> Endpoint:
     from totalanvi.serving.engine.ahead import compile_ahead
 
     allow_many_connections()
+    keep_freed_memory()
     leave_out_bentoml_deadline()
     # The longest part of the start, and nothing else has to be imported before.
     compile_ahead(readout=False)

@@ -77,6 +77,11 @@ def row_lists(
     if not width:
         # pyarrow cannot tell the number of rows from no values.
         return pa.array([[]] * n_rows, type=pa.list_(pa.from_numpy_dtype(values.dtype), 0))
-    inside = None if missing is None else missing.reshape(-1)
+    inside = None if missing is None or not missing.any() else missing.reshape(-1)
     flat = pa.array(np.ascontiguousarray(values).reshape(-1), mask=inside)
-    return pa.FixedSizeListArray.from_arrays(flat, width, mask=None if absent is None else pa.array(absent))
+    # With a mask, pyarrow copies.
+    return pa.FixedSizeListArray.from_arrays(flat, width, mask=_mask(absent))
+
+
+def _mask(places: npt.NDArray[np.bool_] | None) -> pa.BooleanArray | None:
+    return None if places is None or not places.any() else pa.array(places)

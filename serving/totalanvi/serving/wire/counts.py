@@ -60,7 +60,7 @@ def write_proteins(cells: AlignedCells) -> pa.FixedSizeListArray:
     narrow, absent = narrowed(cells.protein), ~cells.has_protein
     if narrow.dtype == np.float32:
         return row_lists(np.where(cells.measured, narrow, np.float32(np.nan)), absent=absent)
-    return row_lists(narrow, absent, None if cells.measured.all() else ~cells.measured)
+    return row_lists(narrow, absent, ~cells.measured)
 
 
 def read_rna(batch: pa.RecordBatch, n_genes: int) -> sparse.csr_matrix:
