@@ -23,6 +23,7 @@ from totalanvi.training.fitting.gradients import average_gradients, without_redu
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
 from totalanvi.training.fitting.random_state import draw_apart, random_state, restore_random_state
+from totalanvi.training.fitting.shared_adam import SharedAdam
 from totalanvi.training.fitting.step_weights import StepWeights
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
@@ -190,7 +191,7 @@ class TrainingPlan(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimiser for the model, watched by the plateau schedule, and one for the adversary."""
-        optimizer = model_optimizer(self.module, self.config)
+        optimizer = model_optimizer(self.module, self.config, self.beside)
         optimizers = [optimizer] if self.adversary is None else [optimizer, adversary_optimizer(self.adversary)]
         if not self.config.reduce_lr_on_plateau:
             return optimizers
@@ -259,6 +260,9 @@ class TrainingPlan(L.LightningModule):
         # Until the step, a gradient of half precision is scaled up, and so has to be its limit.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         limit = self.config.gradient_clip * (1.0 if scaler is None else scaler.get_scale())
+        if isinstance(optimizer.optimizer, SharedAdam):
+            optimizer.optimizer.limit_norm(limit)
+            return
         nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], limit)
 
     def _weights(self) -> StepWeights:
@@ -298,7 +302,8 @@ class TrainingPlan(L.LightningModule):
         require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
-            metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
+            kind = self.config.optimizer if isinstance(optimizer, SharedAdam) else type(optimizer).__name__
+            metrics[f"lr-{kind}"] = optimizer.param_groups[0]["lr"]
         self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
         return metrics
 
