@@ -115,29 +115,30 @@ def fit(
         plan = TrainingPlan(module, config, cuda_graphs)
         trainer = make_trainer(config, every, **place, **trainer_options)
         rank = Rank(trainer.global_rank, trainer.world_size)
-        training = training_loader(
-            cells,
-            split.train,
-            config.batch_size,
-            config.seed,
-            config.n_samples_per_label,
-            config.drop_last,
-            num_workers,
-            rank,
-            trainer.strategy.root_device,
-        )
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None
-        train_mode(module)
-        with (
-            _interruptible(),
-            _left_ready(module, trainer),
-            undone_if_diverged(module),
-            _old_objects_at_rest(),
-            together(trainer),
-            thread_beside(trainer, module) as plan.beside,
-        ):
-            trainer.fit(plan, training, validation, ckpt_path=going_on)
+        with thread_beside(trainer, module) as plan.beside:
+            training = training_loader(
+                cells,
+                split.train,
+                config.batch_size,
+                config.seed,
+                config.n_samples_per_label,
+                config.drop_last,
+                num_workers,
+                rank,
+                trainer.strategy.root_device,
+                plan.beside,
+            )
+            train_mode(module)
+            with (
+                _interruptible(),
+                _left_ready(module, trainer),
+                undone_if_diverged(module),
+                _old_objects_at_rest(),
+                together(trainer),
+            ):
+                trainer.fit(plan, training, validation, ckpt_path=going_on)
     if resume_file is not None and trainer.is_global_zero:
         resume_file.unlink(missing_ok=True)
     return history.frames(), trainer.current_epoch

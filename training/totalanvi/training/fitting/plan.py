@@ -104,7 +104,9 @@ class TrainingPlan(L.LightningModule):
 
     def transfer_batch_to_device(self, batch: CellBatch, device: torch.device, dataloader_idx: int) -> CellBatch:
         """Send a mini-batch to a GPU without waiting until it is there, which is when the step before is done."""
-        if device.type != "cuda" or batch.label.device == device:
+        if batch.label.device == device:
+            return batch
+        if device.type != "cuda":
             return batch.to(device)
         return batch.pin_memory().to(device, non_blocking=True)
 
