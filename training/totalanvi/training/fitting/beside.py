@@ -16,13 +16,14 @@ import lightning as L
 import torch
 
 from totalanvi.training.fitting.capturable import looks_into_steps
+from totalanvi.training.network.late_gradients import LateGradients, Linear
 from totalanvi.training.network.vae import TotalVAE
 
 __all__ = ["thread_beside"]
 
 
 @contextmanager
-def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[Executor | None]:
+def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[tuple[Executor, LateGradients] | tuple[None, None]]:
     """Share torch's threads out to this thread and one beside it, while the block runs.
 
     Parameters
@@ -34,8 +35,8 @@ def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[Executor | N
 
     Yields
     ------
-    Executor | None
-        The thread beside; `None`, and all threads here, where it would have nothing to do (on a device, in mixed
+    Executor, LateGradients
+        The thread beside, and the gradients of weights that it computes; `None` each, and all threads here, where it would have nothing to do (on a device, in mixed
         precision, with other likelihoods of the RNA), where torch has a single thread, and where a callback looks at
         losses in the middle of a step, which are no numbers then.
     """
@@ -43,12 +44,18 @@ def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[Executor | N
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     has_work = trainer.strategy.root_device.type == "cpu" and module.genes_stand_apart
     if not has_work or "mixed" in str(trainer.precision) or n_threads < 2 or any(map(looks_into_steps, callbacks)):
-        yield None
+        yield None, None
         return
     there = n_threads // 2
+    layers = [layer for layer in module.modules() if isinstance(layer, Linear)]
     torch.set_num_threads(n_threads - there)
     try:
         with ThreadPoolExecutor(1, "beside", initializer=torch.set_num_threads, initargs=(there,)) as executor:
-            yield executor
+            late = LateGradients(executor)
+            for layer in layers:
+                layer.late = late
+            yield executor, late
     finally:
+        for layer in layers:
+            layer.late = None
         torch.set_num_threads(n_threads)

@@ -117,7 +117,7 @@ def fit(
         rank = Rank(trainer.global_rank, trainer.world_size)
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None
-        with thread_beside(trainer, module) as plan.beside:
+        with thread_beside(trainer, module) as (plan.beside, plan.late):
             training = training_loader(
                 cells,
                 split.train,

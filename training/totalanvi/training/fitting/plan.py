@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -27,6 +28,7 @@ from totalanvi.training.fitting.shared_adam import SharedAdam
 from totalanvi.training.fitting.step_weights import StepWeights
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
+from totalanvi.training.network.late_gradients import LateGradients
 from totalanvi.training.network.losses import ElboTerms, HiddenTerms
 from totalanvi.training.network.surgery import mask_gradients
 from totalanvi.training.network.vae import TotalVAE
@@ -60,6 +62,8 @@ class TrainingPlan(L.LightningModule):
         self._captured: CapturedSteps | None = None
         self.beside: Executor | None = None
         """A thread that computes a part of a step beside the rest, where there is one."""
+        self.late: LateGradients | None = None
+        """Gradients that this thread computes, too, where there is one."""
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -114,7 +118,7 @@ class TrainingPlan(L.LightningModule):
         """One step, as it is or from a record of it."""
         weights = self._weights()
         if self._captured is None:
-            with without_reduction(self.trainer):
+            with without_reduction(self.trainer), self.late or nullcontext():
                 self.step(cells, weights, self._optimizers())
         else:
             self._captured(cells, weights)
@@ -162,7 +166,7 @@ class TrainingPlan(L.LightningModule):
 
         optimizer.zero_grad()
         loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
-        self._backward(loss, optimizer)
+        self._backward(loss, optimizer, self.late)
         if self.beside is not None:  # what is computed there has its numbers since its gradient was asked for
             loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
         mask_gradients(self.module)
@@ -249,9 +253,13 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def _backward(self, loss: Tensor, optimizer: Any) -> None:
+    def _backward(self, loss: Tensor, optimizer: Any, late: LateGradients | None = None) -> None:
         """Compute the gradient of an optimiser's parameters, the mean of all processes'."""
+        if late is not None:
+            late.begin()
         self.manual_backward(loss)
+        if late is not None:
+            late.finish()
         if self.trainer.world_size > 1:
             average_gradients(optimizer.optimizer)
 
