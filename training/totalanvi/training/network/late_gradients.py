@@ -1,0 +1,151 @@
+"""Gradients of weights, for which nothing in a backward pass waits: whoever has time computes them.
+
+Of a linear map's two gradients, that of its input is wanted at once, by the layer below; that of its weights when the
+optimiser steps. The thread beside does what has come together while the other one goes on, and this one helps when it
+is done. A gradient is the same numbers whoever computes it, and several of one weight are added in the order of the
+backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+__all__ = ["LateGradients", "Linear", "takes_part"]
+
+
+class _Task:
+    def __init__(self, weight: Tensor, compute: Callable[[], Tensor]):
+        self.weight, self.compute = weight, compute
+        self.gradient: Tensor
+
+    @torch.no_grad()
+    def do(self) -> None:
+        self.gradient = self.compute()
+
+
+class LateGradients:
+    """Gradients that are still to be computed, from the forward pass of a step to its end.
+
+    Parameters
+    ----------
+    beside
+        A thread that computes them, after what it has been given before.
+
+    Examples
+    --------
+    >>> with LateGradients(executor) as late:  # doctest: +SKIP
+    ...     loss = network(x)
+    ...     late.begin()
+    ...     loss.backward()
+    ...     late.finish()
+    """
+
+    def __init__(self, beside: Executor):
+        self._beside = beside
+        self._tasks: list[_Task] = []
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
+        self._elsewhere: Future[None] | None = None
+        self.is_open = False
+        """Whether a step is being done: what computes gradients outside one gets them from autograd."""
+
+    def __enter__(self) -> Self:
+        self.is_open = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.is_open = False
+        if self._elsewhere is not None:
+            self._queue.put(None)
+            self._elsewhere = None
+        self._tasks = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copy of a network that trains is not trained."""
+
+    def begin(self) -> None:
+        """Let the thread beside begin, when it is done with what it does."""
+        self._elsewhere = self._beside.submit(self._work)
+
+    def add(self, weight: Tensor, compute: Callable[[], Tensor]) -> None:
+        """Have a gradient computed.
+
+        Parameters
+        ----------
+        weight
+            Of what.
+        compute
+            Makes the gradient; not before it is called does it look at anything that changes in the step.
+        """
+        task = _Task(weight, compute)
+        self._tasks.append(task)
+        self._queue.put(task)
+
+    def finish(self) -> None:
+        """Compute what is left, and give all weights their gradients."""
+        try:
+            while True:
+                task = self._queue.get_nowait()
+                assert task is not None
+                task.do()
+        except Empty:
+            self._queue.put(None)
+        assert self._elsewhere is not None
+        self._elsewhere.result()
+        self._elsewhere = None
+        for task in self._tasks:
+            weight = task.weight
+            weight.grad = task.gradient if weight.grad is None else weight.grad + task.gradient
+        self._tasks = []
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task.do()
+
+
+def takes_part(late: LateGradients | None, weight: Tensor) -> bool:
+    """Whether the gradient of a weight may come late: in a step, and unless somebody wants to hear of it."""
+    listened_to = bool(weight._backward_hooks)
+    return late is not None and late.is_open and torch.is_grad_enabled() and weight.requires_grad and not listened_to
+
+
+class Linear(nn.Linear):
+    """A linear map whose weights get their gradients late, where somebody says so."""
+
+    late: LateGradients | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., n_in) to (..., n_out)."""
+        if not takes_part(self.late, self.weight) or not x.is_contiguous():
+            return super().forward(x)
+        result: Tensor = _Linear.apply(x, self.weight, self.bias, self.late)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, late: LateGradients) -> Tensor:
+        ctx.late, ctx.weights = late, (weight, bias)
+        ctx.save_for_backward(x)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        weight, bias = ctx.weights
+        flat, cells = gradient.flatten(0, -2), x.flatten(0, -2)
+        ctx.late.add(weight, lambda: flat.t() @ cells)
+        if ctx.needs_input_grad[2]:
+            ctx.late.add(bias, lambda: flat.sum(dim=0))
+        return ((flat @ weight).view_as(x) if ctx.needs_input_grad[0] else None), None, None, None
