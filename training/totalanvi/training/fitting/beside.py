@@ -19,7 +19,13 @@ from totalanvi.training.fitting.capturable import looks_into_steps
 from totalanvi.training.network.late_gradients import LateGradients, Linear
 from totalanvi.training.network.vae import TotalVAE
 
-__all__ = ["thread_beside"]
+__all__ = ["computes_apart", "thread_beside"]
+
+
+def computes_apart(trainer: L.Trainer, module: TotalVAE) -> bool:
+    """Whether the RNA's likelihood is a function of its own: on a CPU, in full precision, where it is a plain one."""
+    on_a_cpu = trainer.strategy.root_device.type == "cpu"
+    return on_a_cpu and module.genes_stand_apart and "mixed" not in str(trainer.precision)
 
 
 @contextmanager
@@ -36,14 +42,13 @@ def thread_beside(trainer: L.Trainer, module: TotalVAE) -> Iterator[tuple[Execut
     Yields
     ------
     Executor, LateGradients
-        The thread beside, and the gradients of weights that it computes; `None` each, and all threads here, where it would have nothing to do (on a device, in mixed
-        precision, with other likelihoods of the RNA), where torch has a single thread, and where a callback looks at
+        The thread beside, and the gradients of weights that it computes; `None` each, and all threads here, where it
+        would have nothing to do (see `computes_apart`), where torch has a single thread, and where a callback looks at
         losses in the middle of a step, which are no numbers then.
     """
     n_threads = torch.get_num_threads()
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    has_work = trainer.strategy.root_device.type == "cpu" and module.genes_stand_apart
-    if not has_work or "mixed" in str(trainer.precision) or n_threads < 2 or any(map(looks_into_steps, callbacks)):
+    if not computes_apart(trainer, module) or n_threads < 2 or any(map(looks_into_steps, callbacks)):
         yield None, None
         return
     there = n_threads // 2

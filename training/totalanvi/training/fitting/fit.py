@@ -19,7 +19,7 @@ from torch import nn
 
 from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
-from totalanvi.training.fitting.beside import thread_beside
+from totalanvi.training.fitting.beside import computes_apart, thread_beside
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.placement import placement
@@ -131,6 +131,8 @@ def fit(
                 plan.beside,
             )
             train_mode(module)
+            if computes_apart(trainer, module):
+                module.gene_decoder.lie_by_features()
             with (
                 _interruptible(),
                 _left_ready(module, trainer),

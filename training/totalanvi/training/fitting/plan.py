@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import nullcontext
 from typing import Any
 
@@ -64,6 +64,8 @@ class TrainingPlan(L.LightningModule):
         """A thread that computes a part of a step beside the rest, where there is one."""
         self.late: LateGradients | None = None
         """Gradients that this thread computes, too, where there is one."""
+        self._noted: Future[None] | None = None
+        """What says of the last step what the history keeps, where a thread beside does."""
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -124,6 +126,8 @@ class TrainingPlan(L.LightningModule):
             self._captured(cells, weights)
             count_steps(self.trainer, 1 if weights.adversary is None else 2)
         if self.trainer.is_last_batch:
+            if self._noted is not None:
+                self._noted.result()
             self._log_epoch("train")
 
     def step(self, cells: TrainingBatch, weights: StepWeights, optimizers: Sequence[Any]) -> None:
@@ -179,7 +183,11 @@ class TrainingPlan(L.LightningModule):
             self._backward(share * weights.adversary * seen_through, optimizer_of_adversary[0])
             optimizer_of_adversary[0].step()
 
-        self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
+        noted |= {"train_loss": loss / share}
+        if self.beside is None:
+            self._note("train", terms, cells.target, noted)
+        else:
+            self._noted = self.beside.submit(self._note, "train", terms, cells.target, noted)
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
@@ -281,6 +289,7 @@ class TrainingPlan(L.LightningModule):
         protein = self.config.pro_recons_weight * (kl if self.config.warm_up_proteins else 1.0)
         return StepWeights(kl, protein, fooling if fooling > 0 else None)
 
+    @torch.no_grad()
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
         gene, protein = terms.reconstruction_gene.mean(), terms.reconstruction_protein.mean()

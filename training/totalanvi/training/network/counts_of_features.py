@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
+from totalanvi.training.network.late_gradients import LateGradients, may_be_late
 from totalanvi.training.network.rising import log_coefficient, log_coefficient_and_slope
 from totalanvi.training.network.softmax_counts import Shares, log_probability, slope_to_log_mean
 
@@ -54,9 +54,11 @@ class Begun(NamedTuple):
     beside: Executor
     """Who goes on with it."""
     stored: Future[_OfStored]
+    late: LateGradients | None
+    """Where gradients of the last layer and of dispersions may come later, who computes them."""
 
 
-def begin(rows: SparseRows, log_theta: Tensor, beside: Executor) -> Begun:
+def begin(rows: SparseRows, log_theta: Tensor, beside: Executor, late: LateGradients | None = None) -> Begun:
     """Let another thread compute what depends on counts and dispersions alone, before there are any features.
 
     Parameters
@@ -65,8 +67,10 @@ def begin(rows: SparseRows, log_theta: Tensor, beside: Executor) -> Begun:
         As in `negative_log_probability_of_features`.
     beside
         Threads that compute it, one task after the other.
+    late
+        Who computes gradients of parameters, where these may come later.
     """
-    return Begun(beside, beside.submit(_of_stored, rows, log_theta.detach()))
+    return Begun(beside, beside.submit(_of_stored, rows, log_theta.detach()), late)
 
 
 def negative_log_probability_of_features(
@@ -130,9 +134,11 @@ class _CountsOfFeatures(torch.autograd.Function):
         inputs = _Inputs(*(tensor.detach() for tensor in tensors))
         ctx.rows, ctx.inputs, ctx.layer_trains = rows, inputs, any(ctx.needs_input_grad[3:5])
         ctx.work = _Derivation(rows, inputs, inputs.features.new_ones(rows.n_rows), ctx.layer_trains)
+        ctx.late, ctx.shared = None, (tensors[4], *tensors[1:3])
         if begun is None:
             ctx.work.do()
         else:
+            ctx.late = begun.late if may_be_late(begun.late, *ctx.shared) else None
             ctx.work.start(begun)
         results: Tensor = ctx.work.results
         ctx.work.results = results.detach()  # the same memory, which may be filled later, without what autograd adds
@@ -152,11 +158,11 @@ class _CountsOfFeatures(torch.autograd.Function):
             work.do()
             factor = None
         by_features, by_log_size = (of_log_probability.unsqueeze(-1) * each for each in work.by_cell)
-        by_layer = work.sums.layer or (None, None)
-        by_shared = (
-            each if each is None or factor is None else each.mul_(factor) for each in (*by_layer, work.sums.log_theta)
-        )
-        by_weight, by_bias, by_log_theta = by_shared
+        if ctx.late is not None:
+            ctx.late.add(ctx.shared, lambda: work.sums(factor))
+            return None, None, by_features, None, None, by_log_size, None
+        by_log_theta, *by_layer = work.sums(factor)
+        by_weight, by_bias = by_layer or (None, None)
         return None, None, by_features, by_weight, by_bias, by_log_size, by_log_theta
 
 
@@ -165,13 +171,8 @@ class _Sums(NamedTuple):
 
     log_theta: Tensor
     layer: tuple[Tensor, Tensor] | None
-    """To weights, (genes, features), and bias of the last layer; `None` where it does not train."""
-
-    def add_(self, other: _Sums) -> None:
-        """Add those of other cells."""
-        self.log_theta.add_(other.log_theta)
-        for mine, others in zip(self.layer or (), other.layer or (), strict=True):
-            mine.add_(others)
+    """To weights, (features, genes), and bias of the last layer; `None` where it does not train. The product takes half
+    as long again where the weights come out as (genes, features)."""
 
 
 class _Derivation:
@@ -194,17 +195,14 @@ class _Derivation:
         self._rows, self._inputs, self._weights, self._layer_trains = rows, inputs, weights, layer_trains
         middle = rows.n_rows // 2
         halves = [(0, middle), (middle, rows.n_rows)] if middle else [(0, rows.n_rows)]
-        self._to_do, self._n_halves = deque(enumerate(halves)), len(halves)
+        self._to_do = deque(enumerate(halves))
         self._done: dict[int, _Sums] = {}
-        self._lock = Lock()
         self._stored: _OfStored
         self._elsewhere: tuple[Begun, Future[None]] | None = None
         self.results = inputs.features.new_full((rows.n_rows,), torch.nan)
         """(cells,)."""
         self.by_cell = torch.empty_like(inputs.features), torch.empty_like(inputs.log_size)
         """Derivatives of each cell's log-probability to its features and to its log size."""
-        self.sums: _Sums
-        """There once all is done."""
 
     def start(self, begun: Begun) -> None:
         """Let another thread go on."""
@@ -228,7 +226,7 @@ class _Derivation:
 
     @torch.no_grad()
     def _halves(self) -> None:
-        """Take halves as long as there are any; whoever is done last adds them up."""
+        """Take halves as long as there are any."""
         while True:
             try:
                 half, (start, stop) = self._to_do.popleft()
@@ -238,30 +236,24 @@ class _Derivation:
             sums = self._begin(first)
             for block in others:
                 self._add(block, sums)
-            with self._lock:
-                self._done[half] = sums
-                if len(self._done) == self._n_halves:
-                    self._add_up()
+            self._done[half] = sums
 
     def _begin(self, block: slice) -> _Sums:
         by_logits, by_log_theta = self._of_block(block)
-        layer = (
-            (by_logits.t() @ self._weighted(block), by_logits.t() @ self._weights[block])
-            if self._layer_trains
-            else None
-        )
-        return _Sums(by_log_theta, layer)
+        if not self._layer_trains:
+            return _Sums(by_log_theta, None)
+        return _Sums(by_log_theta, (self._weighted(block) @ by_logits, self._weights[block] @ by_logits))
 
     def _add(self, block: slice, sums: _Sums) -> None:
         by_logits, by_log_theta = self._of_block(block)
         sums.log_theta.add_(by_log_theta)
         if sums.layer is not None:  # in place: with many genes, another matrix of weights is too much
             weight, bias = sums.layer
-            weight.addmm_(by_logits.t(), self._weighted(block))
+            weight.addmm_(self._weighted(block), by_logits)
             bias.addmv_(by_logits.t(), self._weights[block])
 
     def _weighted(self, block: slice) -> Tensor:
-        return self._weights[block].unsqueeze(-1) * self._inputs.features[block]
+        return (self._weights[block].unsqueeze(-1) * self._inputs.features[block]).t()
 
     def _of_block(self, block: slice) -> tuple[Tensor, Tensor]:
         """Compute the results of some cells; return the derivatives to their logits and, summed up, to log θ."""
@@ -277,13 +269,25 @@ class _Derivation:
         torch.mm(by_logits, self._inputs.weight, out=by_features)
         return by_logits, by_log_theta
 
-    def _add_up(self) -> None:
-        sums, *others = (self._done[half] for half in range(self._n_halves))
-        for other in others:
-            sums.add_(other)
-        theta, slopes = self._stored.theta, self._stored.slopes * self._weights.index_select(0, self._rows.rows)
-        sums.log_theta.add_(torch.zeros_like(theta).index_add_(0, self._rows.columns, slopes).mul_(theta))
-        self.sums = sums
+    @torch.no_grad()
+    def sums(self, factor: Tensor | None) -> list[Tensor]:
+        """Derivatives of the weighted sum, times a factor, to log θ and to weights and bias of a layer that trains.
+
+        All is done, and they are asked for once.
+        """
+        stored = self._stored
+        by_theta = torch.zeros_like(stored.theta)
+        by_theta.index_add_(0, self._rows.columns, stored.slopes * self._weights.index_select(0, self._rows.rows))
+        sums = [[each.log_theta, *(each.layer or ())] for _, each in sorted(self._done.items())]
+        total = sums[0]
+        for others in sums[1:]:
+            for mine, other in zip(total, others, strict=True):
+                mine.add_(other)
+        total[0].add_(by_theta.mul_(stored.theta))
+        if factor is not None:
+            for each in total:
+                each.mul_(factor)
+        return [each.t() for each in total]
 
 
 def _blocks(rows: SparseRows, start: int, stop: int) -> Iterator[slice]:

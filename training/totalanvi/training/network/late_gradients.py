@@ -8,7 +8,7 @@ backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -19,17 +19,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["LateGradients", "Linear", "takes_part"]
+__all__ = ["LateGradients", "Linear", "may_be_late"]
 
 
 class _Task:
-    def __init__(self, weight: Tensor, compute: Callable[[], Tensor]):
-        self.weight, self.compute = weight, compute
-        self.gradient: Tensor
+    def __init__(self, weights: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]):
+        self.weights, self.compute = weights, compute
+        self.gradients: Sequence[Tensor]
 
     @torch.no_grad()
     def do(self) -> None:
-        self.gradient = self.compute()
+        self.gradients = self.compute()
 
 
 class LateGradients:
@@ -77,17 +77,17 @@ class LateGradients:
         """Let the thread beside begin, when it is done with what it does."""
         self._elsewhere = self._beside.submit(self._work)
 
-    def add(self, weight: Tensor, compute: Callable[[], Tensor]) -> None:
-        """Have a gradient computed.
+    def add(self, weights: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]) -> None:
+        """Have gradients computed.
 
         Parameters
         ----------
-        weight
-            Of what.
+        weights
+            Parameters.
         compute
-            Makes the gradient; not before it is called does it look at anything that changes in the step.
+            Makes the gradient of each.
         """
-        task = _Task(weight, compute)
+        task = _Task(weights, compute)
         self._tasks.append(task)
         self._queue.put(task)
 
@@ -104,8 +104,8 @@ class LateGradients:
         self._elsewhere.result()
         self._elsewhere = None
         for task in self._tasks:
-            weight = task.weight
-            weight.grad = task.gradient if weight.grad is None else weight.grad + task.gradient
+            for weight, gradient in zip(task.weights, task.gradients, strict=True):
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
         self._tasks = []
 
     def _work(self) -> None:
@@ -113,10 +113,13 @@ class LateGradients:
             task.do()
 
 
-def takes_part(late: LateGradients | None, weight: Tensor) -> bool:
-    """Whether the gradient of a weight may come late: in a step, and unless somebody wants to hear of it."""
-    listened_to = bool(weight._backward_hooks)
-    return late is not None and late.is_open and torch.is_grad_enabled() and weight.requires_grad and not listened_to
+def may_be_late(late: LateGradients | None, *weights: Tensor) -> bool:
+    """Whether gradients may come late: those of parameters that train, in a step, if nobody wants to hear of them."""
+    return late is not None and late.is_open and all(map(_is_plain, weights))
+
+
+def _is_plain(weight: Tensor) -> bool:
+    return weight.is_leaf and weight.requires_grad and not weight._backward_hooks
 
 
 class Linear(nn.Linear):
@@ -126,7 +129,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., n_in) to (..., n_out)."""
-        if not takes_part(self.late, self.weight) or not x.is_contiguous():
+        if not may_be_late(self.late, self.weight, self.bias) or not x.is_contiguous():
             return super().forward(x)
         result: Tensor = _Linear.apply(x, self.weight, self.bias, self.late)  # type: ignore[no-untyped-call]
         return result
@@ -143,9 +146,6 @@ class _Linear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        weight, bias = ctx.weights
         flat, cells = gradient.flatten(0, -2), x.flatten(0, -2)
-        ctx.late.add(weight, lambda: flat.t() @ cells)
-        if ctx.needs_input_grad[2]:
-            ctx.late.add(bias, lambda: flat.sum(dim=0))
-        return ((flat @ weight).view_as(x) if ctx.needs_input_grad[0] else None), None, None, None
+        ctx.late.add(ctx.weights, lambda: (flat.t() @ cells, flat.sum(dim=0)))
+        return ((flat @ ctx.weights[0]).view_as(x) if ctx.needs_input_grad[0] else None), None, None, None

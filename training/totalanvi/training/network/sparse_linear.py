@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.network.late_gradients import LateGradients, Linear, takes_part
+from totalanvi.training.network.late_gradients import LateGradients, Linear, may_be_late
 
 __all__ = ["SparseLinear"]
 
@@ -39,7 +39,7 @@ class SparseLinear(Linear):
             return super().forward(x)
         if self.weight.device.type != "cpu":
             return super().forward(x.to_dense())
-        late = self.late if takes_part(self.late, self.weight) else None
+        late = self.late if may_be_late(self.late, self.weight) else None
         product: Tensor = _SparseProduct.apply(self.weight, x, late)  # type: ignore[no-untyped-call]
         return product
 
@@ -62,7 +62,7 @@ class _SparseProduct(torch.autograd.Function):
         rows: SparseRows = ctx.rows
         if ctx.late is None:
             return by_weight(), None, None
-        ctx.late.add(ctx.weight, by_weight)
+        ctx.late.add((ctx.weight,), lambda: (by_weight(),))
         return None, None, None
 
 

@@ -244,7 +244,7 @@ class TotalVAE(FamiliarNames):
         """Let a thread beside begin with the RNA's part, where that stands apart."""
         if beside is None or not (self.genes_stand_apart and _in_full_precision_on_a_cpu(cells.protein)):
             return None
-        return begin(cells.rna, self.px_r, beside)
+        return begin(cells.rna, self.px_r, beside, self.gene_decoder.log_scale.late)
 
     def _read(self, cells: CellBatch) -> EncoderInputs:
         return self.encoder.read_rna(EncoderInputs.of(cells, self.dims))
