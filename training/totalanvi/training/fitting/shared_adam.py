@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.optim.adam import adam
 
 __all__ = ["SharedAdam"]
 
 T = TypeVar("T")
+Part: TypeAlias = list[list[Tensor]]
+"""Some of the parameters of each group."""
 
 
 class SharedAdam(Adam):
@@ -45,6 +46,7 @@ class SharedAdam(Adam):
     def __init__(self, groups: list[dict[str, Any]], beside: Executor | None = None, **options: Any):
         super().__init__(groups, fused=True, **options)
         self._beside = beside
+        self._parts = _in_two(self.param_groups)
         self._limit: Tensor | None = None
         """What gradients are still to be multiplied by, if anything."""
 
@@ -57,77 +59,86 @@ class SharedAdam(Adam):
         most
             The largest norm.
         """
-        norms = self._in_two(lambda part: nn.utils.get_total_norm(_gradients(part)))
+        norms = self._of_both(lambda part: nn.utils.get_total_norm(_gradients(part)))
         factor = (most / (nn.utils.get_total_norm(norms) + 1e-6)).clamp(max=1.0)
         if self._beside is None:
-            torch._foreach_mul_(_gradients(self._groups_of(0)) + _gradients(self._groups_of(1)), factor)
+            torch._foreach_mul_([gradient for part in self._parts for gradient in _gradients(part)], factor)
         else:
             self._limit = factor
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Do a step, after ``closure`` where it is given; return what that returns."""
+        if getattr(self, "grad_scale", None) is not None:  # half precision: torch may have to leave the step out
+            return super().step(closure)
         loss = None if closure is None else torch.enable_grad()(closure)()
-        self._in_two(self._step)
+        self._of_both(self._step)
         self._limit = None
         return loss
 
-    def _in_two(self, of_groups: Callable[[list[dict[str, Any]]], T]) -> list[T]:
-        """Apply a function to both parts of the parameters; the first one beside, where there is a thread."""
-        first, second = self._groups_of(0), self._groups_of(1)
+    def _of_both(self, of_part: Callable[[Part], T]) -> list[T]:
+        """Apply a function to both parts of the parameters; to the first one beside, where there is a thread."""
+        first, second = self._parts
         if self._beside is None:
-            return [of_groups(first), of_groups(second)]
-        elsewhere = self._beside.submit(of_groups, first)
-        here = of_groups(second)
+            return [of_part(first), of_part(second)]
+        elsewhere = self._beside.submit(of_part, first)
+        here = of_part(second)
         return [elsewhere.result(), here]
 
-    def _groups_of(self, part: int) -> list[dict[str, Any]]:
-        """Groups that hold one part of the parameters each; the largest go to whichever part has fewer numbers."""
-        sizes, parts = [0, 0], {}
-        weights = [weight for group in self.param_groups for weight in group["params"]]
-        for weight in sorted(weights, key=Tensor.numel, reverse=True):
-            parts[weight] = int(sizes[1] < sizes[0])
-            sizes[parts[weight]] += weight.numel()
-        return [group | {"params": [p for p in group["params"] if parts[p] == part]} for group in self.param_groups]
-
     @torch.no_grad()
-    def _step(self, groups: list[dict[str, Any]]) -> None:
-        for group in groups:
+    def _step(self, part: Part) -> None:
+        for group, weights in zip(self.param_groups, part, strict=True):
             lists: list[list[Tensor]] = [[] for _ in range(6)]
-            self._init_group(group, *lists)
-            if not lists[0]:
+            self._init_group(group | {"params": weights}, *lists)
+            trained, gradients, *moments, steps = lists
+            if not trained:
                 continue
             if self._limit is not None:
-                torch._foreach_mul_(lists[1], self._limit)
-            beta1, beta2 = group["betas"]
-            adam(
-                *_row_by_row(lists),
+                torch._foreach_mul_(gradients, self._limit)
+            self._count(trained, steps)
+            step = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            step(
+                *_row_by_row([trained, gradients, *moments]),
+                [self.state[weight]["step"] for weight in trained],
                 amsgrad=group["amsgrad"],
-                beta1=beta1,
-                beta2=beta2,
                 lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
                 weight_decay=group["weight_decay"],
                 eps=group["eps"],
                 maximize=group["maximize"],
-                fused=True,
-                grad_scale=getattr(self, "grad_scale", None),
-                found_inf=getattr(self, "found_inf", None),
-                decoupled_weight_decay=group["decoupled_weight_decay"],
             )
 
+    def _count(self, weights: list[Tensor], steps: list[Tensor]) -> None:
+        """Count a step of each weight; numbers that lie side by side are counted up in one go."""
+        together = steps[0]._base
+        if together is None or len(together) != len(steps) or any(step._base is not together for step in steps):
+            together = torch.stack(steps)
+            for weight, step in zip(weights, together.unbind(), strict=True):
+                self.state[weight]["step"] = step
+        together.add_(1)
 
-def _gradients(groups: list[dict[str, Any]]) -> list[Tensor]:
-    return [weight.grad for group in groups for weight in group["params"] if weight.grad is not None]
+
+def _in_two(groups: list[dict[str, Any]]) -> tuple[Part, Part]:
+    """Share parameters out: the largest to whichever part has fewer numbers."""
+    sizes, parts = [0, 0], {}
+    for weight in sorted((weight for group in groups for weight in group["params"]), key=Tensor.numel, reverse=True):
+        parts[weight] = int(sizes[1] < sizes[0])
+        sizes[parts[weight]] += weight.numel()
+    first, second = ([[p for p in group["params"] if parts[p] == part] for group in groups] for part in (0, 1))
+    return first, second
+
+
+def _gradients(part: Part) -> list[Tensor]:
+    return [weight.grad for weights in part for weight in weights if weight.grad is not None]
 
 
 def _row_by_row(lists: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Weights, gradients, moments and counts of steps, matrices that lie column by column transposed.
+    """Weights, their gradients and moments, matrices that lie column by column transposed.
 
     The kernel copies what does not lie row by row, there and back.
     """
     across = [weight.dim() == 2 and not weight.is_contiguous() and weight.t().is_contiguous() for weight in lists[0]]
-    *of_weights, steps = lists
-    turned = [
-        [each.t() if turn else each for each, turn in zip(of_weight, across, strict=True)] if of_weight else []
-        for of_weight in of_weights
+    return [
+        [each.t() if turned else each for each, turned in zip(of_weights, across, strict=True)] if of_weights else []
+        for of_weights in lists
     ]
-    return [*turned, steps]
