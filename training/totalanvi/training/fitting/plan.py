@@ -278,8 +278,9 @@ class TrainingPlan(L.LightningModule):
         # Until the step, a gradient of half precision is scaled up, and so has to be its limit.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         limit = self.config.gradient_clip * (1.0 if scaler is None else scaler.get_scale())
-        if isinstance(optimizer.optimizer, SharedAdam):
-            optimizer.optimizer.limit_norm(limit)
+        own = getattr(optimizer, "optimizer", optimizer)  # Lightning's wraps it; a recorded step has it as it is
+        if isinstance(own, SharedAdam):
+            own.limit_norm(limit)
             return
         nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], limit)
 

@@ -66,7 +66,7 @@ class SharedAdam(Adam):
         else:
             self._limit = factor
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do a step, after ``closure`` where it is given; return what that returns."""
         if getattr(self, "grad_scale", None) is not None:  # half precision: torch may have to leave the step out
             return super().step(closure)
@@ -88,16 +88,21 @@ class SharedAdam(Adam):
     def _step(self, part: Part) -> None:
         for group, weights in zip(self.param_groups, part, strict=True):
             lists: list[list[Tensor]] = [[] for _ in range(6)]
-            self._init_group(group | {"params": weights}, *lists)
-            trained, gradients, *moments, steps = lists
+            self._init_group(group | {"params": weights}, *lists)  # type: ignore[no-untyped-call]
+            trained = lists[0]
             if not trained:
                 continue
             if self._limit is not None:
-                torch._foreach_mul_(gradients, self._limit)
-            self._count(trained, steps)
+                torch._foreach_mul_(lists[1], self._limit)
+            self._count(trained, lists.pop())
+            row_by_row, gradients, means, squares, largest = _row_by_row(lists)
             step = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
             step(
-                *_row_by_row([trained, gradients, *moments]),
+                row_by_row,
+                gradients,
+                means,
+                squares,
+                largest,
                 [self.state[weight]["step"] for weight in trained],
                 amsgrad=group["amsgrad"],
                 lr=group["lr"],
