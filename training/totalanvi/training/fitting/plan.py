@@ -65,7 +65,7 @@ class TrainingPlan(L.LightningModule):
         self.late: LateGradients | None = None
         """Gradients that this thread computes, too, where there is one."""
         self._noted: Future[None] | None = None
-        """What says of the last step what the history keeps, where a thread beside does."""
+        """There once a thread beside has noted the last step."""
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -126,8 +126,7 @@ class TrainingPlan(L.LightningModule):
             self._captured(cells, weights)
             count_steps(self.trainer, 1 if weights.adversary is None else 2)
         if self.trainer.is_last_batch:
-            if self._noted is not None:
-                self._noted.result()
+            self._wait_for_notes()
             self._log_epoch("train")
 
     def step(self, cells: TrainingBatch, weights: StepWeights, optimizers: Sequence[Any]) -> None:
@@ -187,6 +186,7 @@ class TrainingPlan(L.LightningModule):
         if self.beside is None:
             self._note("train", terms, cells.target, noted)
         else:
+            self._wait_for_notes()
             self._noted = self.beside.submit(self._note, "train", terms, cells.target, noted)
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
@@ -289,6 +289,11 @@ class TrainingPlan(L.LightningModule):
         kl, fooling = self.kl_weight, 0.0 if self.adversary is None else self.adversary_weight
         protein = self.config.pro_recons_weight * (kl if self.config.warm_up_proteins else 1.0)
         return StepWeights(kl, protein, fooling if fooling > 0 else None)
+
+    def _wait_for_notes(self) -> None:
+        """Wait until what the history says of the step before is summed up, by a thread beside."""
+        if self._noted is not None:
+            self._noted.result()
 
     @torch.no_grad()
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:

@@ -70,11 +70,13 @@ class LateGradients:
             self._elsewhere = None
         self._tasks = []
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copy of a network that trains is not trained."""
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Leave none to copies of the network and to what is saved of it: these do not train."""
+        return type(None), ()
 
     def begin(self) -> None:
         """Let the thread beside begin, when it is done with what it does."""
+        self._queue = SimpleQueue()
         self._elsewhere = self._beside.submit(self._work)
 
     def add(self, weights: Sequence[Tensor], compute: Callable[[], Sequence[Tensor]]) -> None:
@@ -119,7 +121,8 @@ def may_be_late(late: LateGradients | None, *weights: Tensor) -> bool:
 
 
 def _is_plain(weight: Tensor) -> bool:
-    return weight.is_leaf and weight.requires_grad and not weight._backward_hooks
+    listened_to = weight._backward_hooks or weight._post_accumulate_grad_hooks
+    return weight.is_leaf and weight.requires_grad and not listened_to
 
 
 class Linear(nn.Linear):
