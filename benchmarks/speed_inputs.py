@@ -11,13 +11,15 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import brentq
 
-from totalanvi.serving.bundles.manifest import ROWS
+from totalanvi.serving.bundles.manifest import ENCODER_PANEL
 
 N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS = 4_000, 20_000, 4_000, 100, 20
 NON_ZERO = 0.073
 """Share of RNA counts that are not zero: that of real droplets at this many genes; more are simulated, and thinned."""
 EPOCHS, PEER_EPOCHS = 20, 5
 """Of training: enough for labels that are worth something; how fast they come does not depend on it."""
+DEFAULTS = 2
+"""Counted up when the model's defaults change: one of before is trained anew."""
 LABELS, PROTEINS = "cell_type", "protein_expression"
 BUNDLES = ("plain", "readout")
 """Without a readout, and with one."""
@@ -34,11 +36,11 @@ def prepare(folder: Path, seed: int) -> None:
     """Write reference, query and two bundles, without a readout and with one; quick when they are there."""
     done = folder / "done.json"
     sizes = [N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS]
-    wanted = {"sizes": sizes, "non_zero": NON_ZERO, "epochs": EPOCHS, "seed": seed}
+    wanted = {"sizes": sizes, "non_zero": NON_ZERO, "epochs": EPOCHS, "seed": seed, "defaults": DEFAULTS}
     if done.exists() and json.loads(done.read_text()) == wanted:
         for name in BUNDLES:
             # One from before there was such a graph would be served more slowly.
-            if not (folder / f"{name}.bundle" / ROWS.file).exists():
+            if not (folder / f"{name}.bundle" / ENCODER_PANEL.file).exists():
                 _export(folder, name)
         return
     from totalanvi.training import TOTALANVI

@@ -26,8 +26,10 @@ from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
+    ENCODER_PANEL,
     MANIFEST_FILE,
     READOUT_LABELS,
+    READOUT_PANEL,
     REPORT_FILE,
     SCHEMA_VERSION,
     device_graphs,
@@ -67,9 +69,11 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
         r"Writing classifier.onnx …",
         r"Writing proteins.onnx …",
         r"Writing encoder_rest.onnx …",
+        r"Writing encoder_panel.onnx …",
         r"Writing readout.onnx …",
         r"Writing readout_rest.onnx …",
         r"Writing readout_labels.onnx …",
+        r"Writing readout_panel.onnx …",
         r"Writing rows.onnx …",
         r"Writing nearest.onnx …",
         r"Writing density.onnx …",
@@ -106,7 +110,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     assert {file.name for file in copied.iterdir()} == {
         *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
-        READOUT_LABELS.file,
+        *(graph.file for graph in (READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL)),
         *(graph.file for graph in device_graphs(readout=True)),
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]

@@ -46,15 +46,20 @@ def watched(browser: Browser, url: str, size: dict[str, int] = DESKTOP, bypass_c
     page = context.new_page()
     wrong: list[str] = []
     asked: list[str] = []
+    said: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: wrong.extend(_fault_of(message)))
+    page.on("console", lambda message: said.append(message.text))
     try:
         page.goto(url)
         yield page
         assert wrong == []
         assert [address for address in asked if not address.startswith((url, f"blob:{url}", "data:"))] == []
+    except Exception as error:
+        error.add_note(f"The page said: {said}")
+        raise
     finally:
         context.close()
 

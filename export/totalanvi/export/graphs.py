@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
+    ENCODER_PANEL,
     ENCODER_REST,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
+    READOUT_PANEL,
     READOUT_REST,
     GraphSignature,
 )
@@ -32,11 +34,13 @@ from totalanvi.training.readout.network import ReadoutNetwork
 __all__ = [
     "ClassifierGraph",
     "EncoderGraph",
+    "EncoderPanelGraph",
     "EncoderRestGraph",
     "Graph",
     "ProteinsGraph",
     "ReadoutGraph",
     "ReadoutLabelsGraph",
+    "ReadoutPanelGraph",
     "ReadoutRestGraph",
     "graphs_of",
 ]
@@ -102,6 +106,31 @@ class EncoderRestGraph(EncoderGraph):
         inputs = EncoderInputs(from_rna, library, protein, measured, self.usual_covariates(batch))
         z = self.encoder.after_rna(from_rna, inputs)
         return z.mean, z.scale, self.transform(z.mean)
+
+
+class EncoderPanelGraph(Graph):
+    """The same for labels alone, of cells that have one panel.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = ENCODER_PANEL
+    rows = ("cells", "cells", 1)
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__()
+        dims = module.dims
+        self.widths = (module.config.n_hidden, dims.n_proteins, dims.n_proteins)
+        self.encoder = module.encoder
+        self.transform = module.transform
+        self.covariates = module.usual_covariates(torch.zeros(1, dims.n_batches))
+
+    def forward(self, from_rna: Tensor, protein: Tensor, panel: Tensor) -> Tensor:
+        """Map `totalanvi.serving.bundles.manifest.ENCODER_PANEL` inputs to the latent, (cells, latent)."""
+        return self.transform(self.encoder.after_rna_of_panel(from_rna, protein, panel, self.covariates))
 
 
 class ClassifierGraph(Graph):
@@ -209,7 +238,7 @@ class ReadoutRestGraph(Graph):
     """
 
     signature = READOUT_REST
-    rows = ("cells", "cells", "cells")
+    rows: tuple[str | int, ...] = ("cells", "cells", "cells")
 
     def __init__(self, network: ReadoutNetwork):
         super().__init__()
@@ -240,6 +269,24 @@ class ReadoutLabelsGraph(ReadoutRestGraph):
         return answers
 
 
+class ReadoutPanelGraph(ReadoutLabelsGraph):
+    """And that for cells that have one panel.
+
+    Parameters
+    ----------
+    network
+        The fitted one.
+    """
+
+    signature = READOUT_PANEL
+    rows = ("cells", "cells", 1)
+
+    def forward(self, projected: Tensor, protein: Tensor, panel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_PANEL` to its outputs."""
+        answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, panel)
+        return answers
+
+
 def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:
     """Return the graphs of a bundle, complete and after first layers, in evaluation mode.
 
@@ -251,7 +298,9 @@ def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tupl
         The network of its readout, if it has one.
     """
     module.eval()
-    graphs: list[Graph] = [of(module) for of in (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph)]
+    of_module = (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph, EncoderPanelGraph)
+    of_readout = (ReadoutGraph, ReadoutRestGraph, ReadoutLabelsGraph, ReadoutPanelGraph)
+    graphs: list[Graph] = [of(module) for of in of_module]
     if readout is not None:
-        graphs += [ReadoutGraph(readout), ReadoutRestGraph(readout), ReadoutLabelsGraph(readout)]
+        graphs += [of(readout) for of in of_readout]
     return tuple(graph.eval() for graph in graphs)

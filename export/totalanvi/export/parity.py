@@ -23,10 +23,12 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
+    ENCODER_PANEL,
     ENCODER_REST,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
+    READOUT_PANEL,
     READOUT_REST,
     ROWS,
     GraphSignature,
@@ -133,23 +135,29 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
     figures, layers = ParityFigures(), bundle.first_layers
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
     sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
-    feed = SparseFeeds(aligned(cells), module.dims.n_batches, *sparse, None).feed(
-        Block(slice(0, len(cells)), len(cells))
-    )
+    query = aligned(cells)
     inputs = EncoderInputs.of(cells.to_batch(), module.dims)
     unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
     z, _ = module.encode(replace(inputs, covariates=unknown))
-    expected: dict[GraphSignature, Mapping[str, Tensor]] = {
-        ENCODER_REST: {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
-    }
+    expected = {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
     if readout is not None:
-        answers = readout_outputs(readout, readout_feed(cells, readout.network))
-        expected[READOUT_REST] = answers
-        if READOUT_LABELS.file in sessions:
-            expected[READOUT_LABELS] = {name: answers[name] for name in READOUT_LABELS.outputs}
-    for graph, outputs in expected.items():
-        found = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
-        figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), outputs)
+        expected |= readout_outputs(readout, readout_feed(cells, readout.network))
+    everyone = [np.arange(len(query))]
+    of_panels = [np.flatnonzero((query.measured == panel).all(axis=1)) for panel in np.unique(query.measured, axis=0)]
+    for encoder, of_readout, groups in (
+        (ENCODER_REST, READOUT_REST, everyone),
+        (ENCODER_REST, READOUT_LABELS, everyone),
+        (ENCODER_PANEL, READOUT_PANEL, of_panels),
+    ):
+        for graph in (graph for graph in (encoder, of_readout) if graph.file in sessions):
+            found = {name: np.empty(expected[name].shape, dtype=np.float32) for name in graph.outputs}
+            for rows in groups:
+                feeds = SparseFeeds(query.rows(rows), module.dims.n_batches, *sparse, (encoder, of_readout), None)
+                feed = feeds.feed(Block(slice(0, len(rows)), len(rows)))
+                arrays = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
+                for name, array in zip(graph.outputs, arrays, strict=True):
+                    found[name][rows] = array
+            figures.add(graph.file.removesuffix(".onnx"), found, {name: expected[name] for name in graph.outputs})
     return figures.within_tolerance()
 
 

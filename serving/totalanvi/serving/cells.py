@@ -96,6 +96,11 @@ class AlignedCells:
         """Whether any protein was measured, (cells,)."""
         return np.asarray(self.measured.any(axis=1))
 
+    @property
+    def has_one_panel(self) -> bool:
+        """Whether the same proteins were measured in all cells, of which there is one at least."""
+        return len(self) > 0 and bool((self.measured == self.measured[0]).all())
+
     def rows(self, index: slice | npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> AlignedCells:
         """Take a part of the cells.
 

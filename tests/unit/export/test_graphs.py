@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
-from tests.support.tiny_model import tiny_batch, tiny_model
+from tests.support.tiny_model import TINY, tiny_batch, tiny_model
 
 from totalanvi.export.errors import GraphError
-from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, ProteinsGraph, graphs_of
+from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, EncoderPanelGraph, ProteinsGraph, graphs_of
 from totalanvi.export.onnx import export_graph
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.covariates import Covariates
+from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.inputs import EncoderInputs, scaled_counts
 
 ODD = {
@@ -31,8 +33,8 @@ ODD = {
 """Every option that changes a graph, away from its default."""
 
 
-def model(**options: object) -> TotalANVAE:
-    module = tiny_model(labels=3, **options)
+def model(dims: Dimensions | None = None, **options: object) -> TotalANVAE:
+    module = tiny_model(labels=3, dims=dims, **options)
     assert isinstance(module, TotalANVAE)
     for name, buffer in module.named_buffers():
         if name.endswith(("running_mean", "running_var")):
@@ -109,7 +111,7 @@ def test_files_compute_what_the_modules_do(odd_files: tuple[TotalANVAE, dict[str
     """With batch norm, whose statistics are per feature and not per draw; for one cell, and for one draw."""
     module, files = odd_files
     _, feed = encoder_feed(module)
-    encoder, classifier, proteins, _ = graphs_of(module)
+    encoder, classifier, proteins, *_ = graphs_of(module)
     for n_cells, n_samples in ((len(feed["rna"]), 5), (1, 1)):
         cells = {name: value[:n_cells] for name, value in feed.items()}
         z_mean, z_scale, latent = encoder(**cells)
@@ -125,6 +127,26 @@ def test_files_compute_what_the_modules_do(odd_files: tuple[TotalANVAE, dict[str
         ):
             for one, other in zip(found, expected, strict=True):
                 np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_layers_encoder": 2}, ODD], ids=["default", "two layers", "odd"])
+@pytest.mark.parametrize("measures", [True, False])
+@torch.inference_mode()
+def test_cells_of_one_panel(tmp_path: Path, options: dict[str, object], measures: bool) -> None:
+    """Covariates other than the batch are the usual ones, of which there are some here."""
+    module = model(dims=replace(TINY, n_labels=3, n_categories=(2, 3), n_continuous=2), **options)
+    for usual in (module.usual_covariates.categorical, module.usual_covariates.continuous):
+        assert usual is not None
+        usual.uniform_(0.1, 0.9)
+    cells, panel = tiny_batch(), torch.tensor([[1.0, 0.0, 1.0, 1.0]]) * measures
+    rna, protein = cells.rna.to_dense(), cells.protein * panel
+    measured, batch = panel.expand_as(protein), torch.zeros(len(rna), module.dims.n_batches)
+    *_, latent = EncoderGraph(module).eval()(rna, cells.library, protein, measured, batch)
+    from_rna = module.encoder.rna_in(scaled_counts(rna, cells.library, module.dims.n_genes))
+    file = export_graph(EncoderPanelGraph(module).eval(), tmp_path)
+    for n_cells in (len(rna), 1):
+        (found,) = run(file, {"from_rna": from_rna[:n_cells], "protein": protein[:n_cells], "panel": panel})
+        np.testing.assert_allclose(found, latent[:n_cells].numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_input_that_is_not_needed_stays(odd_files: tuple[TotalANVAE, dict[str, Path]]) -> None:

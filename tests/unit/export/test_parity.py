@@ -21,10 +21,12 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
+    ENCODER_PANEL,
     ENCODER_REST,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
+    READOUT_PANEL,
     READOUT_REST,
     ROWS,
 )
@@ -47,7 +49,10 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
     figures = {(p.graph, p.output): p for p in Bundle.open(bundle).manifest.parity}
     outputs = {
         (graph.file.removesuffix(".onnx"), output)
-        for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT, ENCODER_REST, READOUT_REST, READOUT_LABELS, ROWS)
+        for graph in (
+            *(ENCODER, CLASSIFIER, PROTEINS, READOUT, ROWS),
+            *(ENCODER_REST, READOUT_REST, READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL),
+        )
         for output in graph.outputs
     }
     assert outputs < figures.keys()
@@ -86,6 +91,8 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
         ("encoder_rest.onnx", "encoder.z_mean.weight", "encoder_rest 'z_mean'"),
         ("readout_rest.onnx", "network.panel_weights", "readout_rest 'log_probabilities'"),
         ("readout_labels.onnx", "network.panel_weights", "readout_labels 'log_probabilities'"),
+        ("encoder_panel.onnx", "encoder.z_mean.weight", "encoder_panel 'latent'"),
+        ("readout_panel.onnx", "network.panel_weights", "readout_panel 'log_probabilities'"),
     ],
 )
 def test_an_altered_weight_is_found(

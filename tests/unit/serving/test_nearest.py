@@ -18,7 +18,7 @@ def all_distances(points: np.ndarray, cells: np.ndarray) -> np.ndarray:
 @given(
     n_points=st.integers(1, 400),
     n_dimensions=st.integers(1, 21),
-    n_nearest=st.integers(1, 16),
+    n_nearest=st.integers(1, 20),
     clusters=st.integers(1, 6),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -44,3 +44,10 @@ def test_points_that_are_all_the_same(n_points: int) -> None:
     index, distance = NearestSearch(points).find(np.zeros((2, 3), dtype=np.float32), min(n_points, 15))
     np.testing.assert_allclose(distance, np.sqrt(3))
     assert all(len(set(row)) == min(n_points, 15) for row in index.tolist())
+
+
+def test_no_more_are_asked_for_than_the_search_keeps() -> None:
+    search = NearestSearch(np.zeros((30, 2), dtype=np.float32))
+    assert search.find(np.zeros((1, 2), dtype=np.float32), 20)[0].shape == (1, 20)
+    with pytest.raises(ValueError, match="expected 20 at most, found 21"):
+        search.find(np.zeros((1, 2), dtype=np.float32), 21)

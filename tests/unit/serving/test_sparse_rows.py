@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
-from tests.support.toy_bundle import toy_cells, write_toy_bundle
+from tests.support.toy_bundle import sign, toy_cells, write_toy_bundle
 
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import read_source
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
+from totalanvi.serving.bundles.manifest import (
+    ENCODER_PANEL,
+    ENCODER_REST,
+    MANIFEST_FILE,
+    READOUT_LABELS,
+    READOUT_PANEL,
+    READOUT_REST,
+)
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
@@ -105,7 +115,7 @@ def test_rows_come_in_any_form() -> None:
 
 
 def _fed(cells: AlignedCells, layer: SparseLayer) -> np.ndarray:
-    feeds = SparseFeeds(cells, 2, layer, None, None)
+    feeds = SparseFeeds(cells, 2, layer, None, (ENCODER_REST, READOUT_REST), None)
     return np.concatenate([feeds.feed(block)["from_rna"][: block.n_rows] for block in blocks_of(len(cells))])
 
 
@@ -141,3 +151,41 @@ def test_the_complete_graphs_of_a_readout_say_the_same(bundle: Path, checkpoint:
         rna = sparse.csr_matrix(cells.rna.multiply(present), dtype=np.float32)
         cells = replace(cells, rna=rna, present=present)
     assert_alike(bundle, cells)
+
+
+@pytest.mark.parametrize("panel", ["whole", "part", "none"])
+def test_labels_of_one_panel_are_those_of_cells_among_others(bundle: Path, checkpoint: Path, panel: str) -> None:
+    mixed = aligned(read_source(checkpoint).sample.held_out)
+    measured = np.broadcast_to(
+        {"whole": True, "part": np.arange(mixed.n_proteins) % 3 == 0, "none": False}[panel], mixed.measured.shape
+    ).copy()
+    cells = replace(mixed, protein=mixed.protein * measured, measured=measured)
+    others = replace(mixed, measured=np.ones_like(measured), protein=mixed.protein)
+    others.measured[:, 0], others.protein[:, 0] = False, 0
+    assert cells.has_one_panel
+    both = AlignedCells(
+        *(sparse.vstack([cells.rna, others.rna], format="csr"), np.concatenate([cells.library, others.library])),
+        *(np.concatenate([getattr(cells, name), getattr(others, name)]) for name in ("protein", "measured")),
+    )
+    assert not both.has_one_panel
+    engine, labels_alone = Engine(Bundle.open(bundle), provider="cpu"), MapOptions(impute=False)
+    found, among_others = engine.run(cells, labels_alone), engine.run(both, labels_alone).rows(slice(0, len(cells)))
+    complete = Engine(Bundle.open(bundle), provider="cpu", complete_graphs=True).run(cells, labels_alone)
+    for name in ("latent", "probabilities", "novelty", "coordinates"):
+        np.testing.assert_allclose(getattr(found, name), getattr(among_others, name), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(getattr(found, name), getattr(complete, name), rtol=1e-4, atol=1e-4)
+
+
+def test_a_bundle_from_before_is_served_as_before(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """Without the graphs for labels alone, which were added later."""
+    before = Path(shutil.copytree(bundle, tmp_path / "before"))
+    manifest = json.loads((before / MANIFEST_FILE).read_text())
+    for graph in (READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL):
+        (before / graph.file).unlink()
+        del manifest["files"][graph.file]
+    (before / MANIFEST_FILE).write_text(json.dumps(manifest))
+    sign(before)
+    cells, labels_alone = aligned(read_source(checkpoint).sample.held_out), MapOptions(impute=False)
+    found, now = (Engine(Bundle.open(folder), provider="cpu").run(cells, labels_alone) for folder in (before, bundle))
+    for name in ("latent", "probabilities", "novelty"):
+        np.testing.assert_allclose(getattr(found, name), getattr(now, name), rtol=1e-5, atol=1e-5)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from scipy import sparse
 from tests.support.toy_bundle import TOY, toy_cells
 
 from totalanvi.serving.cells import AlignedCells
@@ -96,6 +98,51 @@ def test_a_request_comes_back_as_it_was() -> None:
     np.testing.assert_array_equal(request.cells.measured, cells.measured)
 
 
+@pytest.mark.parametrize(
+    ("most", "of_rna", "of_proteins"),
+    [(255, "uint8", "uint8"), (256, "uint16", "uint8"), (65_535, "uint16", "uint8"), (65_536, "float", "uint8")],
+)
+@pytest.mark.parametrize("swapped", [False, True], ids=["rna", "proteins"])
+def test_counts_travel_in_as_few_bits_as_hold_them(most: int, of_rna: str, of_proteins: str, swapped: bool) -> None:
+    cells, _ = toy_cells(N_CELLS)
+    rna, protein, measured = cells.rna.copy(), np.minimum(cells.protein, 200), cells.measured.copy()
+    rna.data[:] = np.minimum(rna.data, 200)
+    measured[1], measured[2, :3], measured[3] = False, False, True
+    protein[~measured] = 0
+    protein[3, 0] = 1
+    (protein if swapped else rna.data)[(3, 0) if swapped else 0] = most
+    sent = replace(cells, rna=rna, protein=protein, measured=measured)
+
+    content = encode_request(ChunkRequest(DIGEST, OPTIONS, sent))
+
+    batch = pa.ipc.open_stream(content).read_next_batch()
+    types = [str(batch.schema.field(name).type.value_type) for name in ("gene_counts", "protein_counts")]
+    assert types == ([of_proteins, of_rna] if swapped else [of_rna, of_proteins])
+    assert batch.schema.field("gene_indices").type.value_type == pa.uint16()
+    found = decode(content).cells
+    assert (found.rna != rna).nnz == 0
+    assert found.rna.dtype == found.protein.dtype == np.float32
+    np.testing.assert_array_equal(found.protein, protein)
+    np.testing.assert_array_equal(found.measured, measured)
+
+
+def test_what_is_no_whole_number_is_not_cut_down_to_one() -> None:
+    cells, _ = toy_cells(N_CELLS)
+    rna = cells.rna.copy()
+    rna.data[5] = 1.5
+    with pytest.raises(CountsError, match="whole numbers"):
+        decode(encode_request(ChunkRequest(DIGEST, OPTIONS, replace(cells, rna=rna))))
+
+
+def test_many_genes_have_wider_indices() -> None:
+    n_genes = 2**16 + 1
+    rna = sparse.csr_matrix((np.ones(2, np.float32), [0, n_genes - 1], [0, 2]), shape=(1, n_genes))
+    bare = np.zeros((1, 0), dtype=np.float32)
+    content = encode_request(ChunkRequest(DIGEST, OPTIONS, AlignedCells(rna, np.ones(1, "f4"), bare, bare > 0)))
+    found = decode_request(content, features=DIGEST, n_genes=n_genes, n_proteins=0, max_cells=1)
+    assert found.cells.rna.indices.tolist() == [0, n_genes - 1]
+
+
 def test_a_slice_of_cells_and_unsorted_indices_travel_too() -> None:
     cells, _ = toy_cells(N_CELLS)
     part = cells.rows(slice(3, 9))
@@ -164,6 +211,10 @@ INT, FLOAT = pa.int32(), pa.float32()
         ({"gene_indices": lists([0], [1, 2], of=INT)}, "as many counts"),
         ({"gene_indices": lists([0, 3], None, of=INT)}, "null"),
         ({"gene_indices": lists([0, None], [1], of=INT)}, "null"),  # type: ignore[list-item]
+        ({"gene_indices": lists([0, N_GENES], [1], of=pa.uint16())}, "0 to 59"),
+        ({"gene_indices": lists([3, 0], [1], of=pa.uint16())}, "ascending"),
+        ({"gene_counts": lists([1, None], [5], of=pa.uint8())}, "null"),  # type: ignore[list-item]
+        ({"gene_counts": lists([1, 2], [5], of=pa.int8())}, "expected the columns"),
         ({"gene_counts": lists([1, 0.5], [5], of=FLOAT)}, "whole numbers"),
         ({"gene_counts": lists([1, -2], [5], of=FLOAT)}, "whole numbers"),
         ({"gene_counts": lists([1, 2.0**31], [5], of=FLOAT)}, "below 2³¹"),

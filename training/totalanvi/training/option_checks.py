@@ -1,13 +1,14 @@
 """What the values of options may be: the `checks`, for fields of an options object by their names.
 
-`None` is taken where it is a field's default, and means that the option is not given.
+`None` is taken where a field's type has it, and means that the option is not given.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from totalanvi.training.checks import as_choice, as_number, as_whole, require_flags
 
@@ -62,7 +63,8 @@ def require_flag(options: object, names: tuple[str, ...]) -> None:
 
 
 def _given(options: object, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    types = get_type_hints(type(options))
     for name in names:
         value = getattr(options, name)
-        if value is not None or getattr(type(options), name) is not None:
+        if value is not None or NoneType not in get_args(types[name]):
             yield name, value

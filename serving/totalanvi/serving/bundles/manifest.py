@@ -28,6 +28,7 @@ __all__ = [
     "DENSITY",
     "ENCODER",
     "ENCODER_FIRST_FILE",
+    "ENCODER_PANEL",
     "ENCODER_REST",
     "MANIFEST_FILE",
     "NEAREST",
@@ -37,6 +38,7 @@ __all__ = [
     "READOUT_FILE",
     "READOUT_FIRST_FILE",
     "READOUT_LABELS",
+    "READOUT_PANEL",
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
@@ -135,6 +137,15 @@ READOUT_LABELS = GraphSignature(
 )
 """`READOUT_REST` without proteins, for queries that ask for labels alone. For a bundle from before it, which has none,
 proteins are computed all the same."""
+
+ENCODER_PANEL = GraphSignature(file="encoder_panel.onnx", inputs=("from_rna", "protein", "panel"), outputs=("latent",))
+"""`ENCODER_REST` for queries that ask for labels alone, and whose cells have one panel, and a batch that the reference
+has not seen. ``panel`` (1, proteins) is 1 for the proteins that were measured, else 0."""
+
+READOUT_PANEL = GraphSignature(
+    file="readout_panel.onnx", inputs=("projected", "protein", "panel"), outputs=READOUT_LABELS.outputs
+)
+"""`READOUT_LABELS` for such queries. A bundle from before these two, which has neither, looks at each cell's panel."""
 
 ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
 """Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``

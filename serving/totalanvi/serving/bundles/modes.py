@@ -44,6 +44,8 @@ def modes_of(
     """
     if not measured.any():
         return np.full(len(measured), MODES.index("rna"), dtype=np.intp)
+    if measured.all() and np.any(protein_batches):
+        return np.full(len(measured), MODES.index("protein"), dtype=np.intp)
     # Several batches may have measured the same panel.
     panels = {panel.tobytes(): panel for panel in np.asarray(protein_batches, dtype=bool) if panel.any()}
     whole = np.zeros(len(measured), dtype=bool)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.measured import measuring
 
 __all__ = ["compiled_order", "nearest_of"]
 
@@ -53,28 +54,26 @@ def compiled_order() -> Callable[..., None]:
         room("int64", 2),
         room("float64", 2),
         reorder_sums=True,
+        made=True,
     )
 
 
-def _order(cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray[np.int64], distance: Doubles) -> None:
-    """Fill ``index`` and ``distance``; compiled by numba."""
-    n_candidates, n_nearest = candidates.shape[1], index.shape[1]
-    measured, found_there = np.empty(n_candidates, np.float64), np.empty(n_candidates, np.int64)
-    for row in range(cells.shape[0]):
-        for found in range(n_candidates):
-            # Whatever a device says, no other memory is read.
-            candidate = min(max(np.int64(candidates[row, found]), 0), points.shape[0] - 1)
-            square = 0.0
-            for d in range(points.shape[1]):
-                exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
-                square += exact * exact
-            place = found
-            while place > 0 and measured[place - 1] > square:
-                measured[place] = measured[place - 1]
-                found_there[place] = found_there[place - 1]
-                place -= 1
-            measured[place] = square
-            found_there[place] = candidate
-        for found in range(n_nearest):
-            distance[row, found] = np.sqrt(measured[found])
-            index[row, found] = found_there[found]
+def _order() -> Callable[..., None]:
+    measure = measuring()
+
+    def order(
+        cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray[np.int64], distance: Doubles
+    ) -> None:
+        """Fill ``index`` and ``distance``; compiled by numba."""
+        n_candidates, n_nearest = candidates.shape[1], index.shape[1]
+        squares, in_order = np.empty(n_candidates, np.float64), np.empty(n_candidates, np.int64)
+        for row in range(cells.shape[0]):
+            for found in range(n_candidates):
+                # Whatever a device says, no other memory is read.
+                candidate = min(max(np.int64(candidates[row, found]), 0), points.shape[0] - 1)
+                measure(cells, row, points, candidate, found, squares, in_order)
+            for found in range(n_nearest):
+                distance[row, found] = np.sqrt(squares[found])
+                index[row, found] = in_order[found]
+
+    return order

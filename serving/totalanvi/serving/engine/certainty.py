@@ -57,8 +57,8 @@ class Certainty:
         odds = LabelOdds(np.divide(scores.logits.T, self._temperature[modes], out=calibrated))
         probabilities, guess = judged.probabilities, judged.guess
         probabilities[:] = odds.probabilities().T
-        guess[:] = probabilities.argmax(axis=1)
-        probabilities.max(axis=1, out=judged.confidence)
+        guess[:] = odds.likeliest
+        judged.confidence[:] = odds.confidence()
         thresholds = np.array([score_threshold(each, options.coverage) for each in self._conformal])
         np.less_equal(odds.scores(), thresholds[modes], out=judged.label_set.T)
         for mode, scale in enumerate(self._novelty):

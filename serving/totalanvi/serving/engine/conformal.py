@@ -43,14 +43,26 @@ class LabelOdds:
     """
 
     def __init__(self, by_label: npt.NDArray[np.float64]) -> None:
-        self._top = by_label.argmax(axis=0), np.arange(by_label.shape[1])
+        self._top: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] = (
+            by_label.argmax(axis=0),
+            np.arange(by_label.shape[1]),
+        )
         self._below = by_label - by_label[self._top]
         self._powers = np.exp(self._below)
         self._total = self._powers.sum(axis=0)
 
+    @property
+    def likeliest(self) -> npt.NDArray[np.intp]:
+        """The likeliest label of each cell, the first of several, (cells,)."""
+        return self._top[0]
+
     def probabilities(self) -> npt.NDArray[np.float64]:
         """Return how probable each label is, (labels, cells)."""
         return np.asarray(self._powers / self._total)
+
+    def confidence(self) -> npt.NDArray[np.float64]:
+        """Return how probable the likeliest label is, (cells,)."""
+        return np.asarray(1 / self._total)
 
     def scores(self) -> npt.NDArray[np.float64]:
         """Return the log odds against each label, (labels, cells)."""

@@ -21,7 +21,16 @@ from scipy import sparse
 
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import CLASSIFIER, PROTEINS, READOUT_LABELS
+from totalanvi.serving.bundles.manifest import (
+    CLASSIFIER,
+    ENCODER_PANEL,
+    ENCODER_REST,
+    PROTEINS,
+    READOUT_LABELS,
+    READOUT_PANEL,
+    READOUT_REST,
+    GraphSignature,
+)
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
@@ -153,7 +162,8 @@ class Engine:
             )
             try:
                 self.run(cells, everything)
-                if READOUT_LABELS in self._graphs:
+                if self._layers is not None:
+                    # By graphs of their own.
                     self.run(cells, labels_alone)
             except QueryError as error:
                 raise BundleError(f"{self.bundle.path}: cannot map an empty cell: {error} Export again.") from error
@@ -220,7 +230,7 @@ class Engine:
     ) -> None:
         """Compute and score cells, and hand the scores on, which returns what of it has to be finite, by name."""
         self._require_fit(cells)
-        feeds, not_finite = self._feeds(cells), NotFinite()
+        feeds, not_finite = self._feeds(cells, imputes=options.impute), NotFinite()
         most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
         imputer = Imputer(self.bundle.manifest, options, self._decode, most_rows) if options.impute else None
         weights = None if imputer is None else imputer.weights
@@ -256,16 +266,18 @@ class Engine:
     def _compute(self, block: Block, cells: AlignedCells, feeds: Feeds, imputer: Imputer | None) -> Computed:
         """Run the graphs for a block."""
         feed = feeds.feed(block)
-        z_mean, z_scale, latent = self._graphs.stay(feeds.encoder, feed, block.size)
+        *posterior, latent = self._graphs.stay(feeds.encoder, feed, block.size)
         if self.bundle.readout is None:
             readings = None
             logits = self._graphs.fetch(CLASSIFIER, {"latent": latent}, block.size)[0]
         else:
             names = Readings.names(proteins=imputer is not None)
-            graph = READOUT_LABELS if imputer is None and READOUT_LABELS in self._graphs else feeds.readout
-            readings = Readings.of(self._graphs.fetch(graph, feed, block.size, names), names)
+            readings = Readings.of(self._graphs.fetch(feeds.readout, feed, block.size, names), names)
             logits = readings.log_probabilities
-        imputed = None if imputer is None else imputer.impute(z_mean, z_scale, block.size)
+        imputed = None
+        if imputer is not None:
+            z_mean, z_scale = posterior
+            imputed = imputer.impute(z_mean, z_scale, block.size)
         nearest, least = None, None
         if self._search is not None:
             nearest = self._search.nearest(latent, block.size)
@@ -276,9 +288,20 @@ class Engine:
     def _decode(self, feed: Feed, n_cells: int) -> list[npt.NDArray[np.float32]]:
         return self._graphs.fetch(PROTEINS, feed, n_cells)
 
-    def _feeds(self, cells: AlignedCells) -> Feeds:
+    def _feeds(self, cells: AlignedCells, *, imputes: bool) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
         fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
         if self._layers is None:
             return DeviceFeeds(cells, n_batches, fill, self._graphs, self._memory)
-        return SparseFeeds(cells, n_batches, *self._layers, fill)
+        return SparseFeeds(cells, n_batches, *self._layers, self._after_first_layers(cells, imputes=imputes), fill)
+
+    def _after_first_layers(self, cells: AlignedCells, *, imputes: bool) -> tuple[GraphSignature, GraphSignature]:
+        """Choose the graphs that compute no more than is asked for, of those that the bundle has."""
+        if imputes:
+            return ENCODER_REST, READOUT_REST
+        has_panel_graphs = ENCODER_PANEL in self._graphs and (
+            self.bundle.readout is None or READOUT_PANEL in self._graphs
+        )
+        if has_panel_graphs and cells.has_one_panel:
+            return ENCODER_PANEL, READOUT_PANEL
+        return ENCODER_REST, READOUT_LABELS if READOUT_LABELS in self._graphs else READOUT_REST

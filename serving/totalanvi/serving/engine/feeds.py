@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import ENCODER_REST, READOUT_REST, GraphSignature
+from totalanvi.serving.bundles.manifest import GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.aligned import aligned_room
 from totalanvi.serving.engine.memory import Value
@@ -73,9 +73,13 @@ def blocks_of(n_cells: int, workers: int = 1, sizes: Sequence[int] = BLOCK_SIZES
 class Feeds(Protocol):
     """The inputs of a query's blocks."""
 
-    encoder: ClassVar[GraphSignature]
-    readout: ClassVar[GraphSignature]
-    """Which graphs the inputs are for."""
+    @property
+    def encoder(self) -> GraphSignature:
+        """Which encoder the inputs are for."""
+
+    @property
+    def readout(self) -> GraphSignature:
+        """Which readout, if there is one."""
 
     def feed(self, block: Block) -> Feed:
         """Return the inputs of both graphs by name."""
@@ -92,12 +96,11 @@ class SparseFeeds:
         Of the reference.
     encoder, readout
         First layers; None for a readout that there is not.
+    graphs
+        What comes after them, of the encoder and of a readout.
     fill
         For genes that the query lacks, of a readout: see `totalanvi.serving.engine.missing_genes`.
     """
-
-    encoder: ClassVar[GraphSignature] = ENCODER_REST
-    readout: ClassVar[GraphSignature] = READOUT_REST
 
     def __init__(
         self,
@@ -105,9 +108,11 @@ class SparseFeeds:
         n_batches: int,
         encoder: SparseLayer,
         readout: SparseLayer | None,
+        graphs: tuple[GraphSignature, GraphSignature],
         fill: Floats | None,
     ) -> None:
         self._cells, self._n_batches = cells, n_batches
+        self.encoder, self.readout = graphs
         self._fill = fill if fill is not None and fill.any() else None
         layers = {"from_rna": encoder} if readout is None else {"from_rna": encoder, "projected": readout}
         self._layers = {name: (layer, layer.start(cells.present)) for name, layer in layers.items()}
@@ -115,13 +120,16 @@ class SparseFeeds:
     def feed(self, block: Block) -> dict[str, Floats]:
         """Return the inputs by name."""
         cells = self._cells
-        feed = {
-            "library": block.padded(cells.library[:, None]),
-            "protein": block.padded(cells.protein),
-            "measured": block.padded(cells.measured),
-            # All zero is the code of a batch that the reference has not seen, which every query is.
-            "batch": np.zeros((block.size, self._n_batches), dtype=np.float32),
-        }
+        feed = {"protein": block.padded(cells.protein)}
+        if "panel" in self.encoder.inputs:
+            feed["panel"] = cells.measured[:1].astype(np.float32)
+        else:
+            feed |= {
+                "library": block.padded(cells.library[:, None]),
+                "measured": block.padded(cells.measured),
+                # All zero is the code of a batch that the reference has not seen, which every query is.
+                "batch": np.zeros((block.size, self._n_batches), dtype=np.float32),
+            }
         rows, library = Rows.of(cells.rna, block.rows), cells.library[block.rows]
         for name, (layer, start) in self._layers.items():
             made = aligned_room((block.size, layer.n_columns), np.float32)

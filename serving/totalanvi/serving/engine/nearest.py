@@ -18,24 +18,19 @@ import numpy.typing as npt
 
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.measured import measuring
+from totalanvi.serving.engine.nearest_in_group import GROUP, keeping_nearest
 
 __all__ = ["NearestSearch", "compiled_search"]
-
-_GROUP = 64
-"""Points in a group: their distances take a few registers. 32 and 64 were equally fast, 16 and one group of all three
-times slower."""
 
 _INFINITE_BITS = 0x7F800000
 """Of a number in single precision that no distance reaches."""
 
-_DIMENSIONS = 4
-"""That are added up at a time, so that sums are loaded and stored a quarter as often."""
-
 _LANES = 16
 """Boxes are as many as fill the widest registers."""
 
-_SPARE = 4
-"""Points that are found beyond those asked for, since rounding may have swapped some."""
+_KEPT, _SPARE = 24, 4
+"""Points that are kept on the way, and how many more are measured than asked for: rounding may have swapped some."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -59,16 +54,16 @@ class NearestSearch:
 
     def __init__(self, points: Floats) -> None:
         self._points = np.ascontiguousarray(points, dtype=np.float32)
-        groups, padded = _halved(self._points, np.arange(len(points))), _padded(self._points)
+        groups = _halved(self._points, np.arange(len(points)))
         # Infinitely far, so that nothing that fills up a group is ever found.
-        self._groups = aligned_room((len(groups), padded.shape[1], _GROUP), np.float32)
+        self._groups = aligned_room((len(groups), self._points.shape[1], GROUP), np.float32)
         self._groups[...] = np.inf
-        self._members = np.zeros((len(groups), _GROUP), dtype=np.int64)
+        self._members = np.zeros((len(groups), GROUP), dtype=np.int32)
         for number, group in enumerate(groups):
-            self._groups[number, :, : len(group)] = padded[group].T
+            self._groups[number, :, : len(group)] = self._points[group].T
             self._members[number, : len(group)] = group
-        self._low = _boxes([padded[group].min(axis=0) for group in groups])
-        self._high = _boxes([padded[group].max(axis=0) for group in groups])
+        self._low = _boxes([self._points[group].min(axis=0) for group in groups])
+        self._high = _boxes([self._points[group].max(axis=0) for group in groups])
         self._search = compiled_search()
 
     def find(self, cells: Floats, n_nearest: int) -> tuple[npt.NDArray[np.int64], Doubles]:
@@ -80,10 +75,18 @@ class NearestSearch:
             Where they lie, (cells, dimensions), finite.
         n_nearest
             How many points, at most as many as there are.
+
+        Raises
+        ------
+        ValueError
+            When more are asked for than the search can keep.
         """
+        if n_nearest > _KEPT - _SPARE:
+            raise ValueError(f"n_nearest: expected {_KEPT - _SPARE} at most, found {n_nearest}; ask for fewer.")
+        cells = np.require(cells, np.float32, ["C", "A"])
         index = np.empty((len(cells), n_nearest), dtype=np.int64)
         distance = np.empty((len(cells), n_nearest))
-        self._search(_padded(cells), self._points, self._groups, self._members, self._low, self._high, index, distance)
+        self._search(cells, self._points, self._groups, self._members, self._low, self._high, index, distance)
         return index, distance
 
 
@@ -94,20 +97,14 @@ def compiled_search() -> Callable[..., None]:
         given("float32", 2),
         given("float32", 2),
         given("float32", 3),
-        given("int64", 2),
+        given("int32", 2),
         given("float32", 2),
         given("float32", 2),
         room("int64", 2),
         room("float64", 2),
         reorder_sums=True,
+        made=True,
     )
-
-
-def _padded(points: npt.NDArray[np.floating]) -> Floats:
-    """Add dimensions in which all points lie at zero, to a multiple of what the search takes at a time."""
-    n_lacking = -points.shape[1] % _DIMENSIONS
-    padded = np.pad(points, ((0, 0), (0, n_lacking))) if n_lacking else points
-    return np.require(padded, np.float32, ["C", "A"])
 
 
 def _boxes(ends: list[Floats]) -> Floats:
@@ -118,97 +115,67 @@ def _boxes(ends: list[Floats]) -> Floats:
 
 def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
     """Halve points where they vary most, until each part fits into a group."""
-    if len(members) <= _GROUP:
+    if len(members) <= GROUP:
         return [members]
     widest = points[members].var(axis=0, dtype=np.float64).argmax()
     ordered = members[np.argsort(points[members, widest], kind="stable")]
     # Whole groups on one side, so that as few as possible are not full.
-    half = -(-(len(members) // 2) // _GROUP) * _GROUP
+    half = -(-(len(members) // 2) // GROUP) * GROUP
     return [*_halved(points, ordered[:half]), *_halved(points, ordered[half:])]
 
 
-def _search(
-    cells: Floats,
-    points: Floats,
-    groups: Floats,
-    members: npt.NDArray[np.int64],
-    low: Floats,
-    high: Floats,
-    index: npt.NDArray[np.int64],
-    distance: Doubles,
-) -> None:
-    """Fill ``index`` and ``distance``; compiled by numba.
-
-    ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, boxes).
-    """
-    n_groups, n_dimensions, n_members = groups.shape
-    n_boxes, n_nearest = low.shape[1], index.shape[1]
-    n_found = min(n_nearest + _SPARE, points.shape[0])
-    bound = np.empty(n_boxes, np.float32)
-    squares = np.empty(n_members, np.float32)
-    # Of numbers that are not negative, the bits are in the order of the numbers. With its point behind it, a square is
-    # one key, that is kept in order at once.
-    bits = squares.view(np.int32)
-    keys = np.empty(n_found, np.int64)
-    of_lane = np.empty(1, np.float32)
-    lane = of_lane.view(np.int32)
+def _search() -> Callable[..., None]:
+    keep, measure, n_kept, spare = keeping_nearest(_KEPT), measuring(), _KEPT, _SPARE
+    infinite = np.int32(_INFINITE_BITS)
     no_key = np.int64(_INFINITE_BITS) << 32
-    measured, found_there = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
-    for row in range(cells.shape[0]):
-        bound[:] = 0
-        for d in range(n_dimensions):
-            x = cells[row, d]
-            for g in range(n_boxes):
-                below, above = low[d, g] - x, x - high[d, g]
-                outside = below if below > above else above
-                bound[g] += outside * outside if outside > 0 else np.float32(0)
-        keys[:] = no_key
-        farthest = np.float32(np.inf)
-        while True:
-            # The nearest group first, so that what it holds rules most others out; then the next one.
-            g = 0
-            for other in range(1, n_groups):
-                if bound[other] < bound[g]:
-                    g = other
-            if not bound[g] < farthest:
-                break
-            bound[g] = np.inf
-            for i in range(n_members):
-                squares[i] = 0
-            for d in range(0, n_dimensions, _DIMENSIONS):
-                x0, x1, x2, x3 = cells[row, d], cells[row, d + 1], cells[row, d + 2], cells[row, d + 3]
-                for i in range(n_members):
-                    off0, off1 = groups[g, d, i] - x0, groups[g, d + 1, i] - x1
-                    off2, off3 = groups[g, d + 2, i] - x2, groups[g, d + 3, i] - x3
-                    squares[i] += (off0 * off0 + off1 * off1) + (off2 * off2 + off3 * off3)
-            nearer = 0
-            for i in range(n_members):
-                nearer += 1 if squares[i] < farthest else 0
-            # Most groups hold none: then they need not be looked through one by one.
-            last = np.int32(keys[n_found - 1] >> 32)
-            for i in range(n_members if nearer else 0):
-                if bits[i] < last:
-                    key = np.int64(bits[i]) << 32 | members[g, i]
-                    for place in range(n_found - 1, 0, -1):
-                        before, there = keys[place - 1], keys[place]
-                        keys[place] = before if before > key else key if key < there else there
-                    keys[0] = key if key < keys[0] else keys[0]
-                    last = np.int32(keys[n_found - 1] >> 32)
-            lane[0] = last
-            farthest = of_lane[0]
-        for found in range(n_found):
-            candidate = keys[found] & 0xFFFFFFFF
-            square = 0.0
-            for d in range(points.shape[1]):
-                exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
-                square += exact * exact
-            place = found
-            while place > 0 and measured[place - 1] > square:
-                measured[place] = measured[place - 1]
-                found_there[place] = found_there[place - 1]
-                place -= 1
-            measured[place] = square
-            found_there[place] = candidate
-        for found in range(n_nearest):
-            distance[row, found] = np.sqrt(measured[found])
-            index[row, found] = found_there[found]
+
+    def search(
+        cells: Floats,
+        points: Floats,
+        groups: Floats,
+        members: npt.NDArray[np.int32],
+        low: Floats,
+        high: Floats,
+        index: npt.NDArray[np.int64],
+        distance: Doubles,
+    ) -> None:
+        """Fill ``index`` and ``distance``; compiled by numba.
+
+        ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, boxes).
+        """
+        n_dimensions, n_boxes, n_nearest = groups.shape[1], low.shape[1], index.shape[1]
+        n_found = min(n_nearest + spare, points.shape[0])
+        bound = np.empty(n_boxes, np.float32)
+        # Of numbers that are not negative, the bits are in the order of the numbers.
+        bits_of_bound = bound.view(np.int32)
+        keys = np.empty(n_kept, np.int64)
+        squares, candidates = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
+        for row in range(cells.shape[0]):
+            bound[:] = 0
+            for d in range(n_dimensions):
+                x = cells[row, d]
+                for g in range(n_boxes):
+                    below, above = low[d, g] - x, x - high[d, g]
+                    outside = below if below > above else above
+                    bound[g] += outside * outside if outside > 0 else np.float32(0)
+            keys[:] = no_key
+            farthest = infinite
+            while True:
+                # The nearest group first, so that what it holds rules most others out; then the next one.
+                least = infinite
+                for other in range(n_boxes):
+                    least = min(least, bits_of_bound[other])
+                if not least < farthest:
+                    break
+                g = 0
+                for other in range(n_boxes):
+                    g = other if bits_of_bound[other] == least else g
+                bits_of_bound[g] = infinite
+                farthest = np.int32(keep(cells, row, groups, members, g, keys))
+            for found in range(n_found):
+                measure(cells, row, points, keys[found] & 0xFFFFFFFF, found, squares, candidates)
+            for found in range(n_nearest):
+                distance[row, found] = np.sqrt(squares[found])
+                index[row, found] = candidates[found]
+
+    return search

@@ -14,11 +14,13 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
+    ENCODER_PANEL,
     ENCODER_REST,
     N_NEAREST,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
+    READOUT_PANEL,
     READOUT_REST,
     GraphSignature,
     device_graphs,
@@ -89,8 +91,8 @@ def open_sessions(
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
         graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
-        if bundle.readout is not None and READOUT_LABELS.file in bundle.manifest.files:
-            graphs.append(READOUT_LABELS)
+        labels_alone = (ENCODER_PANEL,) if bundle.readout is None else (ENCODER_PANEL, READOUT_LABELS, READOUT_PANEL)
+        graphs += [graph for graph in labels_alone if graph.file in bundle.manifest.files]
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 
 
@@ -203,7 +205,9 @@ def widths_of(bundle: Bundle) -> Mapping[str, int]:
         "from_rna": first.encoder.weight.shape[1],
         "projected": 0 if first.readout is None else first.readout.weight.shape[1],
         **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
-        **dict.fromkeys(("protein", "measured", "denoised", "expected", "foreground", "standardised"), n_proteins),
+        **dict.fromkeys(
+            ("protein", "measured", "panel", "denoised", "expected", "foreground", "standardised"), n_proteins
+        ),
         **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),
     }
 

@@ -66,11 +66,17 @@ def row_array(column: pa.Array, name: str, may_be_nan: bool = False) -> npt.NDAr
     return plain_array(values, name, may_be_nan).reshape(len(column), width)
 
 
-def row_lists(values: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None = None) -> pa.FixedSizeListArray:
-    """Return an array (rows, width) as a column of fixed-size lists, null where `absent` (rows,) says so."""
+def row_lists(
+    values: npt.NDArray[Any], absent: npt.NDArray[np.bool_] | None = None, missing: npt.NDArray[np.bool_] | None = None
+) -> pa.FixedSizeListArray:
+    """Return an array (rows, width) as a column of fixed-size lists.
+
+    Null where `absent` (rows,) says so, and inside of lists where `missing` (rows, width) does.
+    """
     n_rows, width = values.shape
     if not width:
         # pyarrow cannot tell the number of rows from no values.
-        return pa.array([[]] * n_rows, type=pa.list_(pa.float32(), 0))
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return pa.array([[]] * n_rows, type=pa.list_(pa.from_numpy_dtype(values.dtype), 0))
+    inside = None if missing is None else missing.reshape(-1)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), mask=inside)
     return pa.FixedSizeListArray.from_arrays(flat, width, mask=None if absent is None else pa.array(absent))

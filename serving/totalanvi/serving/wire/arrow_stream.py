@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +73,7 @@ def read_metadata(body: bytes) -> dict[str, Any]:
     return values
 
 
-def read_stream(body: bytes, expected: pa.Schema, max_rows: int) -> pa.RecordBatch:
+def read_stream(body: bytes, expected: Sequence[pa.Schema], max_rows: int) -> pa.RecordBatch:
     """Return the one record batch of a stream.
 
     Parameters
@@ -81,14 +81,14 @@ def read_stream(body: bytes, expected: pa.Schema, max_rows: int) -> pa.RecordBat
     body
         The stream.
     expected
-        Names and types of the columns, in order.
+        Names and types of the columns, in order: any of these, the usual ones first.
     max_rows
         More than this are refused.
 
     Raises
     ------
     QueryError
-        When the body is anything but one valid record batch of the expected schema.
+        When the body is anything but one valid record batch of an expected schema.
     TooLargeError
         When it has more rows than `max_rows`.
     """
@@ -96,9 +96,9 @@ def read_stream(body: bytes, expected: pa.Schema, max_rows: int) -> pa.RecordBat
     with _refusing("a schema"):
         reader = pa.ipc.open_stream(pa.py_buffer(body))
         found = _columns(reader.schema)
-    if not reader.schema.equals(expected, check_metadata=False):
+    if not any(reader.schema.equals(schema, check_metadata=False) for schema in expected):
         raise QueryError(
-            f"Arrow stream: expected the columns {_columns(expected)}, found {found}; "
+            f"Arrow stream: expected the columns {_columns(expected[0])}, found {found}; "
             "ask the endpoint's /v1/info how many genes, proteins and labels its reference has."
         )
     with _refusing("a record batch"):

@@ -2,16 +2,17 @@
 
 A request has one row per cell::
 
-    gene_indices    list<int32>                       the model genes with a count, ascending, none twice
-    gene_counts     list<float32>                     their counts
-    library         float32                           total count over the model's genes / gene coverage of the query
-    protein_counts  fixed_size_list<float32>[proteins]  null: no protein measured; NaN: that protein not measured
+    gene_indices    list<uint16 | int32>         the model genes with a count, ascending, none twice
+    gene_counts     list<count>                  their counts
+    library         float32                      total count over the model's genes / gene coverage of the query
+    protein_counts  fixed_size_list<count>[proteins]  null: no protein measured; null or NaN inside: that one was not
 
-and the schema metadata ``totalanvi``: ``{"protocol": 3, "reference": NAME, "features": DIGEST, "options": {…},
+where a count is float32, uint16 or uint8, for each of the two columns whichever holds all of it, and the schema
+metadata ``totalanvi``: ``{"protocol": 4, "reference": NAME, "features": DIGEST, "options": {…},
 "present": BITS}``, where NAME is that of one of the endpoint's references, with ``@VERSION`` or without, or null for
 its default one, DIGEST names the genes and proteins that the indices refer to, the options are `MapOptions`, and BITS
 says which of the genes the query has: a bit each, the first gene in the highest, in base64; null when it has all. A
-response has one row per cell in the same order, the columns of `MappedCells`, and the metadata ``{"protocol": 3,
+response has one row per cell in the same order, the columns of `MappedCells`, and the metadata ``{"protocol": 4,
 "reference": {name, version, digest}}``.
 
 Nothing in a request is believed: `decode_request` raises `QueryError`, or returns cells that the engine can run.
@@ -20,6 +21,7 @@ Nothing in a request is believed: `decode_request` raises `QueryError`, or retur
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,14 @@ from totalanvi.serving.errors import EndpointError, QueryError, StaleFeaturesErr
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions, MappedCells
 from totalanvi.serving.wire.arrow_columns import plain_array, row_array, row_lists
 from totalanvi.serving.wire.arrow_stream import read_metadata, read_stream, write_stream
-from totalanvi.serving.wire.counts import read_proteins, read_rna
+from totalanvi.serving.wire.counts import (
+    COUNT_TYPES,
+    narrow_index,
+    narrowed,
+    read_proteins,
+    read_rna,
+    write_proteins,
+)
 from totalanvi.serving.wire.present import decode_present, encode_present
 from totalanvi.serving.wire.protocol import PROTOCOL, difference
 
@@ -49,6 +58,7 @@ __all__ = [
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 
+_REQUEST_COLUMNS = ("gene_indices", "gene_counts", "library", "protein_counts")
 _N_COORDINATES = 2
 
 _MAY_BE_NAN = ("protein_low", "protein_high")
@@ -103,15 +113,14 @@ def encode_request(request: ChunkRequest) -> bytes:
     cells = request.cells
     rna = cells.rna if cells.rna.has_sorted_indices else cells.rna.sorted_indices()
     pointers = pa.array(rna.indptr.astype(np.int32, copy=False))
-    protein = np.where(cells.measured, cells.protein, np.float32(np.nan))
     batch = pa.RecordBatch.from_arrays(
         [
-            pa.ListArray.from_arrays(pointers, pa.array(rna.indices.astype(np.int32, copy=False))),
-            pa.ListArray.from_arrays(pointers, pa.array(rna.data)),
+            pa.ListArray.from_arrays(pointers, pa.array(rna.indices.astype(narrow_index(cells.n_genes), copy=False))),
+            pa.ListArray.from_arrays(pointers, pa.array(narrowed(rna.data))),
             pa.array(cells.library),
-            row_lists(protein, absent=~cells.has_protein),
+            write_proteins(cells),
         ],
-        schema=_request_schema(cells.n_proteins),
+        names=_REQUEST_COLUMNS,
     )
     return write_stream(
         batch,
@@ -169,7 +178,7 @@ def decode_request(body: bytes, *, features: str, n_genes: int, n_proteins: int,
             "the reference has been replaced: fetch /v1/features again and align anew (a new Client does both)."
         )
     options = MapOptions.from_dict(metadata["options"])
-    batch = read_stream(body, _request_schema(n_proteins), max_cells)
+    batch = read_stream(body, _request_schemas(n_proteins), max_cells)
     if not batch.num_rows:
         raise QueryError("request: expected at least one cell, found none.")
     rna = read_rna(batch, n_genes)
@@ -212,7 +221,7 @@ def decode_response(
         _require_protocol(metadata, "this client", "the endpoint")
         _known_keys(metadata, {"protocol", "reference"})
         stamp = ReferenceStamp(**_known_keys(metadata["reference"], {"name", "version", "digest"}))
-        batch = read_stream(body, _response_schema(n_labels, n_latent, n_proteins), max_rows=n_cells)
+        batch = read_stream(body, [_response_schema(n_labels, n_latent, n_proteins)], max_rows=n_cells)
         arrays = {name: row_array(batch.column(name), name, name in _MAY_BE_NAN) for name in batch.schema.names}
     except QueryError as error:
         raise EndpointError(f"The endpoint's answer cannot be read: {error}") from error
@@ -233,15 +242,18 @@ def _request_metadata(body: bytes) -> dict[str, Any]:
     return _known_keys(metadata, {"protocol", "reference", "features", "options", "present"})
 
 
-def _request_schema(n_proteins: int) -> pa.Schema:
-    return pa.schema(
-        [
-            ("gene_indices", pa.list_(pa.int32())),
-            ("gene_counts", pa.list_(pa.float32())),
-            ("library", pa.float32()),
-            ("protein_counts", pa.list_(pa.float32(), n_proteins)),
-        ]
-    )
+def _request_schemas(n_proteins: int) -> list[pa.Schema]:
+    """Return all schemas that a request may have."""
+    return [
+        pa.schema(
+            zip(
+                _REQUEST_COLUMNS,
+                (pa.list_(index), pa.list_(count), pa.float32(), pa.list_(protein, n_proteins)),
+                strict=True,
+            )
+        )
+        for index, count, protein in product((pa.int32(), pa.uint16()), COUNT_TYPES, COUNT_TYPES)
+    ]
 
 
 def _response_schema(n_labels: int, n_latent: int, n_proteins: int | None) -> pa.Schema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["PROTOCOL", "difference"]
 
-PROTOCOL = 3
+PROTOCOL = 4
 """A client and a server with different ones refuse each other: at the first call, and in every chunk."""
 
 
@@ -22,9 +22,9 @@ def difference(found: object, here: str, there: str) -> str | None:
     --------
     >>> difference(PROTOCOL, "this client", "the endpoint")
     >>> difference(PROTOCOL - 1, "this client", "the endpoint")
-    'expected protocol 3, found 2; upgrade totalanvi at the endpoint'
+    'expected protocol 4, found 3; upgrade totalanvi at the endpoint'
     >>> difference(PROTOCOL + 1, "this client", "the endpoint")
-    'expected protocol 3, found 4; upgrade totalanvi at this client'
+    'expected protocol 4, found 5; upgrade totalanvi at this client'
     """
     if found == PROTOCOL:
         return None

@@ -77,8 +77,8 @@ class TotalANVAE(TotalVAE):
         super().__init__(dims, config, background, library_prior)
         n_hidden = config.n_hidden
         n_classifier_hidden = _first(config.classifier_n_hidden, n_hidden)
-        n_classifier_layers = 0 if config.linear_classifier else config.n_layers_encoder
-        n_classifier_layers = _first(config.classifier_n_layers, n_classifier_layers)
+        n_classifier_layers = _first(config.classifier_n_layers, config.n_layers_encoder)
+        n_classifier_layers = 0 if config.linear_classifier else n_classifier_layers
         self.classifier_trunk = FullyConnected(
             config.n_latent,
             n_classifier_hidden,

@@ -35,9 +35,9 @@ class ModelConfig:
     n_latent
         Dimensions of the latent space.
     n_hidden
-        Width of every hidden layer.
+        Width of every hidden layer, but the classifier's.
     n_layers_encoder, n_layers_decoder
-        Hidden layers of the encoders (and the classifier) and of the decoders.
+        Hidden layers of the encoders and of the decoders.
     dropout_rate_encoder, dropout_rate_decoder
         Dropout rates.
     norm_encoder, norm_decoder
@@ -67,9 +67,9 @@ class ModelConfig:
     use_observed_lib_size
         Whether the library size ℓ is the observed total count; otherwise it is inferred. With a size factor, neither.
     linear_classifier
-        Whether the classifier is one linear layer instead of a multi-layer perceptron.
+        Whether the classifier is one linear layer instead of a multi-layer perceptron, whatever its other options.
     classifier_n_layers, classifier_n_hidden, classifier_dropout_rate
-        The classifier's hidden layers, their width and their dropout; those of the encoder by default.
+        The classifier's hidden layers, their width and their dropout; `None` for those of the encoder.
     label_prior
         ``"uniform"``, ``"learned"`` for a learned π, or π itself: a probability for each label.
     n_enumerated_labels
@@ -106,8 +106,8 @@ class ModelConfig:
     background_activation: Literal["softplus", "exp"] = "softplus"
     use_observed_lib_size: bool = True
     linear_classifier: bool = False
-    classifier_n_layers: int | None = None
-    classifier_n_hidden: int | None = None
+    classifier_n_layers: int | None = 1
+    classifier_n_hidden: int | None = 128
     classifier_dropout_rate: float | None = None
     label_prior: Literal["uniform", "learned"] | tuple[float, ...] = "uniform"
     n_enumerated_labels: int = 4

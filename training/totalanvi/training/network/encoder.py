@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from totalanvi.training.data import SparseRows
 from totalanvi.training.network.config import ModelConfig
+from totalanvi.training.network.covariates import Covariates
 from totalanvi.training.network.dimensions import Dimensions
 from totalanvi.training.network.inputs import EncoderInputs, scaled_counts, scaled_proteins
 from totalanvi.training.network.layers import FullyConnected, Head
@@ -85,6 +86,27 @@ class Encoder(_Stack):
     def after_rna(self, rna: Tensor, inputs: EncoderInputs) -> Normal:
         """Posterior of z from what ``rna_in`` made of the RNA, (cells, hidden); ``inputs.rna`` is not looked at."""
         return self._posterior(rna, self._protein_features(inputs), inputs)
+
+    def after_rna_of_panel(self, rna: Tensor, protein: Tensor, panel: Tensor, covariates: Covariates) -> Tensor:
+        """Posterior mean of z, (cells, latent), of cells that differ in their counts alone.
+
+        Parameters
+        ----------
+        rna
+            What ``rna_in`` made of the RNA, (cells, hidden).
+        protein
+            Counts, (cells, proteins); 0 where not measured.
+        panel
+            1 where measured, else 0, (1, proteins).
+        covariates
+            As `EncoderInputs` has them, (1, ...).
+        """
+        scaled = scaled_proteins(protein, panel, self.takes_log, self.proteins_in_mean, self.divides)
+        known = covariates if self.encodes_covariates else None
+        shared = panel if known is None else known.beside(panel)
+        hidden = self.trunk.of_shared(scaled, shared, None if known is None else known.injected, offset=rna)
+        mean: Tensor = self.z_mean(hidden)
+        return mean
 
     def read_rna(self, inputs: EncoderInputs) -> EncoderInputs:
         """Take RNA through the first layers, once for all views that differ in other things; not a second time."""

@@ -138,6 +138,39 @@ class FullyConnected(nn.Module):
             x = self.dropout(torch.relu(norm(x)))
         return x
 
+    def of_shared(self, x: Tensor, shared: Tensor, covariates: Tensor | None, offset: Tensor | None = None) -> Tensor:
+        """Do what `forward` does for cells that have all in common but ``x``: that is looked at once.
+
+        Parameters
+        ----------
+        x
+            What the cells do not share of the first layer's input, (cells, n_x).
+        shared
+            What follows it there, without the covariates, (1, n_in - n_x).
+        covariates
+            (1, n_covariates).
+        offset
+            As `forward` takes it, (cells, n_hidden).
+        """
+        injected = [] if covariates is None else [covariates]
+        beside = [shared, *injected]
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            x = _linear_beside(linear, x, beside)
+            if offset is not None:
+                x, offset = x + offset, None
+            x = self.dropout(torch.relu(norm(x)))
+            beside = injected
+        return x
+
+
+def _linear_beside(linear: nn.Module, x: Tensor, beside: list[Tensor]) -> Tensor:
+    """``linear`` of ``x``, (cells, n), with the same rows, (1, ...), beside each of its own."""
+    assert isinstance(linear, nn.Linear)
+    n = x.shape[-1]
+    of_x, of_beside = torch.split(linear.weight, [n, linear.in_features - n], dim=1)
+    offset = F.linear(torch.cat(beside, dim=-1), of_beside, linear.bias) if beside else linear.bias
+    return torch.addmm(offset, x, of_x.t())
+
 
 def _linear_of_code(linear: nn.Module, x: Tensor, code: Tensor) -> Tensor:
     """``linear`` of ``x``, (cells, n), with the one-hot ``code``, (cells,), beside it."""

@@ -31,6 +31,23 @@ class ReadoutDimensions(NamedTuple):
     n_hidden: int = 96
 
 
+class _Input(NamedTuple):
+    """What members see, x."""
+
+    of_cell: Tensor
+    """(members or 1, cells, width)."""
+    of_all: Tensor | None
+    """What follows it, where all cells share that, (members or 1, 1, rest of the width)."""
+
+    def through(self, weights: Tensor, offset: Tensor | None = None) -> Tensor:
+        """``x @ weights + offset``, where the latter is the same for all cells; what they share is looked at once."""
+        if self.of_all is None:
+            return self.of_cell @ weights if offset is None else self.of_cell @ weights + offset
+        n = self.of_cell.shape[-1]
+        of_all = self.of_all @ weights[..., n:, :]
+        return self.of_cell @ weights[..., :n, :] + (of_all if offset is None else of_all + offset)
+
+
 class ReadoutNetwork(nn.Module):
     """Linear regressions of log-normalised RNA, then what an ensemble of small networks adds to them.
 
@@ -143,7 +160,7 @@ class ReadoutNetwork(nn.Module):
             The same of each member, (members, cells, proteins + labels).
         """
         linear, x, hidden = self._inside(projected, protein, measured)
-        return linear, linear + x @ self.past + hidden @ self.last + self.biases[2]
+        return linear, linear + x.through(self.past) + hidden @ self.last + self.biases[2]
 
     def answer(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
         """Pool what `opinions` has to say of cells, which are given as there, without a dimension of members.
@@ -156,11 +173,11 @@ class ReadoutNetwork(nn.Module):
         inside = self._inside(projected[None], protein[None], measured[None])
         return self._labels(*inside), self._proteins(*inside)
 
-    def _labels(self, linear: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+    def _labels(self, linear: Tensor, x: _Input, hidden: Tensor) -> Tensor:
         """Pool log probabilities: they are a mixture, and each member has to be asked."""
         of_label = slice(self.dims.n_proteins, None)
         # All members' in one product: narrow ones take half as long again.
-        past = x[0] @ self.past[..., of_label].permute(1, 0, 2).flatten(1)
+        past = x.through(self.past[..., of_label].permute(1, 0, 2).flatten(1))
         past = past.reshape(-1, self.dims.n_members, self.dims.n_labels).permute(1, 0, 2)
         logits = linear[..., of_label] + past + hidden @ self.last[..., of_label]
         logits = torch.cat([linear[..., of_label], logits + self.biases[2][..., of_label]])
@@ -169,23 +186,29 @@ class ReadoutNetwork(nn.Module):
         shares[0] = LINEAR_SHARE
         return torch.logsumexp(F.log_softmax(logits, dim=-1) + shares.log(), dim=0)
 
-    def _proteins(self, linear: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
+    def _proteins(self, linear: Tensor, x: _Input, hidden: Tensor) -> Tensor:
         """Pool proteins: they are linear in the members, whose last layers are one then."""
         of_protein = slice(self.dims.n_proteins)
         weights = self.protein_shares[1:, None, None]
         last, past, bias = (weights * each[..., of_protein] for each in (self.last, self.past, self.biases[2]))
-        proteins = self.protein_shares.sum() * linear[0, :, of_protein] + x[0] @ past.sum(dim=0) + bias.sum(dim=0)
+        proteins = (
+            self.protein_shares.sum() * linear[0, :, of_protein] + x.through(past.sum(dim=0))[0] + bias.sum(dim=0)
+        )
         return proteins + hidden.permute(1, 0, 2).flatten(1) @ last.flatten(0, 1)
 
-    def _inside(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _inside(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, _Input, Tensor]:
         """Return the linear part, x, and the members' last hidden layers; shapes as of `opinions`."""
         components, of_protein, of_label = torch.split(projected, self._widths, dim=-1)
         of_label = of_label / self.logit_spread
         shown = protein * measured
         filled = torch.cat([shown + (1 - measured) * of_protein, of_label], dim=-1)
         linear = torch.cat([of_protein, filled @ self.panel_weights + self.panel_offset], dim=-1)
-        x = torch.cat([components, of_protein, of_label, shown, measured], dim=-1)
-        hidden = F.dropout(F.silu(x @ self.first + self.biases[0]), _DROPOUT, self.training)
+        of_cell = torch.cat([components, of_protein, of_label, shown], dim=-1)
+        if measured.shape[-2] == 1:
+            x = _Input(of_cell, measured)
+        else:
+            x = _Input(torch.cat([of_cell, measured], dim=-1), None)
+        hidden = F.dropout(F.silu(x.through(self.first, self.biases[0])), _DROPOUT, self.training)
         hidden = F.dropout(F.silu(hidden @ self.second + self.biases[1]), _DROPOUT, self.training)
         return linear, x, hidden
 
@@ -229,7 +252,10 @@ class ReadoutNetwork(nn.Module):
         return log_probabilities, proteins, *self._seen(projected)
 
     def read_labels(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `read` does but the proteins, which take a fifth of its time."""
+        """Return what `read` does but the proteins, which take a fifth of its time.
+
+        Where all cells have one panel, ``measured`` may be (1, proteins).
+        """
         inside = self._inside(projected[None], self.standardise(protein)[None], measured[None])
         return self._labels(*inside), *self._seen(projected)
 

@@ -12,7 +12,13 @@ from totalanvi.training.scvi_import.weights import EFFICIENCY
 
 __all__ = ["config_of"]
 
-_DEFAULTS: dict[str, Any] = {"use_batch_norm": "both", "use_layer_norm": "none", "protein_mean": "all"}
+_DEFAULTS: dict[str, Any] = {
+    "use_batch_norm": "both",
+    "use_layer_norm": "none",
+    "protein_mean": "all",
+    "classifier_n_layers": None,
+    "classifier_n_hidden": None,
+}
 """What is so there unless an argument says otherwise, and is not here."""
 _NOT_OF_THE_NETWORK = ("empirical_protein_background_prior", "override_missing_proteins", "extra_payload_autotune")
 _FIRST_WITH_SOFTPLUS = (1, 2)
