@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -85,6 +86,22 @@ def test_gradients_are_added_to_those_of_before(late: LateGradients, rows: Spars
         step(net, rows, late)
     for one, other in zip(gradients(net), expected(rows, 2), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_who_waits_for_the_thread_computes_meanwhile(rows: SparseRows) -> None:
+    may_go_on = Event()
+    with ThreadPoolExecutor(1) as executor:
+        late = LateGradients(executor)
+        net = network(late)
+        busy = executor.submit(may_go_on.wait)
+        with late:
+            loss = net(rows)
+            late.begin()
+            loss.backward()
+            late.help(busy)  # there is an end to what can be done
+            may_go_on.set()
+            late.finish()
+    assert all(map(torch.equal, gradients(net), expected(rows)))
 
 
 def test_outside_a_step_autograd_computes_them(late: LateGradients, rows: SparseRows) -> None:

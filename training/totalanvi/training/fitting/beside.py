@@ -3,8 +3,8 @@
 What torch computes with several threads, it cuts into pieces, operation by operation, and waits for all of them each
 time. A step is a thousand operations, most of which take less time than waking a thread that sleeps; one that does not
 sleep while it waits takes the core from whoever else needs it. So each thread computes by itself instead: the
-likelihood of the RNA, a third of all there is to do, beside everything else (see `network.counts_of_features`). What can
-wait is left to the thread beside, too: the next mini-batch, gradients of weights, half of the optimiser's step, metrics.
+likelihood of the RNA, a third of all there is to do, beside everything else (see `network.counts_of_features`). What
+can wait is left to the thread beside, too: the next mini-batch, gradients of weights, half of a step, metrics.
 """
 
 from __future__ import annotations

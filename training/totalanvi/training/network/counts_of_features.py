@@ -213,6 +213,8 @@ class _Derivation:
         if self._elsewhere is not None:
             begun, halves = self._elsewhere
             self._halves_after(begun.stored)
+            if begun.late is not None:
+                begun.late.help(halves)
             halves.result()
 
     def do(self) -> None:

@@ -93,15 +93,16 @@ class LateGradients:
         self._tasks.append(task)
         self._queue.put(task)
 
+    def help(self, awaited: Future[Any]) -> None:
+        """Compute gradients until what the thread beside does before them is done, or none is left."""
+        while self._elsewhere is not None and not awaited.done() and self._do_one():
+            pass
+
     def finish(self) -> None:
         """Compute what is left, and give all weights their gradients."""
-        try:
-            while True:
-                task = self._queue.get_nowait()
-                assert task is not None
-                task.do()
-        except Empty:
-            self._queue.put(None)
+        while self._do_one():
+            pass
+        self._queue.put(None)
         assert self._elsewhere is not None
         self._elsewhere.result()
         self._elsewhere = None
@@ -109,6 +110,16 @@ class LateGradients:
             for weight, gradient in zip(task.weights, task.gradients, strict=True):
                 weight.grad = gradient if weight.grad is None else weight.grad + gradient
         self._tasks = []
+
+    def _do_one(self) -> bool:
+        """Compute gradients that nobody has begun with; whether there were any."""
+        try:
+            task = self._queue.get_nowait()
+        except Empty:
+            return False
+        assert task is not None
+        task.do()
+        return True
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
