@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -52,13 +53,21 @@ class LookAtLosses(Look):
         self.losses.append(loss.item())
 
 
-def run(callback: L.Callback, *, hides: bool = True, precision: str = "32-true", **options: Any) -> tuple[Any, Any]:
+def run(
+    callback: L.Callback,
+    *,
+    hides: bool = True,
+    precision: str = "32-true",
+    resume_folder: Path | None = None,
+    **options: Any,
+) -> tuple[Any, Any]:
     """Train for two epochs; the history, and the weights."""
     model = tiny_model(3, **options)
     data = draw_cells(n_cells=N_CELLS, n_genes=N_GENES, n_proteins=N_PROTEINS)
     config = TrainingConfig(max_epochs=2, batch_size=16, augmentation=Augmentation() if hides else None)
     where: dict[str, Any] = {"accelerator": "cpu", "progress": False, "precision": precision}
-    history, _ = fit(model, data, split_cells(N_CELLS), config, callbacks=callback, **where)
+    split = split_cells(N_CELLS)
+    history, _ = fit(model, data, split, config, callbacks=callback, resume_folder=resume_folder, **where)
     return {name: frame[name].tolist() for name, frame in history.items()}, model.state_dict()
 
 
@@ -79,6 +88,41 @@ def test_two_threads_train_as_one_does(threads: int, hides: bool) -> None:
         if threads == 2:  # each computes by itself: bit by bit
             assert torch.equal(weight, expected[name]), name
         torch.testing.assert_close(weight, expected[name], msg=name)
+
+
+class PowerCut(Look):
+    """Ends a run in the middle of its second epoch."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.current_epoch == 1:
+            raise RuntimeError("power cut")
+
+
+def test_an_interrupted_run_equals_one_that_was_not(threads: int, tmp_path: Path) -> None:
+    history, expected = run(Look())
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(PowerCut(), resume_folder=tmp_path)
+    resumed, weights = run(Look(), resume_folder=tmp_path)
+    assert resumed == history
+    for name, weight in weights.items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_layers_forget_the_thread_in_the_end(threads: int) -> None:
+    model = tiny_model(3)
+
+    class Layers(L.Callback):
+        def __init__(self) -> None:
+            self.late: list[bool] = []
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.late.append(model.gene_decoder.log_scale.late is not None)
+
+    layers, cells = Layers(), draw_cells(n_cells=N_CELLS, n_genes=N_GENES, n_proteins=N_PROTEINS)
+    config = TrainingConfig(max_epochs=1)
+    fit(model, cells, split_cells(N_CELLS), config, accelerator="cpu", progress=False, callbacks=layers)
+    assert all(layers.late)
+    assert all(getattr(layer, "late", None) is None for layer in model.modules())
 
 
 def test_torch_has_its_threads_back(threads: int) -> None:

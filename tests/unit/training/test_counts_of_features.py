@@ -15,7 +15,7 @@ from torch import Tensor
 
 from totalanvi.training.data import SparseRows
 from totalanvi.training.network import counts_of_features
-from totalanvi.training.network.counts_of_features import negative_log_probability_of_features
+from totalanvi.training.network.counts_of_features import begin, negative_log_probability_of_features
 from totalanvi.training.network.softmax_counts import log_negative_binomial_of_shares
 
 N_CELLS, N_GENES, N_FEATURES = 37, 11, 4
@@ -66,7 +66,7 @@ def test_values_and_gradients_are_those_of_layer_and_likelihood(
     monkeypatch.setattr(counts_of_features, "_MOST_ENTRIES", most_entries)
     ours, theirs = leaves(), leaves()
     expected = one_after_the_other(rows, theirs)
-    result = negative_log_probability_of_features(rows, *ours, beside=beside if threads == 2 else None)
+    result = negative_log_probability_of_features(rows, *ours, begin(rows, ours[4], beside) if threads == 2 else None)
     (weights * result).sum().backward()
     (weights * expected).sum().backward()
     torch.testing.assert_close(result, expected, rtol=1e-10, atol=0)
@@ -79,7 +79,9 @@ def test_values_and_gradients_are_those_of_layer_and_likelihood(
 def test_two_threads_say_what_one_does_bit_by_bit(rows: SparseRows, beside: Executor) -> None:
     alone, together = leaves(), leaves()
     for inputs, executor in ((alone, None), (together, beside)):
-        negative_log_probability_of_features(rows, *inputs, beside=executor).mean().backward()
+        negative_log_probability_of_features(
+            rows, *inputs, executor and begin(rows, inputs[4], executor)
+        ).mean().backward()
     assert all(torch.equal(one.grad, other.grad) for one, other in zip(alone, together, strict=True))
 
 
@@ -88,7 +90,7 @@ def test_a_result_is_no_number_until_its_gradient_is_asked_for(rows: SparseRows,
     may_begin = Event()
     beside.submit(may_begin.wait)
     inputs = leaves()
-    result = negative_log_probability_of_features(rows, *inputs, beside=beside)
+    result = negative_log_probability_of_features(rows, *inputs, begin(rows, inputs[4], beside))
     assert result.isnan().all()
     may_begin.set()
     result.sum().backward()
@@ -118,6 +120,6 @@ def test_a_frozen_layer_passes_the_gradient_on(rows: SparseRows) -> None:
 def test_what_fails_beside_fails_where_it_is_asked_for(rows: SparseRows, beside: Executor) -> None:
     inputs = leaves()
     broken = rows.with_values(rows.values[:-1])
-    result = negative_log_probability_of_features(broken, *inputs, beside=beside)
+    result = negative_log_probability_of_features(broken, *inputs, begin(broken, inputs[4], beside))
     with pytest.raises(RuntimeError):
         result.sum().backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import numpy as np
@@ -135,3 +136,27 @@ def test_cells_that_lie_on_a_device_come_in_the_same_mini_batches(monkeypatch: p
                 assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
         for part in ("row_starts", "columns", "values"):
             assert torch.equal(getattr(one.rna, part), getattr(other.rna, part)), part
+
+
+def test_mini_batches_that_are_read_ahead_are_the_same() -> None:
+    cells, train = numbered(label=LABELS), np.arange(3, N_CELLS)
+    with ThreadPoolExecutor(1) as beside:
+        ahead = training_loader(cells, train, 10, 0, 3, beside=beside)
+        next(iter(ahead))  # an epoch that is broken off has read one that nobody asks for
+        found = [epoch(ahead, number) for number in (1, 2)]
+    plain = training_loader(cells, train, 10, 0, 3)
+    assert len(ahead) == len(plain)
+    for number, batches in enumerate(found, 1):
+        for one, other in zip(batches, epoch(plain, number), strict=True):
+            for field in fields(TrainingBatch):
+                if field.name != "rna":
+                    assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+            assert torch.equal(one.rna.to_dense(), other.rna.to_dense())
+
+
+def test_what_fails_ahead_fails_when_its_turn_comes() -> None:
+    cells = numbered(protein=np.zeros((N_CELLS - 1, 3), np.float32))  # the last cell has none
+    with ThreadPoolExecutor(1) as beside:
+        batches = iter(training_loader(cells, np.arange(N_CELLS), 10, seed=0, beside=beside))
+        with pytest.raises(IndexError):
+            list(batches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from totalanvi.training.network.rising import log_coefficient, slope_of_log_coefficient
+from totalanvi.training.network.rising import log_coefficient, log_coefficient_and_slope, slope_of_log_coefficient
 
 
 def test_small_large_and_fractional_counts() -> None:
@@ -15,3 +15,6 @@ def test_small_large_and_fractional_counts() -> None:
     slopes = torch.digamma(counts + theta[columns]) - torch.digamma(theta[columns])
     assert torch.allclose(log_coefficient(counts, theta, columns), values, rtol=1e-9, atol=1e-9)
     assert torch.allclose(slope_of_log_coefficient(counts, theta, columns), slopes, rtol=1e-9, atol=1e-9)
+    both = log_coefficient_and_slope(counts, theta, columns)
+    assert torch.equal(both[0], log_coefficient(counts, theta, columns))
+    assert torch.equal(both[1], slope_of_log_coefficient(counts, theta, columns))

@@ -63,6 +63,23 @@ class SparseRows:
         """Position of each stored value in the flattened dense matrix, (stored,)."""
         return self.rows * self.n_columns + self.columns
 
+    @cached_property
+    def by_column(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each column begins, (columns + 1,), and row and position of what it stores, (stored,), in host memory.
+
+        Positions are those in `values`.
+        """
+        places = np.arange(len(self.values), dtype=np.int64)
+        pattern = (places, self.columns.numpy(), self.row_starts.numpy())
+        matrix = sp.csr_matrix(pattern, (self.n_rows, self.n_columns)).tocsc()
+        starts, rows = (torch.from_numpy(part.astype(np.int64, copy=False)) for part in (matrix.indptr, matrix.indices))
+        return starts, rows, torch.from_numpy(matrix.data)
+
+    def indexed(self) -> Self:
+        """Return these rows, in host memory, with all that follows from their pattern computed beforehand."""
+        _ = self.flat, self.by_column
+        return self
+
     def gather(self, dense: Tensor) -> Tensor:
         """Entries of ``dense``, (rows, columns), where values are stored, (stored,)."""
         return dense.reshape(-1).index_select(0, self.flat)
@@ -74,7 +91,8 @@ class SparseRows:
     def with_values(self, values: Tensor) -> SparseRows:
         """Return the same pattern with other values."""
         other = replace(self, values=values)
-        other.__dict__.update({name: self.__dict__[name] for name in ("rows", "flat") if name in self.__dict__})
+        known = ("rows", "flat", "by_column")
+        other.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
         return other
 
     def part(self, start: int, stop: int) -> SparseRows:
@@ -109,10 +127,8 @@ class SparseRows:
 
     def transposed(self) -> SparseRows:
         """Return the columns as rows, (columns, rows), in host memory."""
-        matrix = sp.csr_matrix(
-            (self.values.numpy(), self.columns.numpy(), self.row_starts.numpy()), (self.n_rows, self.n_columns)
-        )
-        return SparseRows.from_scipy(matrix.tocsc().T)
+        starts, rows, places = self.by_column
+        return SparseRows(starts, rows, self.values.index_select(0, places), self.n_rows)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SparseRows:
         """Return these rows on ``device``."""

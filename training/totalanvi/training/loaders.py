@@ -6,8 +6,9 @@ Cells whose RNA lies in a file come by way of windows that a thread reads ahead 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,44 @@ class _CellsOnDevice(Dataset[TrainingBatch]):
         return TrainingBatch(**batch.__dict__, target=target, shares=shares)
 
 
+class _InTurn(Sampler[tuple[Any, Any]]):
+    """Draws of mini-batches, each with the one after it; `None` after the last."""
+
+    def __init__(self, draws: Shuffled):
+        self.draws = draws
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.draws.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return pairwise(chain(self.draws, [None]))
+
+
+class _ReadAhead(Dataset[TrainingBatch]):
+    """Serves the mini-batches of another dataset; a thread beside reads the next one while this one trains."""
+
+    def __init__(self, batches: Dataset[Any], beside: Executor):
+        self._batches = batches
+        self._beside = beside
+        self._ahead: tuple[Any, Future[TrainingBatch]] | None = None
+
+    def __getitem__(self, draws: tuple[Any, Any]) -> TrainingBatch:
+        draw, coming = draws
+        ahead, self._ahead = self._ahead, None
+        batch = ahead[1].result() if ahead is not None and ahead[0] is draw else self._read(draw)
+        self._ahead = None if coming is None else (coming, self._beside.submit(self._read, coming))
+        return batch
+
+    def _read(self, draw: Any) -> TrainingBatch:
+        batch: TrainingBatch = self._batches[draw]
+        batch.rna.indexed()
+        return batch
+
+
 def _sent(arrays: Iterable[npt.NDArray[Any]], device: torch.device) -> list[Tensor]:
     """Send arrays to a device, without waiting until they are there."""
     tensors = [torch.from_numpy(array) for array in arrays]
@@ -184,6 +223,7 @@ def training_loader(
     num_workers: int = 0,
     rank: Rank = ALONE,
     device: torch.device | None = None,
+    beside: Executor | None = None,
 ) -> DataLoader[TrainingBatch]:
     """Iterate over training cells in mini-batches, in another order each epoch.
 
@@ -209,6 +249,8 @@ def training_loader(
     device
         Where they train. A GPU keeps all cells, where they take little of its memory and no other processes are asked
         to make mini-batches.
+    beside
+        A thread that reads a mini-batch while the one before it trains, where no other processes are asked to.
 
     Raises
     ------
@@ -224,11 +266,16 @@ def training_loader(
                 f"{num_workers}; leave it out."
             )
         stored = ShuffledWindows(cells, indices, batch_size, seed, n_samples_per_label, drop_last, rank)
-        return _loader(_StoredCells(cells), stored)
+        return _ahead_loader(_StoredCells(cells), stored, beside)
     batches = Shuffled(cells.label[indices], batch_size, seed, n_samples_per_label, drop_last, rank)
     if device is not None and not num_workers and _fit_on_device(cells, indices, device):
         return _loader(_CellsOnDevice(cells, np.asarray(indices), device), batches)
-    return _loader(_ShuffledCells(cells, np.asarray(indices)), batches, num_workers)
+    in_memory = _ShuffledCells(cells, np.asarray(indices))
+    return _loader(in_memory, batches, num_workers) if num_workers else _ahead_loader(in_memory, batches, beside)
+
+
+def _ahead_loader(dataset: Dataset[Any], draws: Shuffled, beside: Executor | None) -> DataLoader[TrainingBatch]:
+    return _loader(dataset, draws) if beside is None else _loader(_ReadAhead(dataset, beside), _InTurn(draws))
 
 
 def _loader(dataset: Dataset[Any], batches: Iterable[Any], num_workers: int = 0) -> DataLoader[Any]:

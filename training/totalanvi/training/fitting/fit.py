@@ -19,7 +19,7 @@ from torch import nn
 
 from totalanvi.training.checks import as_whole, require_flags
 from totalanvi.training.data import Cells
-from totalanvi.training.fitting.beside import thread_beside
+from totalanvi.training.fitting.beside import computes_apart, thread_beside
 from totalanvi.training.fitting.callbacks import EpochProgress, History, StartTogether, StopEarly, TermsAsBefore
 from totalanvi.training.fitting.divergence import undone_if_diverged
 from totalanvi.training.fitting.placement import placement
@@ -115,29 +115,32 @@ def fit(
         plan = TrainingPlan(module, config, cuda_graphs)
         trainer = make_trainer(config, every, **place, **trainer_options)
         rank = Rank(trainer.global_rank, trainer.world_size)
-        training = training_loader(
-            cells,
-            split.train,
-            config.batch_size,
-            config.seed,
-            config.n_samples_per_label,
-            config.drop_last,
-            num_workers,
-            rank,
-            trainer.strategy.root_device,
-        )
         validation = cell_loader(cells, split.validation, config.batch_size, rank) if validates else None
         going_on = resume_file if resume_file is not None and resume_file.exists() else None
-        train_mode(module)
-        with (
-            _interruptible(),
-            _left_ready(module, trainer),
-            undone_if_diverged(module),
-            _old_objects_at_rest(),
-            together(trainer),
-            thread_beside(trainer, module) as plan.beside,
-        ):
-            trainer.fit(plan, training, validation, ckpt_path=going_on)
+        with thread_beside(trainer, module) as (plan.beside, plan.late):
+            training = training_loader(
+                cells,
+                split.train,
+                config.batch_size,
+                config.seed,
+                config.n_samples_per_label,
+                config.drop_last,
+                num_workers,
+                rank,
+                trainer.strategy.root_device,
+                plan.beside,
+            )
+            train_mode(module)
+            if computes_apart(trainer, module):
+                module.gene_decoder.lie_by_features()
+            with (
+                _interruptible(),
+                _left_ready(module, trainer),
+                undone_if_diverged(module),
+                _old_objects_at_rest(),
+                together(trainer),
+            ):
+                trainer.fit(plan, training, validation, ckpt_path=going_on)
     if resume_file is not None and trainer.is_global_zero:
         resume_file.unlink(missing_ok=True)
     return history.frames(), trainer.current_epoch

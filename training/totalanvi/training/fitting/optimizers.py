@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.fitting.adversary import Adversary
+from totalanvi.training.fitting.shared_adam import SharedAdam
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.vae import TotalVAE
 
@@ -57,8 +59,15 @@ def _with_rates(module: TotalVAE, groups: list[dict[str, Any]], config: Training
     return parted
 
 
-def model_optimizer(module: TotalVAE, config: TrainingConfig) -> Optimizer:
+def model_optimizer(module: TotalVAE, config: TrainingConfig, beside: Executor | None = None) -> Optimizer:
     """Make the optimiser that ``config`` names for the parameters that train.
+
+    Parameters
+    ----------
+    module, config
+        The model, where it trains, and how.
+    beside
+        A thread that may do half of a step.
 
     Raises
     ------
@@ -69,7 +78,10 @@ def model_optimizer(module: TotalVAE, config: TrainingConfig) -> Optimizer:
     if config.optimizer_creator is None:
         kind = AdamW if config.optimizer == "AdamW" else Adam
         groups = _with_rates(module, groups, config)
-        return kind(groups, lr=config.lr, eps=config.eps, weight_decay=config.weight_decay, fused=True)
+        options: dict[str, Any] = {"lr": config.lr, "eps": config.eps, "weight_decay": config.weight_decay}
+        if all(weight.device.type == "cpu" for group in groups for weight in group["params"]):
+            return SharedAdam(groups, beside, decoupled_weight_decay=kind is AdamW, **options)
+        return kind(groups, fused=True, **options)
     # A function of the user's expects parameters; it gets groups only where some need one of their own.
     plain = all("weight_decay" not in group for group in groups)
     made = config.optimizer_creator(groups[0]["params"] if plain else groups)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -23,9 +24,11 @@ from totalanvi.training.fitting.gradients import average_gradients, without_redu
 from totalanvi.training.fitting.metrics import EpochMeans, LabelScores, classification_loss
 from totalanvi.training.fitting.optimizers import adversary_optimizer, model_optimizer, plateau_schedule
 from totalanvi.training.fitting.random_state import draw_apart, random_state, restore_random_state
+from totalanvi.training.fitting.shared_adam import SharedAdam
 from totalanvi.training.fitting.step_weights import StepWeights
 from totalanvi.training.fitting.training_config import TrainingConfig, default_warm_up
 from totalanvi.training.loaders import TrainingBatch
+from totalanvi.training.network.late_gradients import LateGradients
 from totalanvi.training.network.losses import ElboTerms, HiddenTerms
 from totalanvi.training.network.surgery import mask_gradients
 from totalanvi.training.network.vae import TotalVAE
@@ -59,6 +62,10 @@ class TrainingPlan(L.LightningModule):
         self._captured: CapturedSteps | None = None
         self.beside: Executor | None = None
         """A thread that computes a part of a step beside the rest, where there is one."""
+        self.late: LateGradients | None = None
+        """Gradients that this thread computes, too, where there is one."""
+        self._noted: Future[None] | None = None
+        """There once a thread beside has noted the last step."""
         self._cooled = 1.0
         """What the learning rate is multiplied by now; a run that is resumed with more epochs takes it back."""
 
@@ -103,7 +110,9 @@ class TrainingPlan(L.LightningModule):
 
     def transfer_batch_to_device(self, batch: CellBatch, device: torch.device, dataloader_idx: int) -> CellBatch:
         """Send a mini-batch to a GPU without waiting until it is there, which is when the step before is done."""
-        if device.type != "cuda" or batch.label.device == device:
+        if batch.label.device == device:
+            return batch
+        if device.type != "cuda":
             return batch.to(device)
         return batch.pin_memory().to(device, non_blocking=True)
 
@@ -111,12 +120,13 @@ class TrainingPlan(L.LightningModule):
         """One step, as it is or from a record of it."""
         weights = self._weights()
         if self._captured is None:
-            with without_reduction(self.trainer):
+            with without_reduction(self.trainer), self.late or nullcontext():
                 self.step(cells, weights, self._optimizers())
         else:
             self._captured(cells, weights)
             count_steps(self.trainer, 1 if weights.adversary is None else 2)
         if self.trainer.is_last_batch:
+            self._wait_for_notes()
             self._log_epoch("train")
 
     def step(self, cells: TrainingBatch, weights: StepWeights, optimizers: Sequence[Any]) -> None:
@@ -159,7 +169,7 @@ class TrainingPlan(L.LightningModule):
 
         optimizer.zero_grad()
         loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
-        self._backward(loss, optimizer)
+        self._backward(loss, optimizer, self.late)
         if self.beside is not None:  # what is computed there has its numbers since its gradient was asked for
             loss = share * terms.loss(weights.kl, weights.protein).mean() + rest
         mask_gradients(self.module)
@@ -172,7 +182,12 @@ class TrainingPlan(L.LightningModule):
             self._backward(share * weights.adversary * seen_through, optimizer_of_adversary[0])
             optimizer_of_adversary[0].step()
 
-        self._note("train", terms, cells.target, noted | {"train_loss": loss / share})
+        noted |= {"train_loss": loss / share}
+        if self.beside is None:
+            self._note("train", terms, cells.target, noted)
+        else:
+            self._wait_for_notes()
+            self._noted = self.beside.submit(self._note, "train", terms, cells.target, noted)
 
     def validation_step(self, cells: CellBatch, batch_idx: int) -> None:
         """The same terms with nothing hidden."""
@@ -190,7 +205,7 @@ class TrainingPlan(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimiser for the model, watched by the plateau schedule, and one for the adversary."""
-        optimizer = model_optimizer(self.module, self.config)
+        optimizer = model_optimizer(self.module, self.config, self.beside)
         optimizers = [optimizer] if self.adversary is None else [optimizer, adversary_optimizer(self.adversary)]
         if not self.config.reduce_lr_on_plateau:
             return optimizers
@@ -246,9 +261,13 @@ class TrainingPlan(L.LightningModule):
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
-    def _backward(self, loss: Tensor, optimizer: Any) -> None:
+    def _backward(self, loss: Tensor, optimizer: Any, late: LateGradients | None = None) -> None:
         """Compute the gradient of an optimiser's parameters, the mean of all processes'."""
+        if late is not None:
+            late.begin()
         self.manual_backward(loss)
+        if late is not None:
+            late.finish()
         if self.trainer.world_size > 1:
             average_gradients(optimizer.optimizer)
 
@@ -259,6 +278,10 @@ class TrainingPlan(L.LightningModule):
         # Until the step, a gradient of half precision is scaled up, and so has to be its limit.
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         limit = self.config.gradient_clip * (1.0 if scaler is None else scaler.get_scale())
+        own = getattr(optimizer, "optimizer", optimizer)  # Lightning's wraps it; a recorded step has it as it is
+        if isinstance(own, SharedAdam):
+            own.limit_norm(limit)
+            return
         nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], limit)
 
     def _weights(self) -> StepWeights:
@@ -267,6 +290,12 @@ class TrainingPlan(L.LightningModule):
         protein = self.config.pro_recons_weight * (kl if self.config.warm_up_proteins else 1.0)
         return StepWeights(kl, protein, fooling if fooling > 0 else None)
 
+    def _wait_for_notes(self) -> None:
+        """Wait until what the history says of the step before is summed up, by a thread beside."""
+        if self._noted is not None:
+            self._noted.result()
+
+    @torch.no_grad()
     def _note(self, split: str, terms: ElboTerms, label: Tensor, others: dict[str, Tensor | float]) -> None:
         """Sum up what the history says of this mini-batch; the ELBO in it has no weights."""
         gene, protein = terms.reconstruction_gene.mean(), terms.reconstruction_protein.mean()
@@ -298,7 +327,8 @@ class TrainingPlan(L.LightningModule):
         require_finite(self.module, metrics[f"{split}_loss"], self.current_epoch, self.config.lr)
         if split == "train":
             optimizer = self._optimizers()[0].optimizer
-            metrics[f"lr-{type(optimizer).__name__}"] = optimizer.param_groups[0]["lr"]
+            kind = self.config.optimizer if isinstance(optimizer, SharedAdam) else type(optimizer).__name__
+            metrics[f"lr-{kind}"] = optimizer.param_groups[0]["lr"]
         self.log_dict(metrics, on_epoch=True, on_step=False, batch_size=1)
         return metrics
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
-from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -26,15 +25,52 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
-from totalanvi.training.network.rising import log_coefficient, slope_of_log_coefficient
+from totalanvi.training.network.late_gradients import LateGradients, may_be_late
+from totalanvi.training.network.rising import log_coefficient, log_coefficient_and_slope
 from totalanvi.training.network.softmax_counts import Shares, log_probability, slope_to_log_mean
 
-__all__ = ["negative_log_probability_of_features"]
+__all__ = ["Begun", "begin", "negative_log_probability_of_features"]
 
 _MOST_ENTRIES = 2**19
 """Cells times genes in a block, which is half of a mini-batch where genes are few: smaller ones were slower."""
 _FEWEST_CELLS = 16
 """In a block, however many genes there are: a matrix product of fewer rows is slow."""
+
+
+class _OfStored(NamedTuple):
+    """What depends on stored counts and dispersions alone."""
+
+    theta: Tensor
+    """(genes,)."""
+    coefficients: Tensor
+    """Logarithm of the part of a count's probability that has no mean in it, (stored,)."""
+    slopes: Tensor
+    """Its derivative to θ, (stored,)."""
+
+
+class Begun(NamedTuple):
+    """A computation that another thread has begun."""
+
+    beside: Executor
+    """Who goes on with it."""
+    stored: Future[_OfStored]
+    late: LateGradients | None
+    """Where gradients of the last layer and of dispersions may come later, who computes them."""
+
+
+def begin(rows: SparseRows, log_theta: Tensor, beside: Executor, late: LateGradients | None = None) -> Begun:
+    """Let another thread compute what depends on counts and dispersions alone, before there are any features.
+
+    Parameters
+    ----------
+    rows, log_theta
+        As in `negative_log_probability_of_features`.
+    beside
+        Threads that compute it, one task after the other.
+    late
+        Who computes gradients of parameters, where these may come later.
+    """
+    return Begun(beside, beside.submit(_of_stored, rows, log_theta.detach()), late)
 
 
 def negative_log_probability_of_features(
@@ -44,7 +80,7 @@ def negative_log_probability_of_features(
     bias: Tensor,
     log_size: Tensor,
     log_theta: Tensor,
-    beside: Executor | None = None,
+    begun: Begun | None = None,
 ) -> Tensor:
     """``−log p`` of each cell's RNA counts under the negative binomial with mean ``size · softmax(W f + b)``.
 
@@ -60,9 +96,9 @@ def negative_log_probability_of_features(
         Log of what the shares are multiplied by, (cells, 1).
     log_theta
         Log inverse dispersion, (genes,).
-    beside
-        Threads that compute this beside what the caller does next. The result is not a number then until its gradient
-        has been computed.
+    begun
+        Of the same counts and dispersions, where other threads compute this beside what the caller does next. The
+        result is not a number then until its gradient has been computed.
 
     Returns
     -------
@@ -71,11 +107,17 @@ def negative_log_probability_of_features(
     """
     inputs = _Inputs(features, weight, bias, log_size, log_theta)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
-        result: Tensor = _CountsOfFeatures.apply(rows, beside, *inputs)  # type: ignore[no-untyped-call]
+        result: Tensor = _CountsOfFeatures.apply(rows, begun, *inputs)  # type: ignore[no-untyped-call]
         return result
     coefficients = log_coefficient(rows.values, log_theta.exp(), rows.columns)
     cells = _blocks(rows, 0, rows.n_rows)
     return torch.cat([-_log_probability(rows, inputs, coefficients, block)[1] for block in cells])
+
+
+@torch.no_grad()
+def _of_stored(rows: SparseRows, log_theta: Tensor) -> _OfStored:
+    theta = log_theta.exp()
+    return _OfStored(theta, *log_coefficient_and_slope(rows.values, theta, rows.columns))
 
 
 class _Inputs(NamedTuple):
@@ -88,14 +130,16 @@ class _Inputs(NamedTuple):
 
 class _CountsOfFeatures(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: SparseRows, beside: Executor | None, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: SparseRows, begun: Begun | None, *tensors: Tensor) -> Tensor:
         inputs = _Inputs(*(tensor.detach() for tensor in tensors))
         ctx.rows, ctx.inputs, ctx.layer_trains = rows, inputs, any(ctx.needs_input_grad[3:5])
         ctx.work = _Derivation(rows, inputs, inputs.features.new_ones(rows.n_rows), ctx.layer_trains)
-        if beside is None:
+        ctx.late, ctx.shared = None, (tensors[4], *tensors[1:3])
+        if begun is None:
             ctx.work.do()
         else:
-            ctx.work.start(beside)
+            ctx.late = begun.late if may_be_late(begun.late, *ctx.shared) else None
+            ctx.work.start(begun)
         results: Tensor = ctx.work.results
         ctx.work.results = results.detach()  # the same memory, which may be filled later, without what autograd adds
         return results
@@ -114,23 +158,21 @@ class _CountsOfFeatures(torch.autograd.Function):
             work.do()
             factor = None
         by_features, by_log_size = (of_log_probability.unsqueeze(-1) * each for each in work.by_cell)
-        by_weight, by_bias, by_log_theta = (each if factor is None else each.mul_(factor) for each in work.sums)
-        by_layer = (by_weight, by_bias) if ctx.layer_trains else (None, None)
-        return None, None, by_features, *by_layer, by_log_size, by_log_theta
+        if ctx.late is not None:
+            ctx.late.add(ctx.shared, lambda: work.sums(factor))
+            return None, None, by_features, None, None, by_log_size, None
+        by_log_theta, *by_layer = work.sums(factor)
+        by_weight, by_bias = by_layer or (None, None)
+        return None, None, by_features, by_weight, by_bias, by_log_size, by_log_theta
 
 
 class _Sums(NamedTuple):
     """Derivatives of a weighted sum of log-probabilities, to what all cells share."""
 
-    weight: Tensor
-    """(genes, features); so laid out while they are summed up that the product takes half of the time."""
-    bias: Tensor
     log_theta: Tensor
-
-    @classmethod
-    def of_no_cell(cls, weight: Tensor) -> _Sums:
-        n_genes, n_features = weight.shape
-        return cls(weight.new_zeros(n_features, n_genes).t(), weight.new_zeros(n_genes), weight.new_zeros(n_genes))
+    layer: tuple[Tensor, Tensor] | None
+    """To weights, (features, genes), and bias of the last layer; `None` where it does not train. The product takes half
+    as long again where the weights come out as (genes, features)."""
 
 
 class _Derivation:
@@ -152,75 +194,102 @@ class _Derivation:
     def __init__(self, rows: SparseRows, inputs: _Inputs, weights: Tensor, layer_trains: bool):
         self._rows, self._inputs, self._weights, self._layer_trains = rows, inputs, weights, layer_trains
         middle = rows.n_rows // 2
-        self._to_do = deque(enumerate([(0, middle), (middle, rows.n_rows)]))
+        halves = [(0, middle), (middle, rows.n_rows)] if middle else [(0, rows.n_rows)]
+        self._to_do = deque(enumerate(halves))
         self._done: dict[int, _Sums] = {}
-        self._lock = Lock()
-        self._elsewhere: list[Future[None]] = []
+        self._stored: _OfStored
+        self._elsewhere: tuple[Begun, Future[None]] | None = None
         self.results = inputs.features.new_full((rows.n_rows,), torch.nan)
         """(cells,)."""
         self.by_cell = torch.empty_like(inputs.features), torch.empty_like(inputs.log_size)
         """Derivatives of each cell's log-probability to its features and to its log size."""
-        self.sums: _Sums
-        """There once all is done."""
 
-    def start(self, beside: Executor) -> None:
-        """Let another thread begin."""
-        self._elsewhere = [beside.submit(self._prepare), beside.submit(self._halves)]
+    def start(self, begun: Begun) -> None:
+        """Let another thread go on."""
+        self._elsewhere = begun, begun.beside.submit(self._halves_after, begun.stored)
 
     def finish(self) -> None:
         """Do what no other thread has begun, and wait for what one has."""
-        for prepared in self._elsewhere[:1]:
-            prepared.result()
-            self._halves()
-        for done in self._elsewhere[1:]:
-            done.result()
+        if self._elsewhere is not None:
+            begun, halves = self._elsewhere
+            self._halves_after(begun.stored)
+            if begun.late is not None:
+                begun.late.help(halves)
+            halves.result()
 
     def do(self) -> None:
         """Do everything."""
-        self._prepare()
+        self._stored = _of_stored(self._rows, self._inputs.log_theta)
+        self._halves()
+
+    def _halves_after(self, stored: Future[_OfStored]) -> None:
+        self._stored = stored.result()
         self._halves()
 
     @torch.no_grad()
-    def _prepare(self) -> None:
-        """Compute what depends on stored counts and dispersions alone, for all cells at once."""
-        rows, theta = self._rows, self._inputs.log_theta.exp()
-        self._theta, self._coefficients = theta, log_coefficient(rows.values, theta, rows.columns)
-        slopes = slope_of_log_coefficient(rows.values, theta, rows.columns) * self._weights.index_select(0, rows.rows)
-        self._by_stored = torch.zeros_like(theta).index_add_(0, rows.columns, slopes).mul_(theta)
-
-    @torch.no_grad()
     def _halves(self) -> None:
-        """Take halves as long as there are any; whoever is done last adds them up."""
+        """Take halves as long as there are any."""
         while True:
             try:
                 half, (start, stop) = self._to_do.popleft()
             except IndexError:
                 return
-            sums = _Sums.of_no_cell(self._inputs.weight)
-            for block in _blocks(self._rows, start, stop):
+            first, *others = _blocks(self._rows, start, stop)
+            sums = self._begin(first)
+            for block in others:
                 self._add(block, sums)
-            with self._lock:
-                self._done[half] = sums
-                if len(self._done) == 2:
-                    self._add_up()
+            self._done[half] = sums
+
+    def _begin(self, block: slice) -> _Sums:
+        by_logits, by_log_theta = self._of_block(block)
+        if not self._layer_trains:
+            return _Sums(by_log_theta, None)
+        return _Sums(by_log_theta, (self._weighted(block) @ by_logits, self._weights[block] @ by_logits))
 
     def _add(self, block: slice, sums: _Sums) -> None:
-        rows, log_p, shares = _log_probability(self._rows, self._inputs, self._coefficients, block)
+        by_logits, by_log_theta = self._of_block(block)
+        sums.log_theta.add_(by_log_theta)
+        if sums.layer is not None:  # in place: with many genes, another matrix of weights is too much
+            weight, bias = sums.layer
+            weight.addmm_(self._weighted(block), by_logits)
+            bias.addmv_(by_logits.t(), self._weights[block])
+
+    def _weighted(self, block: slice) -> Tensor:
+        return (self._weights[block].unsqueeze(-1) * self._inputs.features[block]).t()
+
+    def _of_block(self, block: slice) -> tuple[Tensor, Tensor]:
+        """Compute the results of some cells; return the derivatives to their logits and, summed up, to log θ."""
+        stored = self._stored
+        rows, log_p, shares = _log_probability(self._rows, self._inputs, stored.coefficients, block)
         torch.neg(log_p, out=self.results[block])
         weights = self._weights[block]
         by_features, by_log_size = (each[block] for each in self.by_cell)
-        slope = slope_to_log_mean(rows, shares, self._theta)
+        slope = slope_to_log_mean(rows, shares, stored.theta)
         torch.sum(slope, dim=-1, keepdim=True, out=by_log_size)
-        sums.log_theta.sub_(self._theta * (weights @ shares.log_rest)).sub_(weights @ slope)
+        by_log_theta = (weights @ shares.log_rest).mul_(stored.theta).add_(weights @ slope).neg_()
         by_logits = slope.addcmul_(shares.share, by_log_size, value=-1.0)
         torch.mm(by_logits, self._inputs.weight, out=by_features)
-        if self._layer_trains:
-            sums.weight.t().addmm_((weights.unsqueeze(-1) * self._inputs.features[block]).t(), by_logits)
-            sums.bias.addmv_(by_logits.t(), weights)
+        return by_logits, by_log_theta
 
-    def _add_up(self) -> None:
-        weight, bias, log_theta = (mine.add_(others) for mine, others in zip(self._done[0], self._done[1], strict=True))
-        self.sums = _Sums(weight.contiguous(), bias, log_theta + self._by_stored)
+    @torch.no_grad()
+    def sums(self, factor: Tensor | None) -> list[Tensor]:
+        """Derivatives of the weighted sum, times a factor, to log θ and to weights and bias of a layer that trains.
+
+        All is done, and they are asked for once.
+        """
+        stored = self._stored
+        by_theta = torch.zeros_like(stored.theta)
+        by_theta.index_add_(0, self._rows.columns, stored.slopes * self._weights.index_select(0, self._rows.rows))
+        sums = [[each.log_theta, *(each.layer or ())] for _, each in sorted(self._done.items())]
+        total = sums[0]
+        for others in sums[1:]:
+            for mine, other in zip(total, others, strict=True):
+                mine.add_(other)
+        total[0].add_(by_theta.mul_(stored.theta))
+        if factor is not None:
+            for each in total:
+                each.mul_(factor)
+        return [each.t() for each in total]
 
 
 def _blocks(rows: SparseRows, start: int, stop: int) -> Iterator[slice]:

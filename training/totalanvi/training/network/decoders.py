@@ -99,6 +99,11 @@ class GeneDecoder(nn.Module):
         """Whether all that a gene's likelihood needs is ρ, the softmax of `logits`."""
         return self.sums_to_one and self.dropout_logits is None
 
+    def lie_by_features(self) -> None:
+        """Let the weights of a feature lie side by side in memory, as `counts_of_features` makes their gradient."""
+        weight = self.log_scale.weight
+        weight.data = weight.data.t().contiguous().t()
+
     def features(self, z: Tensor, covariates: Covariates) -> Tensor:
         """Map (..., latent) to what the last layer sees, (..., features)."""
         z, injected = covariates.beside(z), covariates.injected

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from totalanvi.training.network.late_gradients import Linear
+
 __all__ = ["BatchNorm", "FullyConnected", "Head", "NormKind"]
 
 NormKind = Literal["batch", "layer", "batch+layer", "none"]
@@ -55,7 +57,7 @@ def _norm(kind: NormKind, n_features: int) -> nn.Module:
     return nn.Identity()
 
 
-class Head(nn.Linear):
+class Head(Linear):
     """A linear map out of the network, whose results have the precision of its weights.
 
     Where training is told to use half precision, the network does; likelihoods and divergences, which add up thousands
@@ -113,7 +115,7 @@ class FullyConnected(nn.Module):
     ):
         super().__init__()
         widths = [n_in, *([n_hidden] * n_layers)]
-        self.linears = nn.ModuleList(nn.Linear(n + n_covariates, n_hidden) for n in widths[:-1])
+        self.linears = nn.ModuleList(Linear(n + n_covariates, n_hidden) for n in widths[:-1])
         self.norms = nn.ModuleList(_norm(norm, n_hidden) for _ in range(n_layers))
         self.dropout = Dropout(dropout)
         self.n_covariates = n_covariates

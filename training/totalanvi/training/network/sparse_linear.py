@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from totalanvi.training.data import SparseRows
+from totalanvi.training.network.late_gradients import LateGradients, Linear, may_be_late
 
 __all__ = ["SparseLinear"]
 
 
-class SparseLinear(nn.Linear):
+class SparseLinear(Linear):
     """``x W'`` for dense or sparse ``x``; there is no bias.
 
     Parameters
@@ -38,7 +39,8 @@ class SparseLinear(nn.Linear):
             return super().forward(x)
         if self.weight.device.type != "cpu":
             return super().forward(x.to_dense())
-        product: Tensor = _SparseProduct.apply(self.weight, x)  # type: ignore[no-untyped-call]
+        late = self.late if may_be_late(self.late, self.weight) else None
+        product: Tensor = _SparseProduct.apply(self.weight, x, late)  # type: ignore[no-untyped-call]
         return product
 
 
@@ -46,15 +48,22 @@ class _SparseProduct(torch.autograd.Function):
     """``X W'`` of sparse X, with a gradient to W alone."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, rows: SparseRows) -> Tensor:
-        ctx.rows = rows
+    def forward(ctx: Any, weight: Tensor, rows: SparseRows, late: LateGradients | None) -> Tensor:
+        ctx.weight, ctx.rows, ctx.late = weight, rows, late
         return _product(rows, weight.t().contiguous())  # as it lies, unless somebody put other weights there
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
         # Gene by gene: each row of the gradient is made in one go, from a matrix of cells that fits the cache.
-        return _product(ctx.rows.transposed(), gradient.contiguous()).t(), None
+        def by_weight() -> Tensor:
+            return _product(rows.transposed(), gradient.contiguous()).t()
+
+        rows: SparseRows = ctx.rows
+        if ctx.late is None:
+            return by_weight(), None, None
+        ctx.late.add((ctx.weight,), lambda: (by_weight(),))
+        return None, None, None
 
 
 def _product(rows: SparseRows, dense: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from totalanvi.training.data import UNLABELLED, CellBatch
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.network.background import BackgroundPrior
 from totalanvi.training.network.config import ModelConfig
-from totalanvi.training.network.counts_of_features import negative_log_probability_of_features
+from totalanvi.training.network.counts_of_features import Begun, begin, negative_log_probability_of_features
 from totalanvi.training.network.covariates import Covariates, UsualCovariates
 from totalanvi.training.network.decoders import GeneDecoder, ProteinDecoder, ProteinParameters
 from totalanvi.training.network.dimensions import Dimensions
@@ -207,8 +207,9 @@ class TotalVAE(FamiliarNames):
         beside
             Threads that compute the RNA's part; until its gradient has been computed, that is not a number.
         """
+        begun = self._begin(cells, beside)
         inputs = self._read(cells)
-        return self._terms(cells, inputs.covariates, [inputs], beside)[0]
+        return self._terms(cells, inputs.covariates, [inputs], begun)[0]
 
     def with_hidden_view(
         self, cells: CellBatch, rates: Augmentation, beside: Executor | None = None
@@ -233,16 +234,23 @@ class TotalVAE(FamiliarNames):
         beside
             As in `forward`.
         """
+        begun = self._begin(cells, beside)
         inputs = self._read(cells)
         views = [hide_batch(inputs, rates.unknown_batch), self.encoder.read_rna(hide(inputs, rates))]
-        terms, [hidden] = self._terms(cells, inputs.covariates, views, beside)
+        terms, [hidden] = self._terms(cells, inputs.covariates, views, begun)
         return terms, hidden
+
+    def _begin(self, cells: CellBatch, beside: Executor | None) -> Begun | None:
+        """Let a thread beside begin with the RNA's part, where that stands apart."""
+        if beside is None or not (self.genes_stand_apart and _in_full_precision_on_a_cpu(cells.protein)):
+            return None
+        return begin(cells.rna, self.px_r, beside, self.gene_decoder.log_scale.late)
 
     def _read(self, cells: CellBatch) -> EncoderInputs:
         return self.encoder.read_rna(EncoderInputs.of(cells, self.dims))
 
     def _terms(
-        self, cells: CellBatch, covariates: Covariates, views: Sequence[EncoderInputs], beside: Executor | None = None
+        self, cells: CellBatch, covariates: Covariates, views: Sequence[EncoderInputs], begun: Begun | None = None
     ) -> tuple[ElboTerms, list[HiddenTerms]]:
         """Terms of the first view, and of the others; all are computed together, (views, cells, ...)."""
         q_z, q_library = self.encode(EncoderInputs.stacked(views))
@@ -260,7 +268,7 @@ class TotalVAE(FamiliarNames):
             self.log_size(cells, first_library),
             covariates,
             None if labels is None else labels[0],
-            beside,
+            begun,
         )
         proteins = self.decode_proteins(latent, covariates.repeated(len(views)))
         protein = self.protein_reconstruction(cells, proteins, covariates, labels).unbind()
@@ -304,7 +312,7 @@ class TotalVAE(FamiliarNames):
         log_size: Tensor,
         covariates: Covariates,
         labels: Tensor | None,
-        beside: Executor | None = None,
+        begun: Begun | None = None,
     ) -> Tensor:
         """``−log p(x | z, ℓ)``, (cells,)."""
         log_theta = self.gene_log_theta(covariates, labels)
@@ -312,7 +320,7 @@ class TotalVAE(FamiliarNames):
             if _in_full_precision_on_a_cpu(latent):
                 features, head = self.gene_decoder.features(latent, covariates), self.gene_decoder.log_scale
                 return negative_log_probability_of_features(
-                    cells.rna, features, head.weight, head.bias, log_size, log_theta, beside
+                    cells.rna, features, head.weight, head.bias, log_size, log_theta, begun
                 )
             logits = self.gene_decoder.logits(latent, covariates)
             return -log_negative_binomial_of_shares(cells.rna, logits, log_size, log_theta)
