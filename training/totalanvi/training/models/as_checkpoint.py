@@ -14,7 +14,7 @@ from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.split import Split
 from totalanvi.training.models.attributes import ModelAttributes
 from totalanvi.training.network.layers import BatchNorm
-from totalanvi.training.network.model_options import model_config
+from totalanvi.training.network.model_options import CLASSIFIER_LIKE_ENCODER, model_config
 from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.setup_note import Data, Setup
 
@@ -66,7 +66,8 @@ class CheckpointedModel(ModelAttributes):
         self.registry = checkpoint.registry
         try:
             self._setup = Setup(**checkpoint.registry.setup)
-            self.module = self._module_class.unfilled(checkpoint.registry.dimensions, model_config(**checkpoint.model))
+            config = model_config(**CLASSIFIER_LIKE_ENCODER | checkpoint.model)
+            self.module = self._module_class.unfilled(checkpoint.registry.dimensions, config)
             _load_weights(self.module, checkpoint.weights)
             _freeze(self.module, checkpoint.frozen)
         except (RuntimeError, LookupError, TypeError, ValueError) as error:

@@ -13,7 +13,10 @@ from totalanvi.training.errors import ArgumentError
 from totalanvi.training.network.config import ModelConfig
 from totalanvi.training.network.layers import NormKind
 
-__all__ = ["OPTIONS", "model_config"]
+__all__ = ["CLASSIFIER_LIKE_ENCODER", "OPTIONS", "model_config"]
+
+CLASSIFIER_LIKE_ENCODER: dict[str, Any] = {"classifier_n_layers": None, "classifier_n_hidden": None}
+"""What options meant that say nothing of the classifier's layers: those of scvi-tools, and of our first checkpoints."""
 
 _PLACES = ("encoder", "decoder", "none", "both")
 _CLASSIFIER = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from totalanvi.training.errors import ArgumentError, CheckpointError
 from totalanvi.training.network.config import ModelConfig
-from totalanvi.training.network.model_options import model_config
+from totalanvi.training.network.model_options import CLASSIFIER_LIKE_ENCODER, model_config
 from totalanvi.training.scvi_import.saves import ScviSave
 from totalanvi.training.scvi_import.weights import EFFICIENCY
 
@@ -16,8 +16,7 @@ _DEFAULTS: dict[str, Any] = {
     "use_batch_norm": "both",
     "use_layer_norm": "none",
     "protein_mean": "all",
-    "classifier_n_layers": None,
-    "classifier_n_hidden": None,
+    **CLASSIFIER_LIKE_ENCODER,
 }
 """What is so there unless an argument says otherwise, and is not here."""
 _NOT_OF_THE_NETWORK = ("empirical_protein_background_prior", "override_missing_proteins", "extra_payload_autotune")
