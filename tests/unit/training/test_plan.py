@@ -273,7 +273,7 @@ def test_validation_sees_cells_as_they_are() -> None:
         model.encoder.z_log_variance.weight.zero_()
         model.encoder.z_log_variance.bias.fill_(-30.0)  # so that a draw is next to its mean
         for head in (model.encoder.z_mean, model.classifier):
-            head.weight.mul_(5.0)
+            head.weight.mul_(20.0)
     hiding = Augmentation(no_panel=1.0, part_panel=0.0, unknown_batch=1.0)
     history = run(model, data, max_epochs=2, augmentation=hiding)
     assert not model.training
