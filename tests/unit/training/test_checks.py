@@ -100,14 +100,15 @@ def test_functions_that_take_two(function: Any) -> None:
 
 @dataclass(frozen=True)
 class _Options:
-    size: Any = 1
-    most: Any = None
+    size: float = 1
+    most: float | None = None
+    least: float | None = 1
 
 
-def test_none_is_an_option_only_where_it_is_the_default() -> None:
-    require_whole(_Options(size=2.0), ("size", "most"), 1)
+def test_none_is_an_option_only_where_a_type_has_it() -> None:
+    require_whole(_Options(size=2.0, least=None), ("size", "most", "least"), 1)
     require_range(_Options(most=float("inf")), ("most",), 1)
     with pytest.raises(ArgumentError, match="size: expected a whole number of at least 1, found None"):
-        require_whole(_Options(size=None), ("size", "most"), 1)
+        require_whole(_Options(size=None), ("size", "most"), 1)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="most: expected a number of at least 1 and at most 9, found inf"):
         require_range(_Options(most=float("inf")), ("most",), 1, 9)

@@ -7,7 +7,7 @@ import logging
 import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +131,8 @@ def fit(
                 plan.beside,
             )
             train_mode(module)
-            if computes_apart(trainer, module):
-                module.gene_decoder.lie_by_features()
             with (
+                module.gene_decoder.lying_by_features() if computes_apart(trainer, module) else nullcontext(),
                 _interruptible(),
                 _left_ready(module, trainer),
                 undone_if_diverged(module),

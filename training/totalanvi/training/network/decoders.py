@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -99,10 +101,18 @@ class GeneDecoder(nn.Module):
         """Whether all that a gene's likelihood needs is ρ, the softmax of `logits`."""
         return self.sums_to_one and self.dropout_logits is None
 
-    def lie_by_features(self) -> None:
-        """Let the weights of a feature lie side by side in memory, as `counts_of_features` makes their gradient."""
+    @contextmanager
+    def lying_by_features(self) -> Iterator[None]:
+        """Let the weights of a feature lie side by side in memory, as `counts_of_features` makes their gradient.
+
+        They do while the block runs: how they lie is told in the last bits of what is computed from them.
+        """
         weight = self.log_scale.weight
         weight.data = weight.data.t().contiguous().t()
+        try:
+            yield
+        finally:
+            weight.data = weight.data.contiguous()
 
     def features(self, z: Tensor, covariates: Covariates) -> Tensor:
         """Map (..., latent) to what the last layer sees, (..., features)."""
