@@ -26,13 +26,11 @@ from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
-    ENCODER_PANEL,
     MANIFEST_FILE,
-    READOUT_LABELS,
-    READOUT_PANEL,
     REPORT_FILE,
     SCHEMA_VERSION,
     device_graphs,
+    label_graphs,
 )
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.cli import main
@@ -110,8 +108,7 @@ def test_command_line(checkpoint: Path, copied: Path, tmp_path: Path, tmp_path_f
     assert {file.name for file in copied.iterdir()} == {
         *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE),
         *bundle_files(readout=True),
-        *(graph.file for graph in (READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL)),
-        *(graph.file for graph in device_graphs(readout=True)),
+        *(graph.file for graph in (*label_graphs(readout=True), *device_graphs(readout=True))),
     }
     assert [entry.name for entry in tmp_path.iterdir()] == ["bundle"]
     # What is no id, and ids that several genes share, name none of them.

@@ -144,20 +144,26 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
         expected |= readout_outputs(readout, readout_feed(cells, readout.network))
     everyone = [np.arange(len(query))]
     of_panels = [np.flatnonzero((query.measured == panel).all(axis=1)) for panel in np.unique(query.measured, axis=0)]
-    for encoder, of_readout, groups in (
-        (ENCODER_REST, READOUT_REST, everyone),
-        (ENCODER_REST, READOUT_LABELS, everyone),
-        (ENCODER_PANEL, READOUT_PANEL, of_panels),
+    for (encoder, of_readout, *others), groups in (
+        ((ENCODER_REST, READOUT_REST, READOUT_LABELS), everyone),
+        ((ENCODER_PANEL, READOUT_PANEL), of_panels),
     ):
-        for graph in (graph for graph in (encoder, of_readout) if graph.file in sessions):
-            found = {name: np.empty(expected[name].shape, dtype=np.float32) for name in graph.outputs}
-            for rows in groups:
-                feeds = SparseFeeds(query.rows(rows), module.dims.n_batches, *sparse, (encoder, of_readout), None)
-                feed = feeds.feed(Block(slice(0, len(rows)), len(rows)))
+        graphs = [graph for graph in (encoder, of_readout, *others) if graph.file in sessions]
+        found = {
+            (graph, name): np.empty(expected[name].shape, dtype=np.float32)
+            for graph in graphs
+            for name in graph.outputs
+        }
+        for rows in groups:
+            feeds = SparseFeeds(query.rows(rows), module.dims.n_batches, *sparse, (encoder, of_readout), None)
+            feed = feeds.feed(Block(slice(0, len(rows)), len(rows)))
+            for graph in graphs:
                 arrays = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})
                 for name, array in zip(graph.outputs, arrays, strict=True):
-                    found[name][rows] = array
-            figures.add(graph.file.removesuffix(".onnx"), found, {name: expected[name] for name in graph.outputs})
+                    found[graph, name][rows] = array
+        for graph in graphs:
+            outputs = {name: found[graph, name] for name in graph.outputs}
+            figures.add(graph.file.removesuffix(".onnx"), outputs, {name: expected[name] for name in outputs})
     return figures.within_tolerance()
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "Provenance",
     "UNKNOWN",
     "device_graphs",
+    "label_graphs",
 ]
 
 SCHEMA_VERSION = 2
@@ -190,6 +191,17 @@ def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
     ['rows.onnx', 'nearest.onnx']
     """
     return (ROWS, NEAREST, DENSITY) if readout else (ROWS, NEAREST)
+
+
+def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
+    """Return the graphs for labels alone, which a CPU has a use for; a bundle from before one does without.
+
+    Examples
+    --------
+    >>> [graph.file for graph in label_graphs(readout=False)]
+    ['encoder_panel.onnx']
+    """
+    return (ENCODER_PANEL, READOUT_LABELS, READOUT_PANEL) if readout else (ENCODER_PANEL,)
 
 
 class FileRecord(Schema):

@@ -14,16 +14,14 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER,
-    ENCODER_PANEL,
     ENCODER_REST,
     N_NEAREST,
     PROTEINS,
     READOUT,
-    READOUT_LABELS,
-    READOUT_PANEL,
     READOUT_REST,
     GraphSignature,
     device_graphs,
+    label_graphs,
 )
 from totalanvi.serving.errors import BundleError, ServingError
 
@@ -91,7 +89,7 @@ def open_sessions(
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
         graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
-        labels_alone = (ENCODER_PANEL,) if bundle.readout is None else (ENCODER_PANEL, READOUT_LABELS, READOUT_PANEL)
+        labels_alone = label_graphs(readout=bundle.readout is not None)
         graphs += [graph for graph in labels_alone if graph.file in bundle.manifest.files]
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
 

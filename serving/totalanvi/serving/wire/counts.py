@@ -1,6 +1,6 @@
 """The counts in a request's columns, of which nothing is believed: see `totalanvi.serving.wire.chunks`.
 
-They travel in as few bits as hold them: most of what a request costs is that its bytes are copied, a dozen times.
+They travel in as few bits as hold them: a good part of what a request costs is that its bytes are copied on their way.
 """
 
 from __future__ import annotations
