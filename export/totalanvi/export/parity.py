@@ -35,9 +35,9 @@ from totalanvi.serving.bundles.manifest import (
     Parity,
 )
 from totalanvi.serving.bundles.modes import MODES, modes_of
+from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import Block, SparseFeeds
-from totalanvi.serving.engine.imputation import batch_weights
 from totalanvi.serving.engine.places import place
 from totalanvi.serving.engine.sessions import open_sessions
 from totalanvi.serving.engine.sparse_rows import SparseLayer

@@ -22,6 +22,8 @@ from totalanvi.serving.bundles.schema import Schema
 from totalanvi.serving.bundles.thresholds import Thresholds
 
 __all__ = [
+    "AVERAGE",
+    "BOUNDS",
     "CALIBRATION_FILE",
     "CARD_FILE",
     "CLASSIFIER",
@@ -35,8 +37,10 @@ __all__ = [
     "N_NEAREST",
     "PROTEINS",
     "READOUT",
+    "READOUT_COUNTS",
     "READOUT_FILE",
     "READOUT_FIRST_FILE",
+    "READOUT_IMPUTED",
     "READOUT_LABELS",
     "READOUT_PANEL",
     "READOUT_REST",
@@ -170,6 +174,29 @@ bundle with a readout. ``components`` (cells, components) are the readout's; a l
 (components, labels * components) make them independent, ``centres`` (1, labels * components) is where its own mean then
 lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells, 1) is the least of these sums."""
 
+AVERAGE = GraphSignature(file="average.onnx", inputs=("total", "decoded", "weight"), outputs=("sum",))
+"""Adds up proteins where the decoder computes, (cells, proteins): what was ``decoded`` as one batch, or from some of
+the samples, times its ``weight`` (1, proteins). What has no weight need not be finite."""
+
+READOUT_COUNTS = GraphSignature(
+    file="readout_counts.onnx", inputs=("standardised", "centre", "spread", "smear"), outputs=("of_batch",)
+)
+"""Turns a readout's ``standardised`` proteins into the counts of one batch, (cells, proteins), where it computes. The
+other inputs, (1, proteins), are those of `totalanvi.serving.bundles.readout_arrays.ReadoutArrays`."""
+
+READOUT_IMPUTED = GraphSignature(
+    file="readout_imputed.onnx",
+    inputs=("of_readout", "measured", "decoded_denoised", "decoded_expected", "first_share", "shares"),
+    outputs=("denoised", "expected"),
+)
+"""Puts the counts ``of_readout`` in the place of the decoder's for proteins that were not ``measured``, (cells,
+proteins). ``shares`` (3, lines) and ``first_share`` (1, proteins) are `totalanvi.serving.engine.curves.Curves.lines`,
+of what share of a count is no background."""
+
+BOUNDS = GraphSignature(file="bounds.onnx", inputs=("expected", "first_bound", "bounds"), outputs=("low", "high"))
+"""Says between which counts those lie that are ``expected``, (cells, proteins), where these were computed. ``bounds``
+(5, lines) and ``first_bound`` (1, proteins) are such lines, of a coverage's lower and upper bounds."""
+
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
 """The files that hold these first layers."""
@@ -188,9 +215,10 @@ def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
     Examples
     --------
     >>> [graph.file for graph in device_graphs(readout=False)]
-    ['rows.onnx', 'nearest.onnx']
+    ['rows.onnx', 'nearest.onnx', 'average.onnx', 'bounds.onnx']
     """
-    return (ROWS, NEAREST, DENSITY) if readout else (ROWS, NEAREST)
+    of_any = (ROWS, NEAREST, AVERAGE, BOUNDS)
+    return (*of_any, DENSITY, READOUT_COUNTS, READOUT_IMPUTED) if readout else of_any
 
 
 def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:

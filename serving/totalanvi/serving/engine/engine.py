@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,14 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
 from totalanvi.serving.engine.cuda_memory import CudaMemory
+from totalanvi.serving.engine.decodings import batch_weights, decodings
 from totalanvi.serving.engine.device_feeds import DeviceFeeds, device_block_sizes
+from totalanvi.serving.engine.device_imputer import DeviceImputation, DeviceImputer
 from totalanvi.serving.engine.device_search import DeviceSearch
-from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, SparseFeeds, blocks_of
+from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feeds, SparseFeeds, blocks_of
 from totalanvi.serving.engine.finite import NotFinite
 from totalanvi.serving.engine.graphs import Graphs
-from totalanvi.serving.engine.imputation import Imputer
+from totalanvi.serving.engine.imputation import CellsToImpute, Imputer, ImputesProteins
 from totalanvi.serving.engine.memory import HostMemory, Memory
 from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.placement import Computed, Placement
@@ -129,7 +132,11 @@ class Engine:
         if self._device == "cpu" and not complete_graphs:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         self._placement, self._certainty = Placement(bundle), Certainty(bundle)
-        self._search = DeviceSearch(self._placement, self._graphs, self._memory) if self._layers is None else None
+        self._search: DeviceSearch | None = None
+        self._imputation: DeviceImputation | None = None
+        if self._layers is None:
+            self._search = DeviceSearch(self._placement, self._graphs, self._memory)
+            self._imputation = DeviceImputation(self._graphs, self._memory, bundle.readout)
         self._missing_genes: MissingGenes | None = None
         if bundle.readout is not None and first.readout is not None:
             self._missing_genes = MissingGenes(first.readout, bundle.readout)
@@ -231,9 +238,8 @@ class Engine:
         """Compute and score cells, and hand the scores on, which returns what of it has to be finite, by name."""
         self._require_fit(cells)
         feeds, not_finite = self._feeds(cells, imputes=options.impute), NotFinite()
-        most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
-        imputer = Imputer(self.bundle.manifest, options, self._decode, most_rows) if options.impute else None
-        weights = None if imputer is None else imputer.weights
+        imputer = self._imputer(options) if options.impute else None
+        weights = batch_weights(self.bundle.manifest, options.impute_as) if options.impute else None
 
         def compute(block: Block) -> list[Computed]:
             if abandoned is not None and abandoned.is_set():
@@ -263,21 +269,23 @@ class Engine:
                 f"found {cells.n_genes} genes and {cells.n_proteins} proteins; align them to this reference."
             )
 
-    def _compute(self, block: Block, cells: AlignedCells, feeds: Feeds, imputer: Imputer | None) -> Computed:
+    def _compute(self, block: Block, cells: AlignedCells, feeds: Feeds, imputer: ImputesProteins | None) -> Computed:
         """Run the graphs for a block."""
         feed = feeds.feed(block)
         *posterior, latent = self._graphs.stay(feeds.encoder, feed, block.size)
+        readings, standardised = None, None
         if self.bundle.readout is None:
-            readings = None
             logits = self._graphs.fetch(CLASSIFIER, {"latent": latent}, block.size)[0]
         else:
-            names = Readings.names(proteins=imputer is not None)
-            readings = Readings.of(self._graphs.fetch(feeds.readout, feed, block.size, names), names)
+            left = ("standardised",) if imputer is not None and imputer.takes_readout else ()
+            names = Readings.names(proteins=imputer is not None and not left)
+            values, arrays = self._graphs.compute(feeds.readout, feed, block.size, left, names)
+            readings, standardised = Readings.of(arrays, names), values[0] if left else None
             logits = readings.log_probabilities
         imputed = None
         if imputer is not None:
             z_mean, z_scale = posterior
-            imputed = imputer.impute(z_mean, z_scale, block.size)
+            imputed = imputer.impute(CellsToImpute(z_mean, z_scale, feed["measured"], standardised, block.size))
         nearest, least = None, None
         if self._search is not None:
             nearest = self._search.nearest(latent, block.size)
@@ -285,8 +293,12 @@ class Engine:
                 least = self._search.least(readings.components, cells.measured[block.rows])
         return Computed(block.rows, self._memory.get(latent), logits, readings, imputed, nearest, least)
 
-    def _decode(self, feed: Feed, n_cells: int) -> list[npt.NDArray[np.float32]]:
-        return self._graphs.fetch(PROTEINS, feed, n_cells)
+    def _imputer(self, options: MapOptions) -> ImputesProteins:
+        to_decode = decodings(self.bundle.manifest, options)
+        if self._imputation is not None and self._imputation.serves:
+            return DeviceImputer(self._imputation, to_decode, self._certainty.bounds(options))
+        most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
+        return Imputer(to_decode, partial(self._graphs.fetch, PROTEINS), most_rows)
 
     def _feeds(self, cells: AlignedCells, *, imputes: bool) -> Feeds:
         n_batches = len(self.bundle.manifest.batches)
