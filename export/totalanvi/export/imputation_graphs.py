@@ -65,7 +65,7 @@ def readout_imputed_graph() -> onnx.ModelProto:
     Examples
     --------
     >>> [node.op_type for node in readout_imputed_graph().graph.node][-2:]
-    ['Where', 'Where']
+    ['Max', 'Min']
     """
     nodes = [
         _number("zero", 0),
@@ -74,11 +74,13 @@ def readout_imputed_graph() -> onnx.ModelProto:
         helper.make_node("Greater", ["measured", "zero"], ["known"]),
         helper.make_node("Where", ["known", "decoded_denoised", "no_background"], ["denoised"]),
         helper.make_node("Where", ["known", "decoded_expected", "of_readout"], ["expected"]),
+        *_between(),
     ]
     shapes: Shapes = {
         **dict.fromkeys((*READOUT_IMPUTED.inputs[:4], *READOUT_IMPUTED.outputs), _CELLS),
-        "first_share": _PROTEINS,
-        "shares": [3, "lines"],
+        **dict.fromkeys(("first_share", "first_bound"), _PROTEINS),
+        "shares": (3, "lines of shares"),
+        "bounds": (5, "lines of bounds"),
     }
     return weightless(READOUT_IMPUTED, nodes, shapes, _constants())
 
@@ -91,6 +93,16 @@ def bounds_graph() -> onnx.ModelProto:
     >>> [node.op_type for node in bounds_graph().graph.node][-2:]
     ['Max', 'Min']
     """
+    shapes: Shapes = {
+        **dict.fromkeys(("expected", *BOUNDS.outputs), _CELLS),
+        "first_bound": _PROTEINS,
+        "bounds": (5, "lines"),
+    }
+    return weightless(BOUNDS, _between(), shapes, _constants())
+
+
+def _between() -> list[NodeProto]:
+    """Read the bounds of what is expected."""
     nodes = _read("expected", "first_bound", "bounds", ["log_low", "log_high"])
     nodes.append(_number("largest", float(np.finfo(np.float32).max)))
     for name in BOUNDS.outputs:
@@ -99,43 +111,41 @@ def bounds_graph() -> onnx.ModelProto:
             *_less_one(f"{name}_and_one", f"{name}_unlimited"),
             helper.make_node("Min", [f"{name}_unlimited", "largest"], [name]),
         ]
-    shapes: Shapes = {
-        **dict.fromkeys(("expected", *BOUNDS.outputs), _CELLS),
-        "first_bound": _PROTEINS,
-        "bounds": [5, "lines"],
-    }
-    return weightless(BOUNDS, nodes, shapes, _constants())
+    return nodes
 
 
 def _read(counts: str, first: str, lines: str, curves: Sequence[str]) -> list[NodeProto]:
     """Read curves at log1p of counts: the same lines as `totalanvi.serving.engine.curves.Curves.read`."""
-    n_tables = 1 + 2 * len(curves)
-    tables = [f"{lines}_{number}" for number in range(n_tables)]
+    tables = [f"{lines}_{number}" for number in range(1 + 2 * len(curves))]
+
+    def own(name: str) -> str:
+        return f"{lines}_{name}"
+
     nodes = [
-        _number("one_count", 1),
-        helper.make_node("Add", [counts, "one_count"], ["one_more_count"]),
-        helper.make_node("Log", ["one_more_count"], ["place"]),
+        _number(own("one"), 1),
+        helper.make_node("Add", [counts, own("one")], [own("one_more")]),
+        helper.make_node("Log", [own("one_more")], [own("place")]),
         # Where lines begin, but for each protein's first one: (1, proteins, knots).
-        helper.make_node("Slice", [lines, "first", "second", "first"], ["starts"]),
-        helper.make_node("Shape", [first], ["shape"]),
-        helper.make_node("Concat", ["shape", "rest"], ["by_protein"], axis=0),
-        helper.make_node("Reshape", ["starts", "by_protein"], ["starts_of_proteins"]),
-        helper.make_node("Slice", ["starts_of_proteins", "second", "many", "last"], ["knots"]),
+        helper.make_node("Slice", [lines, "first", "second", "first"], [own("starts")]),
+        helper.make_node("Shape", [first], [own("shape")]),
+        helper.make_node("Concat", [own("shape"), "rest"], [own("by_protein")], axis=0),
+        helper.make_node("Reshape", [own("starts"), own("by_protein")], [own("starts_of_proteins")]),
+        helper.make_node("Slice", [own("starts_of_proteins"), "second", "many", "last"], [own("knots")]),
         # On which line a count lies: so many knots are passed.
-        helper.make_node("Unsqueeze", ["place", "last"], ["apart_from_knots"]),
-        helper.make_node("GreaterOrEqual", ["apart_from_knots", "knots"], ["passed"]),
-        helper.make_node("Cast", ["passed"], ["as_numbers"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("ReduceSum", ["as_numbers", "last"], ["n_passed"], keepdims=0),
-        helper.make_node("Add", ["n_passed", first], ["line"]),
-        helper.make_node("Cast", ["line"], ["line_number"], to=onnx.TensorProto.INT32),
-        helper.make_node("Gather", [lines, "line_number"], ["of_lines"], axis=1),
-        helper.make_node("Split", ["of_lines"], [f"{table}_alone" for table in tables], axis=0),
-        *(helper.make_node("Squeeze", [f"{table}_alone", "first"], [table]) for table in tables),
-        helper.make_node("Sub", ["place", tables[0]], ["beyond"]),
+        helper.make_node("Unsqueeze", [own("place"), "last"], [own("beside_knots")]),
+        helper.make_node("GreaterOrEqual", [own("beside_knots"), own("knots")], [own("passed")]),
+        helper.make_node("Cast", [own("passed")], [own("as_numbers")], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceSum", [own("as_numbers"), "last"], [own("n_passed")], keepdims=0),
+        helper.make_node("Add", [own("n_passed"), first], [own("line")]),
+        helper.make_node("Cast", [own("line")], [own("number")], to=onnx.TensorProto.INT32),
+        helper.make_node("Gather", [lines, own("number")], [own("of_lines")], axis=1),
+        helper.make_node("Split", [own("of_lines")], [f"{table}_apart" for table in tables], axis=0),
+        *(helper.make_node("Squeeze", [f"{table}_apart", "first"], [table]) for table in tables),
+        helper.make_node("Sub", [own("place"), tables[0]], [own("beyond")]),
     ]
     for curve, values, slopes in zip(curves, tables[1::2], tables[2::2], strict=True):
         nodes += [
-            helper.make_node("Mul", ["beyond", slopes], [f"{curve}_gained"]),
+            helper.make_node("Mul", [own("beyond"), slopes], [f"{curve}_gained"]),
             helper.make_node("Add", [f"{curve}_gained", values], [curve]),
         ]
     return nodes

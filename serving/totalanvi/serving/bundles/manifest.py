@@ -186,16 +186,19 @@ other inputs, (1, proteins), are those of `totalanvi.serving.bundles.readout_arr
 
 READOUT_IMPUTED = GraphSignature(
     file="readout_imputed.onnx",
-    inputs=("of_readout", "measured", "decoded_denoised", "decoded_expected", "first_share", "shares"),
-    outputs=("denoised", "expected"),
+    inputs=(
+        *("of_readout", "measured", "decoded_denoised", "decoded_expected"),
+        *("first_share", "shares", "first_bound", "bounds"),
+    ),
+    outputs=("denoised", "expected", "low", "high"),
 )
 """Puts the counts ``of_readout`` in the place of the decoder's for proteins that were not ``measured``, (cells,
-proteins). ``shares`` (3, lines) and ``first_share`` (1, proteins) are `totalanvi.serving.engine.curves.Curves.lines`,
-of what share of a count is no background."""
+proteins), and says between which counts they lie. ``shares`` (3, lines) and ``first_share`` (1, proteins) are
+`totalanvi.serving.engine.curves.Curves.lines`, of what share of a count is no background; ``bounds`` (5, lines) and
+``first_bound`` those of a coverage's lower and upper bounds."""
 
 BOUNDS = GraphSignature(file="bounds.onnx", inputs=("expected", "first_bound", "bounds"), outputs=("low", "high"))
-"""Says between which counts those lie that are ``expected``, (cells, proteins), where these were computed. ``bounds``
-(5, lines) and ``first_bound`` (1, proteins) are such lines, of a coverage's lower and upper bounds."""
+"""Says the same of counts that are ``expected``, (cells, proteins), in a bundle without a readout."""
 
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
@@ -217,8 +220,8 @@ def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
     >>> [graph.file for graph in device_graphs(readout=False)]
     ['rows.onnx', 'nearest.onnx', 'average.onnx', 'bounds.onnx']
     """
-    of_any = (ROWS, NEAREST, AVERAGE, BOUNDS)
-    return (*of_any, DENSITY, READOUT_COUNTS, READOUT_IMPUTED) if readout else of_any
+    of_any = (ROWS, NEAREST, AVERAGE)
+    return (*of_any, DENSITY, READOUT_COUNTS, READOUT_IMPUTED) if readout else (*of_any, BOUNDS)
 
 
 def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:

@@ -43,7 +43,7 @@ class DeviceImputation:
 
     def __init__(self, graphs: Graphs, memory: Memory, readout: ReadoutArrays | None) -> None:
         self.graphs, self.memory, self.has_readout = graphs, memory, readout is not None
-        needed = (AVERAGE, BOUNDS, READOUT_COUNTS, READOUT_IMPUTED) if self.has_readout else (AVERAGE, BOUNDS)
+        needed = (AVERAGE, READOUT_COUNTS, READOUT_IMPUTED) if self.has_readout else (AVERAGE, BOUNDS)
         self.serves = all(graph in graphs for graph in needed)
         self._shares: dict[str, Value] = {}
         self._scales: list[dict[str, Value]] = []
@@ -67,11 +67,10 @@ class DeviceImputation:
         """Turn a readout's proteins into the counts of a batch."""
         return self.graphs.stay(READOUT_COUNTS, {"standardised": standardised, **self._scales[batch]}, n_cells)[0]
 
-    def with_readout(self, counts: Value, denoised: Value, expected: Value, cells: CellsToImpute) -> list[Value]:
-        """Put a readout's counts in the place of what was decoded of proteins that were not measured."""
+    def with_readout(self, counts: Value, denoised: Value, expected: Value, measured: Value) -> dict[str, Value]:
+        """Return what a readout's counts are put in the place of, and how; the inputs of `READOUT_IMPUTED`."""
         decoded = {"decoded_denoised": denoised, "decoded_expected": expected}
-        feed = {"of_readout": counts, "measured": cells.measured, **decoded, **self._shares}
-        return list(self.graphs.stay(READOUT_IMPUTED, feed, cells.n_cells))
+        return {"of_readout": counts, "measured": measured, **decoded, **self._shares}
 
 
 class DeviceImputer:
@@ -111,12 +110,14 @@ class DeviceImputer:
                 before = totals or [there.zeros(n_cells, self._n_proteins)] * len(of_batch)
                 of_batch = [self._add(*each, weight, n_cells) for each in zip(before, of_batch, strict=True)]
             totals = of_batch
-        denoised, expected, foreground, *of_readout = totals
-        if of_readout:
-            denoised, expected = there.with_readout(of_readout[0], denoised, expected, cells)
-        low, high = there.graphs.stay(BOUNDS, {"expected": expected, **self._bounds}, n_cells)
-        get = there.memory.get
-        return Imputed(get(denoised), get(expected), get(foreground), (get(low), get(high)))
+        denoised, expected, foreground, *counts = totals
+        get, fetch = there.memory.get, there.graphs.fetch
+        if not counts:
+            low, high = fetch(BOUNDS, {"expected": expected, **self._bounds}, n_cells)
+            return Imputed(get(denoised), get(expected), get(foreground), (low, high))
+        feed = there.with_readout(counts[0], denoised, expected, cells.measured)
+        imputed, with_background, low, high = fetch(READOUT_IMPUTED, feed | self._bounds, n_cells)
+        return Imputed(imputed, with_background, get(foreground), (low, high))
 
     def _add(self, total: Value, decoded: Value, weight: Value, n_cells: int) -> Value:
         return self._there.graphs.stay(AVERAGE, {"total": total, "decoded": decoded, "weight": weight}, n_cells)[0]
