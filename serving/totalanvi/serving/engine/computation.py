@@ -35,7 +35,7 @@ from totalanvi.serving.engine.memory import HostMemory, Memory, Value
 from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
-from totalanvi.serving.engine.sessions import Provider, open_sessions, widths_of
+from totalanvi.serving.engine.sessions import Device, Sessions, widths_of
 from totalanvi.serving.engine.sparse_rows import SparseLayer
 from totalanvi.serving.mapped import MapOptions
 
@@ -52,33 +52,33 @@ class Computation:
     ----------
     bundle
         The verified bundle.
-    provider, threads, complete_graphs
-        See `totalanvi.serving.engine.engine.Engine`, which says what is raised, too.
+    sessions, device
+        Its graphs, and what computes them: see `totalanvi.serving.engine.sessions.open_sessions`.
     placement
         What the bundle knows of the reference's cells.
+    on_cores
+        Whether each core has blocks of its own, behind sparse first layers; else complete graphs are fed as a device
+        is, whatever computes them.
 
     Attributes
     ----------
-    device : Device
-        That computes.
     on_cores : bool
-        Whether each core has blocks of its own; complete graphs are fed as a device is, whatever computes them.
+        As above.
     block_sizes : tuple of int
         How many cells may be in a block, ascending.
     """
 
     def __init__(
-        self, bundle: Bundle, provider: Provider, threads: int, placement: Placement, *, complete_graphs: bool
+        self, bundle: Bundle, sessions: Sessions, device: Device, placement: Placement, *, on_cores: bool
     ) -> None:
-        self._bundle, first = bundle, bundle.first_layers
-        sessions, self.device = open_sessions(bundle, provider, threads, after_first_layers=not complete_graphs)
-        self._memory: Memory = HostMemory() if self.device == "cpu" else CudaMemory()
+        self._bundle, self._device, self.on_cores = bundle, device, on_cores
+        first = bundle.first_layers
+        self._memory: Memory = HostMemory() if device == "cpu" else CudaMemory()
         self._graphs = Graphs(sessions, self._memory, widths_of(bundle))
         self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
         self._search: DeviceSearch | None = None
         self._imputation: DeviceImputation | None = None
-        self.on_cores = self.device == "cpu" and not complete_graphs
-        if self.on_cores:
+        if on_cores:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         else:
             self._search = DeviceSearch(placement, self._graphs, self._memory)
@@ -87,7 +87,7 @@ class Computation:
         if bundle.readout is not None and first.readout is not None:
             self._missing_genes = MissingGenes(first.readout, bundle.readout)
         n_genes = len(bundle.manifest.genes.names)
-        self.block_sizes = BLOCK_SIZES if self.device == "cpu" else device_block_sizes(n_genes)
+        self.block_sizes = BLOCK_SIZES if device == "cpu" else device_block_sizes(n_genes)
 
     def of_query(self, cells: AlignedCells, options: MapOptions, bounds: Bounds) -> Callable[[Block], Computed]:
         """Return what computes the blocks of a query.
@@ -128,7 +128,7 @@ class Computation:
     def _read(
         self, cells: AlignedCells, feeds: Feeds, imputer: ImputesProteins | None, block: Block, feed: Feed
     ) -> tuple[Readings, Value | None]:
-        """Run the readout's graphs; return what is fetched of them, and its proteins where a device goes on with them."""
+        """Run the readout's graphs; return what is fetched of them, and proteins where a device goes on with these."""
         search = self._search
         looks_up = search is not None and search.looks_up_labels(cells.measured[block.rows])
         left = [*(["components"] if looks_up else []), *(["standardised"] if imputer and imputer.takes_readout else [])]
@@ -144,7 +144,7 @@ class Computation:
         to_decode = decodings(self._bundle.manifest, options)
         if self._imputation is not None and self._imputation.serves:
             return DeviceImputer(self._imputation, to_decode, bounds)
-        most_rows = None if self.device == "cuda" else _ROWS_IN_CACHE
+        most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
         return Imputer(to_decode, partial(self._graphs.fetch, PROTEINS), most_rows)
 
     def _feeds(self, cells: AlignedCells, *, imputes: bool) -> Feeds:

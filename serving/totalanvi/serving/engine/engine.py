@@ -30,7 +30,7 @@ from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, blocks_of
 from totalanvi.serving.engine.finite import NotFinite
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.scores import Scores
-from totalanvi.serving.engine.sessions import Device, Provider
+from totalanvi.serving.engine.sessions import Device, Provider, open_sessions
 from totalanvi.serving.engine.workers import Workers
 from totalanvi.serving.errors import BundleError, QueryError
 from totalanvi.serving.mapped import MapOptions, MappedCells

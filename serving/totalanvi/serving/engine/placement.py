@@ -34,7 +34,7 @@ class Computed:
     imputed
         None when proteins were not asked for.
     nearest
-        Which landmarks `totalanvi.serving.engine.device_search.DeviceSearch` found for them, (cells, found), if it looked.
+        Landmarks that `totalanvi.serving.engine.device_search.DeviceSearch` found, (cells, found), if it looked.
     """
 
     rows: slice
