@@ -142,11 +142,10 @@ def _limit(bundle: Bundle, options: MapOptions) -> int:
     """Return how many cells a second pass the bus, which is what each direction carries at a time."""
     manifest = bundle.manifest
     n_there, n_back = 2 * N_STORED + 1, manifest.n_latent + len(manifest.labels) + N_NEAREST
-    n_proteins = len(manifest.proteins)
     if bundle.readout is not None:
-        n_back += bundle.readout.n_components + 2 + options.impute * n_proteins
+        n_back += 2
     if options.impute:
-        n_back += 3 * n_proteins * (1 if options.impute_as else len(manifest.batches))
+        n_back += 5 * len(manifest.proteins)
     return round(PCIE_BYTES / (4 * max(n_there, n_back)))
 
 
