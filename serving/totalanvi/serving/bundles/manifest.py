@@ -28,6 +28,7 @@ __all__ = [
     "CARD_FILE",
     "CLASSIFIER",
     "DENSITY",
+    "DEVICE_GRAPHS",
     "ENCODER",
     "ENCODER_FIRST_FILE",
     "ENCODER_PANEL",
@@ -200,6 +201,9 @@ proteins), and says between which counts they lie. ``shares`` (3, lines) and ``f
 BOUNDS = GraphSignature(file="bounds.onnx", inputs=("expected", "first_bound", "bounds"), outputs=("low", "high"))
 """Says the same of counts that are ``expected``, (cells, proteins), in a bundle without a readout."""
 
+DEVICE_GRAPHS = (ROWS, NEAREST, AVERAGE, BOUNDS, DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
+"""Graphs without weights, which only a device has a use for."""
+
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
 """The files that hold these first layers."""
@@ -213,15 +217,15 @@ READOUT_FILE = "readout.safetensors"
 
 
 def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
-    """Return the graphs without weights, which only a device has a use for; a bundle from before one does without.
+    """Return those of `DEVICE_GRAPHS` that belong into a bundle; one from before some of them does without these.
 
     Examples
     --------
     >>> [graph.file for graph in device_graphs(readout=False)]
     ['rows.onnx', 'nearest.onnx', 'average.onnx', 'bounds.onnx']
     """
-    of_any = (ROWS, NEAREST, AVERAGE)
-    return (*of_any, DENSITY, READOUT_COUNTS, READOUT_IMPUTED) if readout else (*of_any, BOUNDS)
+    others = (BOUNDS,) if readout else (DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
+    return tuple(graph for graph in DEVICE_GRAPHS if graph not in others)
 
 
 def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:

@@ -15,6 +15,7 @@ from totalanvi.serving.bundles.manifest import (
     AVERAGE,
     BOUNDS,
     CLASSIFIER,
+    DEVICE_GRAPHS,
     ENCODER,
     ENCODER_REST,
     N_NEAREST,
@@ -92,7 +93,7 @@ def open_sessions(
     graphs = _graphs(bundle)
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
-        graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
+        graphs = [rest.get(graph, graph) for graph in graphs if graph not in DEVICE_GRAPHS]
         labels_alone = label_graphs(readout=bundle.readout is not None)
         graphs += [graph for graph in labels_alone if graph.file in bundle.manifest.files]
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
