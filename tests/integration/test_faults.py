@@ -130,7 +130,7 @@ def test_a_full_disk_for_uploads_is_told_and_leaves_nothing(server: RunningServe
         worker.rlimit(psutil.RLIMIT_FSIZE, limits)
 
     assert answer.status_code == 507
-    assert answer.json()["error"]["type"] == "FaultError"
+    assert answer.json()["error"]["type"] == "EndpointError"
     require_served(server, expected)
     assert {file.path for file in worker.open_files()} == before
 
