@@ -23,8 +23,8 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import DistError
 
+from totalanvi.machine.still_going import still_going
 from totalanvi.training.errors import ArgumentError, ProcessesError
-from totalanvi.training.still_going import still_going
 
 __all__ = ["together"]
 
