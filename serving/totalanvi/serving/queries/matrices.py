@@ -113,8 +113,8 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
         return StoredRows(matrix, pointers)
     if isinstance(matrix, CSCDataset):
         # Part by part: of numbers in another machine's byte order, anndata makes no matrix.
-        stored = matrix.group
-        parts = (computable(stored["data"][:]), stored["indices"][:], stored["indptr"][:])
+        group = matrix.group
+        parts = (computable(group["data"][:]), group["indices"][:], group["indptr"][:])
         matrix = sparse.csc_matrix(parts, shape=tuple(matrix.shape))
     if sparse.issparse(matrix):
         require_structure(matrix, place)

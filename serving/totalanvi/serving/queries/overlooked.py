@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from totalanvi.formats.counts_place import holds_counts
 from totalanvi.serving.queries.tables import Table
@@ -83,7 +84,7 @@ def obsm_elsewhere(table: Table) -> list[Elsewhere]:
         return not isinstance(found, str) and holds_counts(found.matrix)
 
     return [
-        Elsewhere(f"obsm {key!r}", key, table.obsm_columns(key), lambda key=key: holding(key))
+        Elsewhere(f"obsm {key!r}", key, table.obsm_columns(key), partial(holding, key))
         for key in table.obsm_keys
         if not key.startswith(_OURS)
     ]
