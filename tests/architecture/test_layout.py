@@ -43,6 +43,7 @@ PUBLIC = {
         "DeadlineError",
         "DeviceError",
         "EndpointError",
+        "FaultError",
         "HubError",
         "MediaTypeError",
         "NotReadyError",

@@ -89,8 +89,9 @@ def write_toy_bundle(
     version: str = "1",
     created: str = "2026-01-01T00:00:00Z",
     noise_seed: int = 7,
+    parents: dict[str, str] | None = None,
 ) -> Path:
-    """Write the bundle into a new folder and return it."""
+    """Write the bundle into a new folder and return it; with the toy's parents of labels unless others are given."""
     folder.mkdir(parents=True)
     for file, graph in toy_graphs().items():
         onnx.checker.check_model(graph, full_check=True)
@@ -103,7 +104,7 @@ def write_toy_bundle(
         genes=Genes(names=TOY.genes, ensembl_ids=TOY.ensembl_ids),
         proteins=TOY.proteins,
         labels=TOY.labels,
-        parents=TOY.parents,
+        parents=TOY.parents if parents is None else parents,
         batches=TOY.batches,
         protein_batches=TOY.protein_batches,
         n_latent=TOY.n_latent,

@@ -60,8 +60,8 @@ def export(
     """Turn a checkpoint into a bundle that is served without torch."""
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.store import store_bundle
+    from totalanvi.machine.still_going import still_going
     from totalanvi.serving.bundles.bundle import Bundle
-    from totalanvi.training.still_going import still_going
 
     said = ["Reading the checkpoint"]
 

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from totalanvi.formats.errors import FormatError
 
-__all__ = ["Place", "computable", "find_counts", "named_place"]
+__all__ = ["Place", "computable", "find_counts", "holds_counts", "named_place"]
 
 _N_SLABS = 16
 _SLAB_CELLS = 64
@@ -109,6 +109,17 @@ def find_counts(matrices: Mapping[Place, Any], of: str = "", cure: str = "--laye
     raise FormatError(
         f"Expected raw counts (whole numbers, 0 or more) in exactly one place{of}; found that {listed}. {advice}."
     )
+
+
+def holds_counts(matrix: Any) -> bool:
+    """Tell whether a matrix (cells, features) may hold raw counts, by cells from all over it.
+
+    Examples
+    --------
+    >>> holds_counts(np.array([[0, 3], [1, 0]])), holds_counts(np.array([[0.5, 3.0]]))
+    (True, False)
+    """
+    return _fault(_sample(matrix)) is None
 
 
 def _sample(matrix: Any) -> sparse.csr_matrix | str:

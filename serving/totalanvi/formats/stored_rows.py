@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from totalanvi.formats.counts_place import computable
 from totalanvi.formats.hdf5_chunks import InflatedVector, is_deflated
 
 __all__ = ["StoredRows"]
@@ -32,7 +33,6 @@ class StoredRows:
     """
 
     def __init__(self, matrix: Any, pointers: npt.NDArray[np.int64]) -> None:
-        self._matrix = matrix
         self._pointers = pointers
         parts = (matrix.group["data"], matrix.group["indices"])
         self._data, self._indices = (InflatedVector(part) if is_deflated(part) else part for part in parts)
@@ -41,9 +41,19 @@ class StoredRows:
 
     def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> sparse.csr_matrix:
         """Read neighbouring rows, or rows by their positions, which rise; their columns are as they are stored."""
-        if not isinstance(rows, slice):
-            return sparse.csr_matrix(self._matrix[rows])
-        start, stop, _ = rows.indices(self.shape[0])
-        first, last = int(self._pointers[start]), int(self._pointers[stop])
-        parts = (self._data[first:last], self._indices[first:last], self._pointers[start : stop + 1] - first)
-        return sparse.csr_matrix(parts, shape=(stop - start, self.shape[1]))
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self.shape[0])
+            runs, lengths = [(start, stop)], np.diff(self._pointers[start : stop + 1])
+        else:
+            ends = np.flatnonzero(np.diff(rows, append=-1) != 1)
+            runs = list(zip(rows[np.concatenate([[0], ends[:-1] + 1])], rows[ends] + 1, strict=True))
+            lengths = self._pointers[rows + 1] - self._pointers[rows]
+        pieces = [slice(int(self._pointers[start]), int(self._pointers[stop])) for start, stop in runs]
+        data, indices = (_joined([part[piece] for piece in pieces]) for part in (self._data, self._indices))
+        pointers = np.concatenate([[0], np.cumsum(lengths)])
+        # Numbers in another machine's byte order make no matrix.
+        return sparse.csr_matrix((computable(data), indices, pointers), shape=(len(lengths), self.shape[1]))
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from totalanvi.machine.still_going import still_going
 
 __all__ = ["pull", "push"]
 
@@ -27,7 +31,9 @@ def push(
     """Push a bundle to the Hugging Face hub, as the user that `hf auth login` or HF_TOKEN says."""
     from totalanvi.serving.hub.push import push_bundle
 
-    typer.echo(f"Pushed:     {push_bundle(bundle, repository, public, revision)}")
+    with _told_of(f"Pushing to {repository}"):
+        pushed = push_bundle(bundle, repository, public, revision)
+    typer.echo(f"Pushed:     {pushed}")
 
 
 def pull(
@@ -43,7 +49,13 @@ def pull(
     """Pull a bundle from the Hugging Face hub; nothing is kept unless its digests are right."""
     from totalanvi.serving.hub.pull import pull_bundle
 
-    bundle = pull_bundle(repository, output, revision, overwrite)
+    with _told_of(f"Pulling {repository}"):
+        bundle = pull_bundle(repository, output, revision, overwrite)
     typer.echo(f"Reference:  {bundle.manifest.name} {bundle.manifest.version}")
     typer.echo(f"Digest:     {bundle.digest}")
     typer.echo(f"Output:     {output}")
+
+
+def _told_of(doing: str) -> AbstractContextManager[None]:
+    """Say now and then what is being done, where the hub's own bars, which need a terminal, do not."""
+    return nullcontext() if sys.stderr.isatty() else still_going(lambda: doing)

@@ -1,7 +1,8 @@
 """What can go wrong between a query and its annotation.
 
 Every error here is somebody's to mend: its message says what was expected, what was found, and what to do. The command
-line exits with ``exit_code`` and prints the message; the endpoint answers with ``http_status`` and the same message.
+line exits with ``exit_code`` and prints the message; the endpoint answers with ``http_status`` and the same message. A
+job of many queries ends with an error that ``concerns_all`` of them, and goes on to the next query after any other.
 
 ::
 
@@ -21,6 +22,7 @@ line exits with ``exit_code`` and prints the message; the endpoint answers with 
         ├── AccessError    a request carries no key, or none of the endpoint's
         ├── BusyError      an endpoint has as much work as it accepts
         │   └── QuotaError a key has used up what it may for now
+        ├── FaultError     an endpoint failed at a request
         ├── UnknownReferenceError  an endpoint has no reference of that name
         ├── NotReadyError  an endpoint is still loading its reference
         ├── UnreachableError  nothing answers at an endpoint's address, however often it is asked
@@ -39,6 +41,7 @@ __all__ = [
     "DeadlineError",
     "DeviceError",
     "EndpointError",
+    "FaultError",
     "HubError",
     "MediaTypeError",
     "NotReadyError",
@@ -60,12 +63,15 @@ class ServingError(ValueError):
 
     exit_code: int = 2
     http_status: int = 400
+    concerns_all: bool = False
+    """Whether no other query would be spared."""
 
 
 class BundleError(ServingError):
     """A bundle is missing, altered, incomplete or of a newer schema."""
 
     http_status = 503
+    concerns_all = True
 
 
 class QueryError(ServingError):
@@ -86,6 +92,7 @@ class StaleFeaturesError(QueryError):
     """A request was aligned to other features than the endpoint's reference has."""
 
     http_status = 409
+    concerns_all = True
 
 
 class TooLargeError(QueryError):
@@ -96,6 +103,8 @@ class TooLargeError(QueryError):
 
 class OutputError(ServingError):
     """An output exists already, cannot be written, or has an unknown suffix."""
+
+    concerns_all = True
 
 
 class HubError(ServingError):
@@ -108,6 +117,7 @@ class DeviceError(ServingError):
     """The device that computes has failed: what was asked for is not at fault, and may be asked for again."""
 
     http_status = 503
+    concerns_all = True
 
 
 class SettingsError(ServingError):
@@ -120,12 +130,20 @@ class EndpointError(ServingError):
     """An endpoint is unreachable, refuses the request, or speaks another protocol version."""
 
     http_status = 502
+    concerns_all = True
 
 
 class MediaTypeError(EndpointError):
     """A request body is in a format that the endpoint does not read."""
 
     http_status = 415
+
+
+class FaultError(EndpointError):
+    """An endpoint failed at a request: a fault of its own, which other requests need not meet."""
+
+    http_status = 500
+    concerns_all = False
 
 
 class UnknownReferenceError(EndpointError):

@@ -48,6 +48,8 @@ def test_nothing_that_is_named_becomes_markup(browser: Browser, uploads: Path, t
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["labels"][0] = manifest["proteins"][0] = MARKUP
     manifest["parents"][MARKUP] = manifest["parents"].pop("B cell")
+    manifest["labels"][1] = "CD4|T"
+    manifest["parents"]["CD4|T"] = manifest["parents"].pop("CD4 T")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     query = toy_query(40)
     query.obs_names = [f"{MARKUP}{place}" for place in range(40)]
@@ -72,6 +74,8 @@ def test_nothing_that_is_named_becomes_markup(browser: Browser, uploads: Path, t
         page.click("#begin")
         expect(page.locator("#result")).to_be_visible()
         expect(page.locator("#cells")).to_contain_text(f"{MARKUP}0")
+        expect(page.locator("#cells")).to_contain_text("CD4|T")
+        expect(page.locator("#cells")).not_to_contain_text("CD4, T")
         page.select_option("#colour", "protein 0")
         expect(page.locator("#legend")).to_contain_text(MARKUP)
         assert page.locator("img").count() == 0

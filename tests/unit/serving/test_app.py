@@ -168,7 +168,7 @@ def test_a_bug_is_500_and_leaves_no_data_in_log_or_answer(
         answer = web.post("/v1/predict", json=ONE_CELL)
 
     assert answer.status_code == 500
-    assert answer.json()["error"]["type"] == "EndpointError"
+    assert answer.json()["error"]["type"] == "FaultError"
     assert "123456" not in answer.text + caplog.text
     assert "RuntimeError" in caplog.text
     assert "score" in caplog.text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from tests.support.files import contents, listing
 from tests.support.hub import Hub, running_hub
 from tests.support.toy_bundle import write_toy_bundle
 
+from totalanvi.machine.still_going import still_going
+from totalanvi.serving import commands_hub
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE
@@ -52,6 +56,16 @@ def with_card(bundle: Path, licence: str = "cc-by-4.0") -> Path:
     files = manifest.files | hash_files(bundle, [CARD_FILE])
     write_manifest(bundle, manifest.model_copy(update={"files": files}))
     return bundle
+
+
+def test_a_hub_that_takes_long_is_waited_for_aloud(
+    hub: Hub, run: Run, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_hub, "still_going", partial(still_going, every=0.001))
+    told = run("push", toy_folder, REPOSITORY)[2]
+    assert re.fullmatch(r"(Pushing to lab/toy: \d+ s so far\n)+", told)
+    told = run("pull", REPOSITORY, "-o", tmp_path / "pulled")[2]
+    assert re.fullmatch(r"(Pulling lab/toy: \d+ s so far\n)+", told)
 
 
 def test_what_is_pushed_is_what_is_pulled(hub: Hub, run: Run, tmp_path: Path) -> None:

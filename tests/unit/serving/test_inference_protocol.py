@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from tests.support.server import app_in_thread, endpoint_of, wait_for
-from tests.support.toy_bundle import TOY, toy_cells
+from tests.support.toy_bundle import TOY, toy_cells, write_toy_bundle
 
 from totalanvi.serving.endpoint.app import create_app
 from totalanvi.serving.mapped import MapOptions, MappedCells
@@ -118,6 +119,21 @@ def test_a_model_says_what_goes_in_and_out(web: httpx.Client) -> None:
     assert outputs["label"] == ("BYTES", [-1])
     assert outputs["label_set"] == ("BOOL", [-1, len(TOY.labels)])
     assert outputs["protein_low"] == ("FP32", [-1, len(TOY.proteins)])
+
+
+def test_labels_without_parents_have_no_certain_ones(tmp_path: Path) -> None:
+    bundle = write_toy_bundle(tmp_path / "toy", parents={})
+    reference = LocalReference(bundle, provider="cpu")
+    endpoint = endpoint_of(bundle, opened=lambda _: reference)
+    endpoint.references.look()
+    with app_in_thread(create_app(endpoint)) as web:
+        described = [tensor["name"] for tensor in web.get("/v2/models/toy").json()["outputs"]]
+        answer = web.post(INFER, json={"inputs": json_inputs(), "parameters": {"samples": 2}}).json()
+        asked = web.post(INFER, json={"inputs": json_inputs(), "outputs": [{"name": "certain"}]})
+    assert [output["name"] for output in answer["outputs"]] == described
+    assert "certain" not in described
+    assert asked.status_code == 422
+    assert "found 'certain'; leave these out" in asked.json()["error"]
 
 
 def test_json_in_and_out(web: httpx.Client, reference: LocalReference) -> None:

@@ -12,12 +12,24 @@ from tests.support.files import contents, listing
 from tests.support.queries import assert_three_parts, write_anndata
 from tests.support.server import app_in_thread, endpoint_of
 from tests.support.site import Site
-from tests.support.toy_bundle import toy_query
+from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.serving.client import patience
 from totalanvi.serving.client.patience import Deadline
 from totalanvi.serving.endpoint.app import create_app
-from totalanvi.serving.errors import AccessError, BusyError, CountsError, ServingError, UnreachableError
+from totalanvi.serving.errors import (
+    AccessError,
+    BundleError,
+    BusyError,
+    CountsError,
+    DeadlineError,
+    FaultError,
+    QuotaError,
+    ServingError,
+    StaleFeaturesError,
+    TooLargeError,
+    UnreachableError,
+)
 from totalanvi.serving.jobs.job import map_job
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.mapping.local import LocalReference
@@ -123,16 +135,72 @@ def test_a_job_ends_at_once_when_its_endpoint_is_gone(reference: LocalReference,
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
-    [(CountsError("such counts are refused"), 3), (AccessError("the key is no longer good"), 2)],
-    ids=["query", "key"],
+    "error",
+    [CountsError("such counts are refused"), TooLargeError("too many of them"), FaultError("failed at this request")],
+    ids=lambda error: type(error).__name__,
 )
-def test_what_an_endpoint_refuses_ends_a_job_only_if_it_would_refuse_all(
-    run: Run, site: Site, queries: Path, tmp_path: Path, error: ServingError, code: int
+def test_what_an_endpoint_refuses_of_a_query_fails_that_query(
+    run: Run, site: Site, queries: Path, tmp_path: Path, error: ServingError
 ) -> None:
     site.fails_from, site.error = 1, error
-    found, printed, said = run("map", site.url, queries, "-o", f"{tmp_path}/scored/", *PLUG_IN)
-    assert found == code
-    assert ("Queries:    1 done, 2 failed" in printed) == (code == 3)
-    assert said.count("\n") == (2 if code == 3 else 1)
-    assert str(error) in said
+    code, printed, said = run("map", site.url, queries, "-o", f"{tmp_path}/scored/", *PLUG_IN)
+    assert code == 3
+    assert "Queries:    1 done, 2 failed" in printed
+    assert said.count("\n") == 2
+    assert said.count(str(error)) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "n_asked"),
+    [
+        (AccessError("the key is no longer good"), 1),
+        (QuotaError("the key is used up", retry_after=5000), 1),
+        (BundleError("the reference is gone"), 1),
+        (DeadlineError("no answer in time"), 3),
+        (BusyError("every place is taken", retry_after=0), 9),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_an_endpoint_would_refuse_of_all_ends_a_job_once(
+    run: Run, site: Site, queries: Path, tmp_path: Path, error: ServingError, n_asked: int
+) -> None:
+    scored = tmp_path / "scored"
+    words = ("map", site.url, queries, "--resume", scored, *PLUG_IN)
+    site.fails_from, site.error = 1, error
+    code, printed, said = run(*words)
+    assert (code, printed) == (2, "donor0: 12 cells in 1 part\n")
+    assert said == f"Error: {error} What is done (1 of 3 queries) is kept: go on with --resume '{scored}'.\n"
+    assert site.chunks == 1 + n_asked
+    assert listing(scored) == ["_job", "donor0"]
+    assert listing(scored / "_job" / "queries") == ["donor0", "donor1"], "the last one was not begun"
+
+    site.fails_from, site.chunks = float("inf"), 0
+    code, printed, said = run(*words)
+    assert code == 0, said
+    assert "donor0: 12 cells in 1 part, 1 done by an earlier run\n" in printed
+    assert "Queries:    3 done\n" in printed
+    assert site.chunks == 2
+
+
+def test_a_replaced_reference_ends_a_job_once(
+    run: Run, site: Site, queries: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = endpoint_of(write_toy_bundle(tmp_path / "other", version="2", noise_seed=8))
+    endpoint.references.look()
+    scored, first, other = tmp_path / "scored", site.app, create_app(endpoint)
+
+    def replace(_: QueryOutcome) -> None:
+        site.app = other
+
+    with pytest.raises(StaleFeaturesError) as ended:
+        map_job(site.url, [str(queries)], scored, told=replace)
+    for part in ("expected the reference toy 1 (", "has been replaced", "1 of 3 queries", "another folder", "--resume"):
+        assert part in str(ended.value)
+    assert listing(scored) == ["_job", "donor0"]
+
+    code, _, said = run("map", site.url, queries, "--resume", scored, *PLUG_IN)
+    assert code == 2
+    assert_three_parts(said, "the reference toy 2 (", "the reference toy 1 (")
+    site.app = first
+    summary = map_job(site.url, [str(queries)], scored, start="resume")
+    assert [query.parts_before for query in summary.queries] == [1, 0, 0]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.toy_bundle import TOY, toy_query
+from tests.support.toy_bundle import TOY, toy_query, write_toy_bundle
 
 from totalanvi.serving.endpoint.catalogue import Offer
 from totalanvi.serving.endpoint.jobs import json_job
@@ -79,6 +80,28 @@ def test_proteins_that_a_cell_does_not_name_are_not_measured(reference: LocalRef
 
     assert (mixed[0].confidence, mixed[1].confidence) == (without.confidence, zero.confidence)
     assert without.confidence != zero.confidence
+
+
+def test_proteins_that_are_all_zero_are_told_of(reference: LocalReference) -> None:
+    """A file's cell with such a panel counts as one without; here, a name says that there was a measurement."""
+    genes = {"GENE000": 5}
+    cells = [{"genes": genes, "proteins": {"CD19": 0, "CD4": 0}}, {"genes": genes}, {"genes": genes, "proteins": {}}]
+
+    answer = ask(reference, *cells, {"genes": genes, "proteins": {"CD19": 0, "CD4": 1}})
+
+    told = [warning for warning in answer.warnings if "all 0" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("1 of 4 cells name proteins whose counts are all 0: they count as measured here")
+    assert not any("all 0" in warning for warning in ask(reference, *cells[1:]).warnings)
+
+
+def test_without_parents_no_label_is_the_nearest_certain_one(tmp_path: Path) -> None:
+    without = LocalReference(write_toy_bundle(tmp_path / "toy", parents={}), provider="cpu")
+
+    cell = ask(without, {"genes": {"GENE000": 5}}, options={"certainty": 1}).cells[0]
+
+    assert cell.certain is None
+    assert "totalanvi_certain" not in without.map(toy_query(3), impute=False).obs
 
 
 def test_a_panel_of_genes_is_named_once_for_all(reference: LocalReference) -> None:

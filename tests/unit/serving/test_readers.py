@@ -57,6 +57,28 @@ def test_a_file_reads_as_the_object_does(
     assert_same(read(tmp_path / "query.h5ad", layer=layer, size=size), read(query, layer=layer, size=size))
 
 
+@pytest.mark.parametrize("store", [sparse.csr_matrix, sparse.csc_matrix], ids=["csr", "csc"])
+@pytest.mark.parametrize("dtype", [">f4", ">i4", "<f2"])
+@pytest.mark.parametrize("gapped", [False, True], ids=["neighbours", "gaps"])
+def test_numbers_of_another_machine_are_read(store: Any, dtype: str, gapped: bool, tmp_path: Path) -> None:
+    """Sparse ones, too, which scipy does not compute with, and rows of a modality that lie apart."""
+    query = toy_query(12)
+    query.X = store(query.X)
+    if gapped:
+        prot = AnnData(query.obsm["protein_expression"])
+        del query.obsm["protein_expression"]
+        expected: Any = make_mudata(prot=prot, rna=query[["cell3", "cell7", "cell1", "cell11"]].copy())
+        path, place = write_mudata(expected, tmp_path / "query.h5mu"), "mod/rna/X"
+    else:
+        path, place, expected = write_anndata(query, tmp_path / "query.h5ad"), "X", query
+    with h5py.File(path, "r+") as stored:
+        for part, kind in (("data", dtype), ("indices", ">i4"), ("indptr", ">i8")):
+            values = stored[f"{place}/{part}"][:]
+            del stored[f"{place}/{part}"]
+            stored[f"{place}/{part}"] = values.astype(kind)
+    assert_same(read(path, size=5), read(expected, size=5))
+
+
 def test_a_mudata_file_reads_as_the_object_does(tmp_path: Path) -> None:
     mdata = toy_mudata()
     path = write_mudata(mdata, tmp_path / "query.h5mu")

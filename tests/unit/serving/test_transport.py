@@ -16,7 +16,9 @@ from totalanvi.serving.errors import (
     BundleError,
     BusyError,
     CountsError,
+    DeadlineError,
     EndpointError,
+    FaultError,
     NotReadyError,
     StaleFeaturesError,
 )
@@ -73,7 +75,7 @@ def test_retry_after_is_heeded(script: Script) -> None:
         (fault("CountsError", 422), CountsError),
         (fault("StaleFeaturesError", 409), StaleFeaturesError),
         (fault("BundleError", 503), BundleError),
-        (fault("EndpointError", 500), EndpointError),
+        (fault("FaultError", 500), FaultError),
         (fault("SomethingNewer", 400), EndpointError),
         (fault("ServingError.__init__", 400), EndpointError),
     ],
@@ -96,13 +98,21 @@ def test_patience_ends(script: Script, answer: Answer, kind: type) -> None:
     assert len(script.asked) == 3
 
 
-def test_an_answer_that_takes_too_long_is_not_asked_for_again() -> None:
+def test_an_answer_that_takes_too_long_is_asked_for_again_twice(script: Script) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(EndpointError, match="longer timeout"):
-            Transport(url, timeout=0.2, retries=50).get("/v1/info")
+        for retries, tried in ((50, "3 times"), (0, "once")):
+            with pytest.raises(DeadlineError, match=rf"within 0\.2 s.*tried {tried}.*--batch-size.*longer timeout"):
+                Transport(url, timeout=0.2, retries=retries).get("/v1/info")
+
+    late = fault("DeadlineError", 504)
+    assert ask(script, OK, late, late, OK) == b"whole"
+    script.asked.clear()
+    with pytest.raises(DeadlineError, match="what and why"):
+        ask(script, late, retries=50)
+    assert len(script.asked) == 3
 
 
 def test_nobody_there_is_told_with_what_was_tried() -> None:

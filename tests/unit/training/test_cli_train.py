@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -13,6 +14,7 @@ from tests.support.command_line import QuietRun
 from tests.support.reference_cells import draw_adata, draw_mudata
 
 from totalanvi.formats.mudata_options import not_pulling
+from totalanvi.machine.still_going import still_going
 from totalanvi.training import TOTALANVI
 from totalanvi.training.checkpoints.checkpoint import read_checkpoint
 
@@ -41,6 +43,17 @@ def test_train_from_h5ad(run: QuietRun, h5ad: Path, tmp_path: Path) -> None:
     assert checkpoint.training["options"]["seed"] == 3
     assert checkpoint.training["n_epochs"] == 2
     assert len(TOTALANVI.load(output, adata=ad.read_h5ad(h5ad)).predict()) == 20
+
+
+def test_reading_that_takes_long_says_so(
+    run: QuietRun, h5ad: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("totalanvi.machine.still_going.still_going", partial(still_going, every=0.001))
+    words = ("train", h5ad, "--labels", "kind", "--max-epochs", 1, "--device", "cpu", "--no-readout")
+    code, said = run(*words, "-o", tmp_path / "checkpoint")
+    assert code == 0, said
+    assert said.startswith("Reading the reference: ")
+    assert "Reading" not in said.partition("20 cells (")[2]
 
 
 def test_a_run_that_ends_early_says_so(run: QuietRun, h5ad: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -177,6 +178,7 @@ def train(
     # Torch's threads wait for each other by spinning: where cores are shared, that made training many times slower. It
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from totalanvi.machine.still_going import still_going
     from totalanvi.training.checkpoints.folder import require_writable
     from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import is_large, read_reference
@@ -201,7 +203,10 @@ def train(
         "categorical_covariate_keys": categorical_covariate,
         "continuous_covariate_keys": continuous_covariate,
     }
-    with told_warnings(tell):
+    reading: AbstractContextManager[None] = (
+        nullcontext() if tell is _tell_nothing else still_going(lambda: "Reading the reference")
+    )
+    with told_warnings(tell), reading:
         stored = is_large(reference) if backed is None else backed
         if stored and backed is None:
             tell("Counts stay in their file, and are read in parts (--no-backed reads them whole).")

@@ -66,6 +66,8 @@ class Aligner:
         goes before all else.
     index
         Of `reference`, where there is one already.
+    warnings
+        What else the user should know of the query's features.
 
     Attributes
     ----------
@@ -98,6 +100,7 @@ class Aligner:
         gene_column: str | None = None,
         feature_map: Mapping[str, str] | None = None,
         index: FeatureIndex | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         index = index or FeatureIndex(reference)
         genes, proteins = index.genes, index.proteins
@@ -117,7 +120,8 @@ class Aligner:
         self._gene_weight = share_of(self.genes, self._weight)
         # Controls may be counted in cells whose proteins were not measured.
         self._panel = np.array([reason not in CONTROLS for reason in self.proteins.reasons], dtype=bool)
-        self.warnings = alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
+        self.warnings = warnings
+        self.warnings += alignment_warnings(reference, self.genes, self.proteins, self._gene_weight, matched.foreign)
         if feature_map:
             of_genes = {*gene_names, *self.genes.names}
             used = (of_genes & mapped_genes.keys()) | (mapped_proteins.keys() & set(protein_names))

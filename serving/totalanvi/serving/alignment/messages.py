@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from shlex import quote
 
 import numpy as np
 
@@ -11,8 +12,9 @@ from totalanvi.serving.alignment.genes import VAR_NAMES
 from totalanvi.serving.alignment.matching import Matching
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import examples
+from totalanvi.serving.queries.overlooked import Overlooked
 
-__all__ = ["alignment_notes", "alignment_warnings", "map_warnings"]
+__all__ = ["alignment_notes", "alignment_warnings", "map_warnings", "overlooked_warnings"]
 
 
 def alignment_warnings(
@@ -90,6 +92,29 @@ def map_warnings(
     return (
         f"{len(crossed)} lines of the feature map call a gene a protein, or a protein a gene, and were not used: "
         f"{', '.join(crossed[:3])}. A gene of the query can only be a gene of the reference.",
+    )
+
+
+def overlooked_warnings(overlooked: Sequence[Overlooked]) -> tuple[str, ...]:
+    """Say where proteins may be that were not read.
+
+    Parameters
+    ----------
+    overlooked
+        See `totalanvi.serving.queries.source.QuerySource.overlooked`.
+
+    Examples
+    --------
+    >>> overlooked_warnings([])
+    ()
+    """
+    if not overlooked:
+        return ()
+    option, places = overlooked[0].option, " or ".join(place.said for place in overlooked)
+    return (
+        f"No proteins were read, as there are none under the usual names; but {places} looks like "
+        f"counts of proteins. Say where they are (proteins={option!r}, --proteins {quote(option)}), or that there are "
+        f"none ('none').",
     )
 
 

@@ -42,7 +42,8 @@ class Client(RemoteReference):
         Cells in a chunk; results do not depend on it.
     retries
         How often a chunk is sent again after a busy answer or a lost connection, after waits that double and are
-        scattered, and are as long as the endpoint asks for. What it is mapped to is the same each time.
+        scattered, and are as long as the endpoint asks for; twice at most where no answer came in time. What it is
+        mapped to is the same each time.
     deadline
         Seconds for a query as a whole, from the call of `map` on; None for any time.
     resume

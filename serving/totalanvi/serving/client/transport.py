@@ -14,6 +14,7 @@ from totalanvi.serving.client.carrier import named_error
 from totalanvi.serving.client.patience import Patience
 from totalanvi.serving.errors import (
     BusyError,
+    DeadlineError,
     DeviceError,
     EndpointError,
     NotReadyError,
@@ -25,12 +26,15 @@ __all__ = ["Transport"]
 
 _CONNECT_SECONDS = 10
 _RETRIES_BEFORE_CONTACT = 2
+_RETRIES_IN_VAIN = 2
+"""Of a request that no answer came to in time: load may pass, but each try takes all the time that an answer may."""
+
 _PIECE_BYTES = 1 << 17
 _GATEWAY_STATUSES = (502, 503, 504)
 """What a proxy in front of an endpoint answers while that restarts."""
 
 _LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ProxyError)
-"""Connections that were not made or broke off. An answer that takes too long is none of these: it would again."""
+"""Connections that were not made or broke off."""
 
 
 class Transport:
@@ -43,8 +47,8 @@ class Transport:
     timeout
         Seconds to wait for an answer.
     retries
-        How often a request is sent again. Before the endpoint has answered for the first time it is fewer: a wrong
-        address should be told soon.
+        How often a request is sent again. It is fewer where no answer came in time, and before the endpoint has
+        answered for the first time: a wrong address should be told soon.
     api_key
         What the endpoint is to let one in for; None where it asks for none.
     allow_plain_http
@@ -102,8 +106,10 @@ class Transport:
             Whatever the endpoint raised, as the same class with the same message.
         UnreachableError
             When there is no endpoint, or a proxy answers in its place.
+        DeadlineError
+            When the answer takes too long each time.
         EndpointError
-            When the answer takes too long, or is none of an endpoint's.
+            When the answer is none of an endpoint's.
         """
         return self._ask("POST", path, body, headers)
 
@@ -120,10 +126,11 @@ class Transport:
             try:
                 response = self._http.request(method, self.url + path, timeout=limits, **_content(body, headers))
             except httpx.RequestError as error:
-                failure: ServingError = self._unreachable(path, error, attempt)
-                if not isinstance(error, _LOST):
+                failure: ServingError = self._unreachable(path, error, attempt, seconds)
+                if isinstance(failure, DeadlineError):
                     # The time of the whole query may be what was too short.
                     self._patience.remaining(0)
+                if not _passes(failure):
                     raise failure from error
                 announced = 0.0
             else:
@@ -134,20 +141,29 @@ class Transport:
                 announced = _retry_after(response)
                 if not (_passes(failure, response) and self._patience.can_wait(announced)):
                     raise failure
-            if attempt > (self._retries if self._met else min(self._retries, _RETRIES_BEFORE_CONTACT)):
+            if attempt > self._most_retries(failure):
                 raise failure
             self._patience.wait(attempt, announced)
 
-    def _unreachable(self, path: str, error: httpx.RequestError, attempts: int) -> EndpointError:
+    def _most_retries(self, failure: ServingError) -> int:
+        most = self._retries if self._met else min(self._retries, _RETRIES_BEFORE_CONTACT)
+        return min(most, _RETRIES_IN_VAIN) if isinstance(failure, DeadlineError) else most
+
+    def _unreachable(self, path: str, error: httpx.RequestError, attempts: int, seconds: float) -> EndpointError:
         lost = isinstance(error, _LOST)
-        if isinstance(error, httpx.TimeoutException) and not lost:
-            cure = "give the client a longer timeout or smaller chunks, or look at the endpoint's load"
-        else:
-            cure = "check that the URL is right, that `totalanvi serve` runs there, and that nothing between blocks it"
-        reason = str(error) or type(error).__name__
         times = "once" if attempts == 1 else f"{attempts} times"
+        if isinstance(error, httpx.TimeoutException) and not lost:
+            return DeadlineError(
+                f"{self.url}{path}: expected an answer within {seconds:.3g} s, found none (tried {times}); send fewer "
+                "cells at a time (batch_size=, --batch-size), give the client a longer timeout, or look at the "
+                "endpoint's load."
+            )
+        reason = str(error) or type(error).__name__
         kind = UnreachableError if lost else EndpointError
-        return kind(f"{self.url}{path}: expected an endpoint, found none ({reason}; tried {times}); {cure}.")
+        return kind(
+            f"{self.url}{path}: expected an endpoint, found none ({reason}; tried {times}); check that the URL is "
+            "right, that `totalanvi serve` runs there, and that nothing between blocks it."
+        )
 
     def _refusal(self, path: str, response: httpx.Response) -> ServingError:
         """Return the error that an endpoint answered with, as the class that it was there."""
@@ -203,11 +219,11 @@ def _key_headers(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"}
 
 
-def _passes(failure: ServingError, response: httpx.Response) -> bool:
+def _passes(failure: ServingError, response: httpx.Response | None = None) -> bool:
     """Tell whether the same request may succeed later."""
-    if isinstance(failure, (BusyError, DeviceError, NotReadyError, UnreachableError)):
+    if isinstance(failure, (BusyError, DeadlineError, DeviceError, NotReadyError, UnreachableError)):
         return True
-    return type(failure) is EndpointError and response.status_code in _GATEWAY_STATUSES
+    return type(failure) is EndpointError and response is not None and response.status_code in _GATEWAY_STATUSES
 
 
 def _retry_after(response: httpx.Response) -> float:

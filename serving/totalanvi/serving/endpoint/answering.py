@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from totalanvi.serving.endpoint.answers import error_answer, has_plain_errors
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import DeadlineError, EndpointError, ServingError
+from totalanvi.serving.errors import DeadlineError, EndpointError, FaultError, ServingError
 
 __all__ = ["Handler", "answering", "refuse"]
 
@@ -83,7 +83,5 @@ def _fault_answer(route: str, error: Exception, plain: bool) -> Response:
     steps = traceback.extract_tb(error.__traceback__)
     where = " < ".join(f"{step.name} ({step.filename}:{step.lineno})" for step in reversed(steps))
     _log.error("%s failed with %s in %s", route, type(error).__name__, where)
-    fault = EndpointError("The endpoint failed at this request; its operator finds where in the server's log.")
-    answer = error_answer(fault, plain)
-    answer.status_code = 500
-    return answer
+    fault = FaultError("The endpoint failed at this request; its operator finds where in the server's log.")
+    return error_answer(fault, plain)

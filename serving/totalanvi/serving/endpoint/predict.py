@@ -74,7 +74,7 @@ def answer_request(
         cells=_answers(aligned.ids, mapped, features),
         unknown_genes=list(alignment.genes.extra_names),
         unknown_proteins=list(alignment.proteins.extra_names),
-        warnings=[*alignment.warnings, *imputation_messages(info, options, imputed)],
+        warnings=[*alignment.warnings, *_zero_messages(aligned.cells), *imputation_messages(info, options, imputed)],
         alignment=alignment,
     )
 
@@ -162,7 +162,7 @@ def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeature
             id=ids[row],
             label=names[mapped.label[row]],
             guess=names[mapped.guess[row]],
-            certain=certain[mapped.certain[row]],
+            certain=certain[mapped.certain[row]] if features.parents else None,
             confidence=_number(mapped.confidence[row]),
             novelty=_number(mapped.novelty[row]),
             probabilities=dict(zip(features.labels, _numbers(mapped.probabilities[row]), strict=True)),
@@ -174,6 +174,17 @@ def _answers(ids: Sequence[str], mapped: MappedCells, features: ReferenceFeature
             protein_foreground=by_protein(mapped.protein_foreground, row),
         )
         for row in range(len(mapped))
+    ]
+
+
+def _zero_messages(cells: AlignedCells) -> list[str]:
+    """Say how many cells have proteins that are all 0, which whoever sends rows of a table may not mean."""
+    n_zero = int((cells.measured.any(axis=1) & ~cells.protein.any(axis=1)).sum())
+    if not n_zero:
+        return []
+    return [
+        f"{n_zero:,} of {len(cells):,} cells name proteins whose counts are all 0: they count as measured here, as "
+        f"they are named. Leave proteins out of cells in which they were not measured."
     ]
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import typer
 
+from totalanvi.machine.still_going import still_going
 from totalanvi.serving.alignment.feature_map import read_feature_map
 from totalanvi.serving.errors import OutputError, QueryError
 from totalanvi.serving.jobs.here import map_here
@@ -165,9 +166,16 @@ def run_job(
     start: Literal["new", "resume", "overwrite"] = "new"
     if asked.resume is not None or asked.overwrite:
         start = "overwrite" if asked.overwrite else "resume"
-    summary = map_job(
-        asked.reference, asked.queries, folder, how, start, _engine(asked), _tell, deadline=asked.deadline
-    )
+    told: list[QueryOutcome] = []
+
+    def tell(outcome: QueryOutcome) -> None:
+        told.append(outcome)
+        _tell(outcome)
+
+    with still_going(lambda: f"Mapping queries, {len(told):,} done or failed"):
+        summary = map_job(
+            asked.reference, asked.queries, folder, how, start, _engine(asked), tell, deadline=asked.deadline
+        )
     for line in job_lines(summary, folder):
         typer.echo(line)
     if summary.failed:

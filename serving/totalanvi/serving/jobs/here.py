@@ -29,7 +29,7 @@ def map_here(setting: Setting, queries: Mapping[str, Listed]) -> Iterator[QueryO
     Raises
     ------
     ServingError
-        When no other query could be mapped either, see `totalanvi.serving.jobs.worker.ENDS_A_JOB`.
+        When no other query could be mapped either, see `totalanvi.serving.jobs.ended.ends_a_job`.
     """
     with Worker(setting) as worker:
         for name, query in queries.items():

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.client.patience import Deadline
-from totalanvi.serving.errors import OutputError
+from totalanvi.serving.errors import OutputError, ServingError
+from totalanvi.serving.jobs.ended import ended, ends_a_job
 from totalanvi.serving.jobs.folder import SUMMARY, opened_job, require_folder
 from totalanvi.serving.jobs.here import map_here
 from totalanvi.serving.jobs.how import How
@@ -17,7 +18,7 @@ from totalanvi.serving.jobs.listed import Listed, listed_queries
 from totalanvi.serving.jobs.naming import names_of
 from totalanvi.serving.jobs.outcome import JobSummary, QueryOutcome
 from totalanvi.serving.jobs.records import JobRecord
-from totalanvi.serving.jobs.worker import ENDS_A_JOB, Setting
+from totalanvi.serving.jobs.worker import Setting
 from totalanvi.serving.reference import find_bundle, is_url, open_endpoint
 
 __all__ = ["Engine", "map_job"]
@@ -67,7 +68,8 @@ def map_job(
     ------
     ServingError
         When no query can be mapped: the reference, the folder or the list of queries is not what it should be, there
-        is no room left, the endpoint has gone, or the time is over. What is done is kept.
+        is no room left, the endpoint has gone, does not answer in time, lets this key do no more or has replaced the
+        reference, or the time is over. What is done is kept.
 
     Examples
     --------
@@ -91,8 +93,12 @@ def map_job(
             for outcome in engine(setting, named):
                 outcomes.append(outcome)
                 told(outcome)
-        except ENDS_A_JOB as error:
-            raise type(error)(f"{error} What is done is kept: go on with --resume {str(folder)!r}.") from error
+        except ServingError as error:
+            if not ends_a_job(error):
+                raise
+            n_done = sum(outcome.status == "done" for outcome in outcomes)
+            done = f"{n_done:,} of {len(named):,} queries"
+            raise ended(error, job.reference, reference, folder, done) from error
         others = len({record.name for record in ledger.records()} - set(named))
         summary = JobSummary.of(job, outcomes, others, time.perf_counter() - began)
         ledger.write(summary, folder / SUMMARY)

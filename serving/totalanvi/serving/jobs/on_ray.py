@@ -15,12 +15,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from totalanvi.serving.errors import DeviceError, QueryError
+from totalanvi.serving.jobs.ended import ends_a_job
 from totalanvi.serving.jobs.listed import Listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.ray_session import connected_ray
 from totalanvi.serving.jobs.records import PartRecord, QueryRecord
 from totalanvi.serving.jobs.remote import is_remote, shown
-from totalanvi.serving.jobs.worker import ENDS_A_JOB, Plan, Setting, Worker
+from totalanvi.serving.jobs.worker import Plan, Setting, Worker
 from totalanvi.serving.reference import is_url
 
 __all__ = ["RayEngine", "RayWorker", "Share", "share_of"]
@@ -67,7 +68,7 @@ class RayEngine:
         SettingsError
             When there is no cluster at the address.
         ServingError
-            When no other query could be mapped either, see `totalanvi.serving.jobs.worker.ENDS_A_JOB`.
+            When no other query could be mapped either, see `totalanvi.serving.jobs.ended.ends_a_job`.
         """
         with connected_ray(self._cluster) as ray:
             here = ray.cluster_resources()
@@ -174,9 +175,9 @@ def _mapped(ray: Any, actors: list[Any], queries: Mapping[str, Listed]) -> Itera
             continue
         try:
             found = _result(ray, finished)
-        except ENDS_A_JOB:
-            raise
         except Exception as error:
+            if ends_a_job(error):
+                raise
             outcome: QueryOutcome | None = QueryOutcome.failed(task.name, shown(task.query.address), error)
             waiting = deque(other for other in waiting if other.name != task.name)
         else:

@@ -9,15 +9,9 @@ from pathlib import Path
 
 from totalanvi.serving.bundles.files import hash_file
 from totalanvi.serving.client.patience import Deadline
-from totalanvi.serving.errors import (
-    AccessError,
-    BundleError,
-    DeviceError,
-    OutOfTimeError,
-    OutputError,
-    UnreachableError,
-)
+from totalanvi.serving.errors import BundleError, StaleFeaturesError
 from totalanvi.serving.features import Reference
+from totalanvi.serving.jobs.ended import ends_a_job
 from totalanvi.serving.jobs.how import How
 from totalanvi.serving.jobs.identity import identity_of
 from totalanvi.serving.jobs.ledger import Ledger
@@ -33,11 +27,7 @@ from totalanvi.serving.outputs.output import Format, OutputPlan
 from totalanvi.serving.outputs.writers import open_writer
 from totalanvi.serving.reference import find_bundle, is_url, load_reference, open_endpoint
 
-__all__ = ["ENDS_A_JOB", "Plan", "Setting", "Worker"]
-
-ENDS_A_JOB = (OutputError, BundleError, DeviceError, UnreachableError, AccessError, OutOfTimeError)
-"""What no other query would be spared: no place for results, no reference, nothing that computes, an endpoint that is
-gone or lets nobody in, or no time left."""
+__all__ = ["Plan", "Setting", "Worker"]
 
 
 @dataclass(frozen=True)
@@ -125,9 +115,14 @@ class Worker:
         reference = _opened_reference(self._setting, self._threads)
         found, wanted = reference.info().digest, self._setting.job.reference.digest
         if found != wanted:
-            raise BundleError(
+            kind, cure = (
+                (StaleFeaturesError, "map all queries again")
+                if is_url(self._setting.reference)
+                else (BundleError, "let every machine have the same")
+            )
+            raise kind(
                 f"{self._setting.reference}: expected the reference {wanted[:12]}… of the job, found {found[:12]}…; "
-                f"let every machine have the same."
+                f"{cure}."
             )
         return reference
 
@@ -137,15 +132,15 @@ class Worker:
         Raises
         ------
         ServingError
-            One of `ENDS_A_JOB`, when no other query could be mapped either; whatever else goes wrong is the query's
+            One that `ends_a_job`, when no other query could be mapped either; whatever else goes wrong is the query's
             outcome.
         """
         try:
             plan = self.plan(name, query)
             made = [self.score(plan.record, query, rows) for rows in plan.left]
-        except ENDS_A_JOB:
-            raise
         except Exception as error:
+            if ends_a_job(error):
+                raise
             return QueryOutcome.failed(name, shown(query.address), error)
         return QueryOutcome.done(plan.record, [*plan.done, *made], len(plan.done))
 
@@ -155,8 +150,8 @@ class Worker:
         Raises
         ------
         ServingError
-            When the query cannot be mapped; a `BundleError` when none can, as the reference cannot be opened, or is
-            another than the job's.
+            When the query cannot be mapped; one that `ends_a_job` when none can, as the reference cannot be opened, or
+            is another than the job's.
         """
         identity = identity_of(query.address)
         record = self._ledger.query(name)

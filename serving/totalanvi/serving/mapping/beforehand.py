@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from totalanvi.serving.alignment.align import Aligner
+from totalanvi.serving.alignment.messages import overlooked_warnings
+from totalanvi.serving.alignment.protein_names import protein_names
 from totalanvi.serving.alignment.report import AlignmentReport
 from totalanvi.serving.features import Reference
 from totalanvi.serving.mapped import MapOptions
@@ -86,6 +88,8 @@ def aligner_for(
     reference: Reference, source: QuerySource, gene_column: str | None, meanings: Mapping[str, str]
 ) -> Aligner:
     """Match a query's features to a reference's; see `totalanvi.serving.alignment.align.Aligner`."""
+    knows = protein_names(reference.features.proteins).find
+    overlooked = source.overlooked(lambda name: name in meanings or bool((found := knows(name)) and found.places))
     return Aligner(
         reference.features,
         source.gene_names,
@@ -93,6 +97,7 @@ def aligner_for(
         gene_columns=source.gene_columns,
         gene_column=gene_column,
         feature_map=meanings,
+        warnings=overlooked_warnings(overlooked) if reference.features.proteins else (),
     )
 
 

@@ -38,7 +38,7 @@ def label_sets(mapped: MappedCells, features: ReferenceFeatures) -> tuple[npt.ND
     found, inverse = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_inverse=True)
     within = np.unpackbits(found.view(np.uint8).reshape(-1, packed.shape[1]), axis=1, count=len(features.labels))
     of_found = ["|".join(np.array(features.labels, dtype=object)[row]) for row in within.astype(bool)]
-    # Two sets have the same name where a label has "|" in its own.
+    # Two sets may have the same name where a label has "|" in its own; `obsm` and tables have a column for each label.
     ranks = {name: rank for rank, name in enumerate(sorted(set(of_found)))}
     codes = np.full(len(mapped), -1, dtype=np.int32)
     codes[there] = np.array([ranks[name] for name in of_found], dtype=np.int32)[inverse.ravel()]

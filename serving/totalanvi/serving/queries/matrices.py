@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from totalanvi.formats.counts_place import Place
+from totalanvi.formats.counts_place import Place, computable
 from totalanvi.formats.stored_rows import StoredRows
 from totalanvi.formats.stores import row_pointers
 from totalanvi.serving.errors import QueryError
@@ -112,7 +112,10 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
             )
         return StoredRows(matrix, pointers)
     if isinstance(matrix, CSCDataset):
-        matrix = matrix.to_memory()
+        # Part by part: of numbers in another machine's byte order, anndata makes no matrix.
+        group = matrix.group
+        parts = (computable(group["data"][:]), group["indices"][:], group["indptr"][:])
+        matrix = sparse.csc_matrix(parts, shape=tuple(matrix.shape))
     if sparse.issparse(matrix):
         require_structure(matrix, place)
         return matrix.tocsr()

@@ -142,7 +142,8 @@ def choose_modalities(names: Sequence[str], proteins: str | None) -> tuple[str, 
     if rna is None:
         raise QueryError(
             f"Expected an RNA modality named 'rna' or 'gex', or one modality beside the proteins; found "
-            f"{quoted(names, when_empty='no modality')}. Rename the RNA modality to 'rna'."
+            f"{quoted(names, when_empty='no modality')}. Rename the RNA modality to 'rna', or name that of the "
+            f"proteins (proteins=, --proteins)."
         )
     return rna, None if proteins == NO_PROTEINS else protein
 

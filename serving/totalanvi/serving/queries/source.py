@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from totalanvi.serving.errors import QueryError
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.queries.counts import protein_counts, rna_counts
 from totalanvi.serving.queries.modality import Modality, positions_in, protein_modality_of, rna_modality_of
 from totalanvi.serving.queries.names import require_not_empty, require_unique_cells
+from totalanvi.serving.queries.overlooked import Elsewhere, Overlooked, modality_elsewhere, obsm_elsewhere
 from totalanvi.serving.queries.query import Kind, Query
 from totalanvi.serving.queries.selection import (
     NO_PROTEINS,
@@ -47,6 +49,8 @@ class QuerySource:
         Names of the layers that the RNA has, for messages.
     rna_modality
         Name of the modality that holds RNA; None in an AnnData query.
+    elsewhere
+        Where proteins may be, when they were found nowhere and none were named.
     guard
         Makes the context in which cells are read: a file's turns what damage in the file brings up into an error that
         names it.
@@ -74,6 +78,7 @@ class QuerySource:
         proteins: Modality | None,
         layers: Sequence[str],
         rna_modality: str | None = None,
+        elsewhere: Sequence[Elsewhere] = (),
         guard: Guard = nullcontext,
     ) -> None:
         self.kind = kind
@@ -82,6 +87,7 @@ class QuerySource:
         self._rna = rna
         self._proteins = proteins
         self._layers = tuple(layers)
+        self._elsewhere = tuple(elsewhere)
         self._guard = guard
         self.gene_names = rna.feature_names
         self.gene_columns = dict(rna.feature_columns)
@@ -115,7 +121,8 @@ class QuerySource:
         rna = rna_modality_of(table, layer, positions=None)
         chosen = choose_proteins(table, proteins, rna.proteins)
         block = None if chosen is None else protein_modality_of(chosen, positions=None)
-        return cls("anndata", table.cell_names, rna, block, _layers(table), guard=guard)
+        elsewhere = obsm_elsewhere(table) if proteins is None and block is None else ()
+        return cls("anndata", table.cell_names, rna, block, _layers(table), elsewhere=elsewhere, guard=guard)
 
     @classmethod
     def from_mudata(
@@ -157,7 +164,9 @@ class QuerySource:
             place = choose_place(table, None, protein_name)
             chosen = ProteinTable(table.feature_names(place), table.matrix(place), f"modality {protein_name!r}")
             block = protein_modality_of(chosen, positions_in(cell_ids, table, protein_name))
-        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, guard)
+        others = [name for name in tables if name != rna_name] if proteins is None and block is None else []
+        elsewhere = [modality_elsewhere(name, tables[name]) for name in others]
+        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, elsewhere, guard)
 
     def __len__(self) -> int:
         return len(self.cell_ids)
@@ -176,6 +185,21 @@ class QuerySource:
     def n_without_rna(self) -> int:
         """Number of cells that the RNA modality lacks: these cannot be mapped."""
         return 0 if self._rna.positions is None else int((self._rna.positions < 0).sum())
+
+    def overlooked(self, knows: Callable[[str], bool]) -> list[Overlooked]:
+        """Return what looks like protein counts, when proteins were found nowhere and none were named.
+
+        Parameters
+        ----------
+        knows
+            Tells whether a name is that of a protein of the reference.
+        """
+        found = []
+        for place in self._elsewhere:
+            # What cannot be read there is no fault of a query that is mapped without it.
+            with suppress(QueryError), self._guard():
+                found.append(place.looked_at(knows))
+        return [overlooked for overlooked in found if overlooked is not None]
 
     def read(self, start: int, stop: int) -> Query:
         """Read and check cells ``start:stop``.

@@ -13,7 +13,7 @@ from totalanvi.serving.errors import QueryError
 if TYPE_CHECKING:
     from totalanvi.formats.stores import Group
 
-__all__ = ["StoredFrame", "stored_names"]
+__all__ = ["StoredFrame", "column_names", "stored_names"]
 
 _WINDOW_BYTES = 1 << 24
 
@@ -28,6 +28,11 @@ def stored_names(frame: Group) -> pd.Index:
         names = names.astype(str)
     index: pd.Index = pd.Index(names.astype(object, copy=False), dtype=object)
     return index
+
+
+def column_names(frame: Group) -> tuple[str, ...]:
+    """Return the names of the columns of a stored DataFrame; none where it is something else."""
+    return tuple(str(name) for name in np.asarray(frame.attrs.get("column-order", ())).tolist())
 
 
 class StoredFrame:
@@ -56,8 +61,7 @@ class StoredFrame:
     dtype = np.dtype(np.float64)
 
     def __init__(self, group: Group, where: str) -> None:
-        keys = [str(key) for key in np.asarray(group.attrs["column-order"]).tolist()]
-        self.names = tuple(keys)
+        self.names = keys = column_names(group)
         self.cells = stored_names(group)
         self.shape = (len(self.cells), len(keys))
         self._columns: list[tuple[Any, Any]] = []

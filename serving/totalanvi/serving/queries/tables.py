@@ -13,7 +13,7 @@ from totalanvi.formats.layer_names import layer_names
 from totalanvi.formats.tenx import PROTEIN_KEY
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.queries.matrices import Columns, Matrix, SharedRows, readable
-from totalanvi.serving.queries.stored_frames import StoredFrame, stored_names
+from totalanvi.serving.queries.stored_frames import StoredFrame, column_names, stored_names
 
 if TYPE_CHECKING:
     import anndata
@@ -52,6 +52,9 @@ class Table(Protocol):
 
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return an entry of ``obsm``; of one without names, what it is."""
+
+    def obsm_columns(self, key: str) -> tuple[str, ...]:
+        """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
 
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the columns that describe the features of a place in text (features,), by name."""
@@ -95,7 +98,11 @@ class MemoryTable:
             raise QueryError(
                 f"Expected numbers in obsm {key!r}; found columns that are none ({error}). Keep protein counts only."
             ) from error
-        return NamedMatrix(tuple(str(name) for name in values.columns), values.index.astype(str), numbers)
+        return NamedMatrix(self.obsm_columns(key), values.index.astype(str), numbers)
+
+    def obsm_columns(self, key: str) -> tuple[str, ...]:
+        """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
+        return tuple(str(name) for name in getattr(self._adata.obsm[key], "columns", ()))
 
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the columns that describe the features of a place in text (features,), by name."""
@@ -142,6 +149,10 @@ class FileTable:
         frame = StoredFrame(stored, f"obsm {key!r}")
         return NamedMatrix(frame.names, frame.cells, frame)
 
+    def obsm_columns(self, key: str) -> tuple[str, ...]:
+        """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
+        return column_names(self._group["obsm"][key])
+
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Read the columns that describe the features of a place in text (features,), by name."""
         from anndata.io import read_elem
@@ -175,6 +186,10 @@ class TenxTable:
         """Return the counts of proteins (cells, proteins), not yet read."""
         proteins = Columns(self._rows, self._features.proteins)
         return NamedMatrix(self._features.protein_names, self.cell_names, proteins)
+
+    def obsm_columns(self, key: str) -> tuple[str, ...]:
+        """Return the names of the proteins (proteins,)."""
+        return self._features.protein_names
 
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the ids, types and genomes of the genes (genes,), by name."""

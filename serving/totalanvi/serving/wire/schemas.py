@@ -95,9 +95,9 @@ class PredictedCell(_Body):
     """``"unknown"`` for a cell that is more novel than cells like the reference's are."""
     guess: str
     """The likeliest label, whatever the novelty."""
-    certain: str
-    """The label, or its nearest ancestor where the reference has any, that is as certain as the options ask for;
-    ``"unknown"`` where none is."""
+    certain: str | None
+    """The label, or its nearest ancestor, that is as certain as the options ask for; ``"unknown"`` where none is, null
+    where the reference's labels have no parents."""
     confidence: float
     novelty: float
     probabilities: dict[str, float]

@@ -23,8 +23,8 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from torch.distributed import DistError
 
+from totalanvi.machine.still_going import still_going
 from totalanvi.training.errors import ArgumentError, ProcessesError
-from totalanvi.training.still_going import still_going
 
 __all__ = ["together"]
 
@@ -34,8 +34,11 @@ _PARENT = "TOTALANVI_FIRST_PROCESS"
 """The same for the process that has started them."""
 
 _LOOK_EVERY = 0.1
-_TELLS_FIRST = 3.0
-"""Seconds that a follower waits with its own error: where the first process has it, too, that one tells, and ends."""
+_TELLS_FIRST = 15.0
+"""Seconds that a follower waits with its own error: where the first process has it, too, that one tells, and ends all.
+On busy cores it may take seconds to get there."""
+_CLOSES_FIRST = 3.0
+"""Seconds from the end of a process' connections to its own."""
 _GRACE = 10.0
 """Seconds that the first process has to notice by itself that a follower has ended."""
 
@@ -230,8 +233,7 @@ def _told_of_lost_connections() -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, DistError) and "gloo" not in str(error):
             raise
-        # Its sockets close a moment before a process has ended.
-        patience = time.monotonic() + _TELLS_FIRST
+        patience = time.monotonic() + _CLOSES_FIRST
         while (failed := _failed()) is None and _followers and time.monotonic() < patience:
             time.sleep(_LOOK_EVERY)
         if failed is not None:

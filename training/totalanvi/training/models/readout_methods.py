@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 
+from totalanvi.machine.still_going import still_going
 from totalanvi.training.checks import as_seed, require_flags
 from totalanvi.training.errors import ArgumentError
 from totalanvi.training.models.trainable import TrainableModel
 from totalanvi.training.ranks import is_first_process
 from totalanvi.training.readout.fit import fit_readout
-from totalanvi.training.still_going import still_going
 
 __all__ = ["ReadoutMethods"]
 

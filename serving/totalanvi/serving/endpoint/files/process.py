@@ -18,7 +18,7 @@ from totalanvi.serving.endpoint.files import worker
 from totalanvi.serving.endpoint.files.frames import HEAD_BYTES, Kind, pack, unpack_head
 from totalanvi.serving.endpoint.files.job import RESULT, FileJob
 from totalanvi.serving.endpoint.files.receive import no_room
-from totalanvi.serving.errors import DeadlineError, EndpointError, QueryError, ServingError
+from totalanvi.serving.errors import DeadlineError, EndpointError, FaultError, QueryError, ServingError
 
 __all__ = ["Answerer", "run_job"]
 
@@ -149,9 +149,7 @@ def _raised(name: str, message: str, where: str | None = None) -> ServingError:
     if where is None:
         return named_error(name, message)
     _log.error("Mapping an uploaded file failed with %s in %s", name, where)
-    fault = EndpointError("The endpoint failed at this file; its operator finds where in the server's log.")
-    fault.http_status = 500
-    return fault
+    return FaultError("The endpoint failed at this file; its operator finds where in the server's log.")
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from totalanvi.serving.outputs.label_names import certain_names, label_names
 from totalanvi.serving.wire.counts import require_counts
 from totalanvi.serving.wire.limits import Limits
 
-__all__ = ["HEADER_LENGTH", "INPUTS", "OUTPUTS", "inference_job", "output_shape"]
+__all__ = ["HEADER_LENGTH", "INPUTS", "inference_job", "output_shape", "outputs_of"]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """HTTP header that says how many bytes of a body are JSON; what follows them are values of tensors."""
@@ -31,12 +31,15 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUTS = ("rna", "protein")
 _TEXT = ("label", "guess", "certain")
 _ONE = ("confidence", "novelty")
-OUTPUTS = (*_TEXT, *_ONE, "probabilities", "label_set", "latent", "coordinates", *PROTEIN_ARRAYS)
-"""Names of all outputs; the last ones only where proteins are imputed."""
-
 _JSON = "application/json"
 _BINARY = "application/octet-stream"
 _BINARY_OUTPUT = "binary_data_output"
+
+
+def outputs_of(info: ReferenceInfo) -> tuple[str, ...]:
+    """Return the names of all outputs of a reference; the last ones are there only where proteins are imputed."""
+    text = [name for name in _TEXT if name != "certain" or info.parents]
+    return (*text, *_ONE, "probabilities", "label_set", "latent", "coordinates", *PROTEIN_ARRAYS)
 
 
 def output_shape(name: str, info: ReferenceInfo) -> list[int]:
@@ -62,7 +65,7 @@ def inference_job(header_length: int | None) -> Callable[[bytes, Find, Limits], 
     def understand(body: bytes, find: Find, limits: Limits) -> Job:
         request, binary = _split(body, header_length)
         offer = find(None)
-        wanted = _wanted(request)
+        wanted = _wanted(request, outputs_of(offer.info))
         options = _options(request, wanted)
         cells = within_limits(_cells(request, binary, offer, limits), limits)
         return Job(offer, cells, options, lambda mapped: _answer(request, wanted, offer, mapped))
@@ -83,14 +86,14 @@ def _split(body: bytes, header_length: int | None) -> tuple[InferenceRequest, me
     return request, memoryview(body)[length:]
 
 
-def _wanted(request: InferenceRequest) -> dict[str, bool]:
+def _wanted(request: InferenceRequest, outputs: Sequence[str]) -> dict[str, bool]:
     """Return which outputs are wanted, and whether as bytes."""
     usual = request.parameters.get(_BINARY_OUTPUT) is True
     if request.outputs is None:
-        return dict.fromkeys(OUTPUTS, usual)
+        return dict.fromkeys(outputs, usual)
     wanted = {output.name: output.parameters.get("binary_data", usual) is True for output in request.outputs}
-    if unknown := [name for name in wanted if name not in OUTPUTS]:
-        raise QueryError(f"outputs: expected some of {list(OUTPUTS)}, found {quoted(unknown)}; leave these out.")
+    if unknown := [name for name in wanted if name not in outputs]:
+        raise QueryError(f"outputs: expected some of {list(outputs)}, found {quoted(unknown)}; leave these out.")
     return wanted
 
 

@@ -22,7 +22,7 @@ from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.endpoint.answering import answering
 from totalanvi.serving.endpoint.answers import JSON
 from totalanvi.serving.endpoint.bodies import require_plain
-from totalanvi.serving.endpoint.inference_protocol.jobs import HEADER_LENGTH, OUTPUTS, inference_job, output_shape
+from totalanvi.serving.endpoint.inference_protocol.jobs import HEADER_LENGTH, inference_job, output_shape, outputs_of
 from totalanvi.serving.endpoint.inference_protocol.schemas import ModelMetadata, ServerMetadata, TensorMetadata
 from totalanvi.serving.endpoint.routes import Endpoint, Understand
 from totalanvi.serving.errors import QueryError
@@ -114,7 +114,7 @@ def _metadata(endpoint: Endpoint, info: ReferenceInfo) -> ModelMetadata:
         ],
         outputs=[
             TensorMetadata(name=name, datatype=_TYPES.get(name, "FP32"), shape=output_shape(name, info))
-            for name in OUTPUTS
+            for name in outputs_of(info)
         ],
     )
 

@@ -49,7 +49,10 @@ export class Cells {
   /** All labels that fit a cell. */
   set(cell) {
     const code = this.columns.set[cell];
-    return code < 0 ? "" : this.about.sets[code].replaceAll("|", ", ") || "none";
+    if (code < 0) return "";
+    // A label that has the sign itself would look like two.
+    const joined = this.labels.some((label) => label.includes("|"));
+    return (joined ? this.about.sets[code] : this.about.sets[code].replaceAll("|", ", ")) || "none";
   }
 
   /** Imputed levels of a protein, one for each cell. */

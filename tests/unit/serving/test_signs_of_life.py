@@ -1,0 +1,45 @@
+"""What takes long says so now and then, also where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.support.command_line import Run
+from tests.support.queries import write_anndata
+from tests.support.toy_bundle import toy_query
+
+from totalanvi.machine.still_going import still_going
+from totalanvi.serving.jobs import command
+from totalanvi.serving.mapping import progress
+
+OFTEN = partial(still_going, every=0.001)
+
+
+def test_a_file_says_how_many_cells_are_done(
+    run: Run, toy_folder: Path, query: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("map", toy_folder, query, "-o", tmp_path / "out.parquet", "--samples", 1, "--batch-size", 1)
+    code, _, said = run(*words)
+    assert (code, said) == (0, ""), "half a minute is not over"
+    monkeypatch.setattr(progress, "still_going", OFTEN)
+    code, _, said = run(*words, "--overwrite")
+    assert code == 0
+    done = [int(n) for n in re.findall(r"^Mapping cells, (\d+) of 23 done: \d+ s so far$", said, re.MULTILINE)]
+    assert len(done) == said.count("\n") > 0
+    assert done == sorted(done)
+    assert done[-1] > 0
+
+
+def test_a_job_says_how_many_queries_are_done(
+    run: Run, toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = [write_anndata(toy_query(12, seed), tmp_path / f"donor{seed}.h5ad") for seed in range(2)]
+    monkeypatch.setattr(command, "still_going", OFTEN)
+    code, _, said = run("map", toy_folder, *queries, "-o", f"{tmp_path}/scored/", "--samples", 1)
+    assert code == 0
+    found = re.findall(r"^Mapping queries, (\d) done or failed: \d+ s so far$", said, re.MULTILINE)
+    assert len(found) == said.count("\n")
+    assert {"0", "1"} <= set(found)
