@@ -1,0 +1,99 @@
+"""From a bundle in float32, which was compared with torch, to one in less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from totalanvi.export.errors import PrecisionError
+from totalanvi.export.precision.cost import cost_of, measure
+from totalanvi.export.precision.half import Half, halve, rounded
+from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.files import hash_files
+from totalanvi.serving.bundles.first_layer import FirstLayer, FirstLayers
+from totalanvi.serving.bundles.manifest import (
+    CLASSIFIER,
+    ENCODER,
+    PROTEINS,
+    READOUT,
+    device_graphs,
+)
+from totalanvi.serving.bundles.precision import LOWERED, Lowered, PrecisionCost
+from totalanvi.training.checkpoints.reference_sample import ReferenceSample
+
+__all__ = ["FULL", "checked_precision", "lowered"]
+
+FULL = "float32"
+"""What training computes with, and the default."""
+
+_ON_DEVICE = frozenset(graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT))
+"""Graphs that a device computes, too. The others are a CPU's, which has no products in float16: there, it would change
+nothing but how far graphs for one panel and for several agree."""
+
+
+def checked_precision(precision: str) -> Lowered | None:
+    """Return what to lower a bundle to, None for float32.
+
+    Raises
+    ------
+    PrecisionError
+        When it is something else.
+    """
+    for known in LOWERED:
+        if precision == known:
+            return known
+    if precision != FULL:
+        known = ", ".join((FULL, *LOWERED))
+        raise PrecisionError(f"precision: expected one of {known}, found {precision!r}; choose one of them.")
+    return None
+
+
+def lowered(
+    bundle: Bundle, precision: Lowered, sample: ReferenceSample, say: Callable[[str], None]
+) -> tuple[Bundle, PrecisionCost]:
+    """Lower the graphs of a bundle in their place, and its first layers with them; measure what it costs.
+
+    Parameters
+    ----------
+    bundle
+        In float32, with its graphs in place; what is calibrated is not looked at, and has to be measured anew.
+    precision
+        What to lower it to.
+    sample
+        Of the reference.
+    say
+        Called with a line about each step.
+    """
+    say("Mapping the reference's own cells in float32")
+    before = measure(bundle, sample)
+    say(f"Lowering weights to {precision}")
+    in_float32 = bundle.manifest.files
+    weightless = {graph.file for graph in device_graphs(readout=True)}
+    for name in in_float32.keys() - weightless:
+        _halve_file(bundle.path / name, precision)
+    manifest = bundle.manifest.model_copy(update={"files": hash_files(bundle.path, in_float32)})
+    made = replace(bundle, manifest=manifest, first_layers=_rounded_first_layers(bundle.first_layers, precision))
+    say("Measuring what that costs")
+    return made, cost_of(precision, before, measure(made, sample), held_out=len(sample.held_out) > 0)
+
+
+def _halve_file(file: Path, precision: Half) -> None:
+    model = onnx.load_model(file)
+    halve(model, precision, multiply=precision == "float16" and file.name in _ON_DEVICE)
+    onnx.checker.check_model(model, full_check=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _rounded_first_layers(layers: FirstLayers, precision: Half) -> FirstLayers:
+    """Round what is computed from sparse rows to what the complete graphs hold of it."""
+
+    def weight(layer: FirstLayer) -> npt.NDArray[np.float32]:
+        return rounded(layer.weight, precision)
+
+    readout = None if layers.readout is None else replace(layers.readout, weight=weight(layers.readout))
+    return FirstLayers(replace(layers.encoder, weight=weight(layers.encoder)), readout)
