@@ -11,9 +11,10 @@ from totalanvi.serving.bundles.schema import Schema
 
 __all__ = ["LOWERED", "Change", "Lowered", "ModeCost", "PrecisionCost", "precision_lines"]
 
-Lowered = Literal["float16", "bfloat16"]
+Lowered = Literal["float16", "bfloat16", "int8"]
 """What weights of matrix products are stored in, instead of float32. In "float16", the graphs that a device computes
-multiply in it as well; in "bfloat16", products are in float32."""
+multiply in it as well; in "bfloat16", products are in float32; in "int8", whole numbers of eight bits are multiplied in
+the larger products, and the smaller ones and first layers are in float32."""
 
 LOWERED: tuple[Lowered, ...] = get_args(Lowered)
 
