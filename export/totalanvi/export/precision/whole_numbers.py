@@ -22,8 +22,12 @@ __all__ = ["quantize"]
 
 Floats = npt.NDArray[np.float32]
 
-_FEWEST_INPUTS, _FEWEST_OUTPUTS = 64, 64
-"""Of a product: smaller ones take as long in whole numbers, or hardly less."""
+_FEWEST = 64
+"""Inputs, and outputs, of a product: smaller ones take as long in whole numbers, or hardly less."""
+
+_EXACT = ("standardised",)
+"""Outputs whose last products stay in float32. A readout's proteins are logarithms: whole numbers there changed counts by
+ten times as much as all others together."""
 
 _LEVELS, _WEIGHT_LEVELS = 255, 64
 
@@ -44,11 +48,12 @@ def quantize(model: ModelProto, ranges: Ranges) -> list[str]:
         What is multiplied in the products that stay for want of a range.
     """
     products = products_of(model)
+    exact = _last_products(model, {product.output for product in products})
     weights = _computed(model, {product.right for product in products})
     chosen = {
         product.output: product
         for product in products
-        if product.left in ranges and min(weights[product.right].shape[-2:]) >= _FEWEST_INPUTS
+        if product.left in ranges and product.output not in exact and _is_large(weights[product.right])
     }
     nodes: list[NodeProto] = []
     scaled: set[str] = set()
@@ -65,6 +70,22 @@ def quantize(model: ModelProto, ranges: Ranges) -> list[str]:
     model.graph.node.extend(nodes)
     _drop_unused(model)
     return [product.left for product in products if product.left not in ranges]
+
+
+def _is_large(weights: Floats) -> bool:
+    return min(weights.shape[-2:]) >= _FEWEST
+
+
+def _last_products(model: ModelProto, products: Collection[str]) -> set[str]:
+    """Return the products that `_EXACT` outputs are made of without another one between."""
+    needed, found = {output.name for output in model.graph.output if output.name in _EXACT}, set()
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            if node.output[0] in products:
+                found.add(node.output[0])
+            else:
+                needed.update(node.input)
+    return found
 
 
 def _left(model: ModelProto, name: str, lowest: float, highest: float) -> Iterator[NodeProto]:
