@@ -19,7 +19,16 @@ cannot be opened `totalanvi.serving.errors.BundleError`.
 
 from __future__ import annotations
 
-__all__ = ["DemoError", "ExportError", "GraphError", "ParentsError", "ParityError", "PrecisionError", "SourceError", "TargetError"]
+__all__ = [
+    "DemoError",
+    "ExportError",
+    "GraphError",
+    "ParentsError",
+    "ParityError",
+    "PrecisionError",
+    "SourceError",
+    "TargetError",
+]
 
 
 class ExportError(ValueError):

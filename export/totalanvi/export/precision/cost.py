@@ -108,9 +108,7 @@ def cost_of(precision: Lowered, before: Measured, after: Measured, *, held_out: 
     )
 
 
-def with_sizes(
-    cost: PrecisionCost, before: Mapping[str, FileRecord], after: Mapping[str, FileRecord]
-) -> PrecisionCost:
+def with_sizes(cost: PrecisionCost, before: Mapping[str, FileRecord], after: Mapping[str, FileRecord]) -> PrecisionCost:
     """Say how large the bundle is, and would have been.
 
     Parameters

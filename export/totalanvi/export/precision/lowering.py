@@ -54,8 +54,8 @@ def checked_precision(precision: str) -> Lowered | None:
         if precision == known:
             return known
     if precision != FULL:
-        known = ", ".join((FULL, *LOWERED))
-        raise PrecisionError(f"precision: expected one of {known}, found {precision!r}; choose one of them.")
+        names = ", ".join((FULL, *LOWERED))
+        raise PrecisionError(f"precision: expected one of {names}, found {precision!r}; choose one of them.")
     return None
 
 

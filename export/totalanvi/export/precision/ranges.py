@@ -75,7 +75,7 @@ def ranges_of(bundle: Bundle, landmarks: Cells) -> dict[str, Ranges]:
             proteins.run({"z_mean": z_mean, "z_scale": z_scale, "noise": noise, "batch": batch})
         if readout is not None:
             readout.run(feed)
-    found = dict.fromkeys((ENCODER.file, ENCODER_REST.file), encoder.ranges)
+    found: dict[str, Ranges] = dict.fromkeys((ENCODER.file, ENCODER_REST.file), encoder.ranges)
     found |= {CLASSIFIER.file: classifier.ranges, PROTEINS.file: proteins.ranges}
     if readout is not None:
         found |= dict.fromkeys((READOUT.file, READOUT_REST.file, READOUT_LABELS.file), readout.ranges)

@@ -45,10 +45,11 @@ def _words(cost: PrecisionCost) -> str:
     if cost.correlation is not None:
         before, after = _figures(cost.correlation)
         proteins = f", and their mean correlation with measured ones is {after}, {before} in float32"
+    size, size_before = cost.bytes_after / 1e6, cost.bytes_before / 1e6
     return (
-        f"This bundle is in {cost.precision}, and has {cost.bytes_after / 1e6:.1f} MB, {cost.bytes_before / 1e6:.1f} in "
-        f"float32. Its {cells} cells were mapped in both. Imputed counts change by {cost.count_change:.2%}, the median "
-        f"over cells and proteins{proteins}. How far the latent moves is a share of the distance between near landmarks."
+        f"This bundle is in {cost.precision}: {size:.1f} MB, {size_before:.1f} in float32. Its {cells} cells were "
+        f"mapped in both. Imputed counts change by {cost.count_change:.2%}, the median over cells and "
+        f"proteins{proteins}. How far the latent moves is a share of the distance between near landmarks."
     )
 
 

@@ -26,8 +26,8 @@ _FEWEST = 64
 """Inputs, and outputs, of a product: smaller ones take as long in whole numbers, or hardly less."""
 
 _EXACT = ("standardised",)
-"""Outputs whose last products stay in float32. A readout's proteins are logarithms: whole numbers there changed counts by
-ten times as much as all others together."""
+"""Outputs whose last products stay in float32. A readout's proteins are logarithms: whole numbers there changed counts
+by ten times as much as all others together."""
 
 _LEVELS, _WEIGHT_LEVELS = 255, 64
 
@@ -73,7 +73,7 @@ def quantize(model: ModelProto, ranges: Ranges) -> list[str]:
 
 
 def _is_large(weights: Floats) -> bool:
-    return min(weights.shape[-2:]) >= _FEWEST
+    return all(size >= _FEWEST for size in weights.shape[-2:])
 
 
 def _last_products(model: ModelProto, products: Collection[str]) -> set[str]:
