@@ -100,9 +100,9 @@ def export_bundle(
     sign
         File of a private key to vouch for the bundle with; see `totalanvi.serving.bundles.signature`.
     precision
-        What weights are stored and products computed in: ``"float32"``, ``"float16"`` or ``"bfloat16"``. What less
-        than float32 costs is measured on held-out cells and kept in the manifest; all that is calibrated is calibrated
-        for it.
+        What weights are stored and products computed in: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"int8"``.
+        What less than float32 costs is measured on held-out cells and kept in the manifest; all that is calibrated is
+        calibrated for it.
 
     Returns
     -------

@@ -51,8 +51,8 @@ def export(
         str,
         typer.Option(
             metavar="NAME",
-            help="What weights are stored and products computed in: float32, float16 or bfloat16. What less than "
-            "float32 costs is measured, printed and kept in the bundle.",
+            help="What weights are stored and products computed in: float32, float16, bfloat16 or int8. What less "
+            "than float32 costs is measured, printed and kept in the bundle.",
         ),
     ] = "float32",
     store: Annotated[
