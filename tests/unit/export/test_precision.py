@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import get_args
 
+import mudata as md
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -288,6 +289,23 @@ def test_it_is_told_wherever_a_bundle_is_described(
     assert [row[0] for row in page.rows()[1:]] == ["with proteins", "with part of the panel", "from RNA alone"]
     card = (lowered.path / CARD_FILE).read_text(encoding="utf-8")
     assert f"| from RNA alone | {rna.n_cells} | {rna.changed:.2%} | {rna.accuracy.after:.3f} |" in card
+
+
+def test_results_say_what_they_were_computed_in(
+    lowered: Bundle, bundle: Path, reference_mdata: md.MuData, tmp_path: Path
+) -> None:
+    reference_mdata[:20].copy().write(tmp_path / "query.h5mu")
+    for folder, expected in ((lowered.path, [precision_of(lowered)]), (bundle, [])):
+        files = [str(tmp_path / f"{folder.name}.{ending}") for ending in ("h5mu", "html")]
+        with pytest.raises(SystemExit) as ended:
+            main(["map", str(folder), str(tmp_path / "query.h5mu"), "-o", files[0], "--report", files[1]])
+        assert ended.value.code == 0
+        reference = md.read_h5mu(files[0]).uns["totalanvi"]["reference"]
+        assert [reference[name] for name in ("precision",) if name in reference] == expected
+        said = parse_page(Path(files[1]).read_text(encoding="utf-8")).section("What was mapped").text
+        assert [
+            name for name in LOWERED if f"Its precision{name}" in said.replace("\n", "").replace(" ", " ")
+        ] == expected
 
 
 def test_float32_says_nothing_of_it(full: Bundle) -> None:
