@@ -58,7 +58,7 @@ def main(
         "stored_counts": N_STORED,
         "rounds": rounds,
         "threads": threads or usable_cores(),
-        "device": _device() if provider == "cuda" else "cpu",
+        "device": device() if provider == "cuda" else "cpu",
         "machine": results.machine(),
         "versions": {name: version(name) for name in ("numba", "numpy", "scipy")}
         | {"onnxruntime": onnxruntime.__version__},
@@ -149,7 +149,8 @@ def _limit(bundle: Bundle, options: MapOptions) -> int:
     return round(PCIE_BYTES / (4 * max(n_there, n_back)))
 
 
-def _device() -> str:
+def device() -> str:
+    """Name the CUDA device."""
     asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
