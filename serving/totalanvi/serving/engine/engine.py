@@ -43,6 +43,7 @@ from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.imputation import Imputer
 from totalanvi.serving.engine.memory import HostMemory, Memory
 from totalanvi.serving.engine.missing_genes import MissingGenes
+from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
 from totalanvi.serving.engine.scores import Scores
@@ -118,8 +119,8 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.threads = threads or usable_cores()
-        compile_ahead(readout=bundle.readout is not None)
         first = bundle.first_layers
+        compile_ahead(readout=bundle.readout is not None, paired=fit_in_pairs(first.encoder.weight))
         sessions, self._device = open_sessions(bundle, provider, self.threads, after_first_layers=not complete_graphs)
         self._memory: Memory = HostMemory() if self._device == "cpu" else CudaMemory()
         self._graphs = Graphs(sessions, self._memory, widths_of(bundle))
