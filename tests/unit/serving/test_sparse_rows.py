@@ -20,10 +20,13 @@ from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayer, Read
 from totalanvi.serving.bundles.manifest import (
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     MANIFEST_FILE,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
+    GraphSignature,
 )
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
@@ -183,6 +186,21 @@ def test_the_complete_graphs_of_a_readout_say_the_same(bundle: Path, checkpoint:
     assert_alike(bundle, cells)
 
 
+LABEL_GRAPHS = {READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL, ENCODER_RNA, READOUT_RNA}
+
+
+def without(bundle: Path, folder: Path, graphs: set[GraphSignature]) -> Path:
+    """Copy a bundle as it was before these graphs were added."""
+    before = Path(shutil.copytree(bundle, folder))
+    manifest = json.loads((before / MANIFEST_FILE).read_text())
+    for graph in graphs:
+        (before / graph.file).unlink()
+        del manifest["files"][graph.file]
+    (before / MANIFEST_FILE).write_text(json.dumps(manifest))
+    sign(before)
+    return before
+
+
 @pytest.mark.parametrize("panel", ["whole", "part", "none"])
 def test_labels_of_one_panel_are_those_of_cells_among_others(bundle: Path, checkpoint: Path, panel: str) -> None:
     mixed = aligned(read_source(checkpoint).sample.held_out)
@@ -206,16 +224,15 @@ def test_labels_of_one_panel_are_those_of_cells_among_others(bundle: Path, check
         np.testing.assert_allclose(getattr(found, name), getattr(complete, name), rtol=1e-4, atol=1e-4)
 
 
-def test_a_bundle_from_before_is_served_as_before(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacks", [{ENCODER_RNA, READOUT_RNA}, LABEL_GRAPHS], ids=["of RNA", "all"])
+@pytest.mark.parametrize("with_proteins", [True, False])
+def test_a_bundle_from_before_is_served_as_before(
+    bundle: Path, checkpoint: Path, tmp_path: Path, lacks: set[GraphSignature], with_proteins: bool
+) -> None:
     """Without the graphs for labels alone, which were added later."""
-    before = Path(shutil.copytree(bundle, tmp_path / "before"))
-    manifest = json.loads((before / MANIFEST_FILE).read_text())
-    for graph in (READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL):
-        (before / graph.file).unlink()
-        del manifest["files"][graph.file]
-    (before / MANIFEST_FILE).write_text(json.dumps(manifest))
-    sign(before)
-    cells, labels_alone = aligned(read_source(checkpoint).sample.held_out), MapOptions(impute=False)
+    before = without(bundle, tmp_path / "before", lacks)
+    cells = aligned(read_source(checkpoint).sample.held_out, with_proteins=with_proteins)
+    labels_alone = MapOptions(impute=False)
     found, now = (Engine(Bundle.open(folder), provider="cpu").run(cells, labels_alone) for folder in (before, bundle))
     for name in ("latent", "probabilities", "novelty"):
         np.testing.assert_allclose(getattr(found, name), getattr(now, name), rtol=1e-5, atol=1e-5)
