@@ -18,6 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.hierarchy import hierarchy_problem
 from totalanvi.serving.bundles.modes import MODES, Mode
+from totalanvi.serving.bundles.precision import PrecisionCost
 from totalanvi.serving.bundles.schema import Schema
 from totalanvi.serving.bundles.thresholds import Thresholds
 
@@ -293,6 +294,9 @@ class Manifest(Schema):
     noise_seed: int = 0
     provenance: Provenance
     parity: list[Parity]
+    """Of the float32 graphs, which a bundle of another precision was made from."""
+    precision: PrecisionCost | None = None
+    """What the graphs compute with if it is not float32, and what that costs; None in float32."""
     files: dict[str, FileRecord]
 
     @field_validator("files")
