@@ -20,6 +20,8 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       readout_labels.onnx     the latter without proteins                          (see `READOUT_LABELS`)
       encoder_panel.onnx, readout_panel.onnx
                               for labels of cells that have one panel              (see `ENCODER_PANEL`)
+      encoder_rna.onnx, readout_rna.onnx
+                              and of cells without proteins                        (see `ENCODER_RNA`)
       rows.onnx               stored counts → whole rows, on a device              (see `ROWS`)
       nearest.onnx            latent → nearest landmarks, on a device              (see `NEAREST`)
       density.onnx            components → nearest label, on a device              (see `DENSITY`)

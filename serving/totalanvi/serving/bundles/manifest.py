@@ -33,6 +33,7 @@ __all__ = [
     "ENCODER",
     "ENCODER_FIRST_FILE",
     "ENCODER_PANEL",
+    "ENCODER_RNA",
     "ENCODER_REST",
     "MANIFEST_FILE",
     "NEAREST",
@@ -45,6 +46,7 @@ __all__ = [
     "READOUT_IMPUTED",
     "READOUT_LABELS",
     "READOUT_PANEL",
+    "READOUT_RNA",
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
@@ -154,6 +156,12 @@ READOUT_PANEL = GraphSignature(
 )
 """`READOUT_LABELS` for such queries. A bundle from before these two, which has neither, looks at each cell's panel."""
 
+ENCODER_RNA = GraphSignature(file="encoder_rna.onnx", inputs=("from_rna",), outputs=ENCODER_PANEL.outputs)
+"""`ENCODER_PANEL` for queries without proteins: they are not multiplied by zeros."""
+
+READOUT_RNA = GraphSignature(file="readout_rna.onnx", inputs=("projected",), outputs=READOUT_LABELS.outputs)
+"""`READOUT_PANEL` for such queries. A bundle from before these two, which has neither, multiplies zeros."""
+
 ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
 """Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``
 (stored counts,), int32, each once, is ``row * genes + gene``; ``counts`` (stored counts,); ``library`` (cells, 1) tells
@@ -235,9 +243,10 @@ def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
     Examples
     --------
     >>> [graph.file for graph in label_graphs(readout=False)]
-    ['encoder_panel.onnx']
+    ['encoder_panel.onnx', 'encoder_rna.onnx']
     """
-    return (ENCODER_PANEL, READOUT_LABELS, READOUT_PANEL) if readout else (ENCODER_PANEL,)
+    of_encoder = (ENCODER_PANEL, ENCODER_RNA)
+    return (*of_encoder, READOUT_LABELS, READOUT_PANEL, READOUT_RNA) if readout else of_encoder
 
 
 class FileRecord(Schema):

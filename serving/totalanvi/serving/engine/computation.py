@@ -14,11 +14,13 @@ from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
     GraphSignature,
 )
 from totalanvi.serving.cells import AlignedCells
@@ -158,9 +160,10 @@ class Computation:
         """Choose the graphs that compute no more than is asked for, of those that the bundle has."""
         if imputes:
             return ENCODER_REST, READOUT_REST
-        has_panel_graphs = ENCODER_PANEL in self._graphs and (
-            self._bundle.readout is None or READOUT_PANEL in self._graphs
-        )
-        if has_panel_graphs and cells.has_one_panel:
-            return ENCODER_PANEL, READOUT_PANEL
+        of_panels = [(ENCODER_PANEL, READOUT_PANEL)] if cells.has_one_panel else []
+        if not cells.measured.any():
+            of_panels.insert(0, (ENCODER_RNA, READOUT_RNA))
+        for encoder, readout in of_panels:
+            if encoder in self._graphs and (self._bundle.readout is None or readout in self._graphs):
+                return encoder, readout
         return ENCODER_REST, READOUT_LABELS if READOUT_LABELS in self._graphs else READOUT_REST

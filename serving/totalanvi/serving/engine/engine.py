@@ -28,6 +28,7 @@ from totalanvi.serving.engine.computation import Computation
 from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, blocks_of
 from totalanvi.serving.engine.finite import NotFinite
+from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.scores import Scores
 from totalanvi.serving.engine.sessions import Device, Provider, open_sessions
@@ -94,7 +95,8 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.threads = threads or usable_cores()
-        compile_ahead(readout=bundle.readout is not None)
+        paired = fit_in_pairs(bundle.first_layers.encoder.weight)
+        compile_ahead(readout=bundle.readout is not None, paired=paired)
         sessions, self._device = open_sessions(bundle, provider, self.threads, after_first_layers=not complete_graphs)
         self._placement, self._certainty = Placement(bundle), Certainty(bundle)
         on_cores = self._device == "cpu" and not complete_graphs
