@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import onnx
 from totalanvi.export.errors import GraphError, PrecisionError
 from totalanvi.export.precision.cost import cost_of, measure
 from totalanvi.export.precision.half import Half, halve, rounded
+from totalanvi.export.precision.products import products_of
 from totalanvi.export.precision.ranges import ranges_of
 from totalanvi.export.precision.whole_numbers import quantize
 from totalanvi.serving.bundles.bundle import Bundle
@@ -38,6 +39,10 @@ FULL = "float32"
 _ON_DEVICE = frozenset(graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT))
 """Graphs that a device computes, too. The others are a CPU's, which has no products in float16: there, it would change
 nothing but how far graphs for one panel and for several agree."""
+
+_FIRST_LAYERS: Mapping[Lowered, Half] = {"float16": "float16", "bfloat16": "bfloat16", "int8": "bfloat16"}
+"""What first layers are rounded to, in the arrays for sparse rows and in complete graphs. Whole numbers would be no
+faster there; what bfloat16 holds is read two columns at a time."""
 
 _BUG = "this is a bug: please report it."
 
@@ -78,10 +83,8 @@ def lowered(
     say("Mapping the reference's own cells in float32")
     before = measure(bundle, sample)
     say(f"Lowering weights to {precision}")
-    if precision == "int8":
-        files, first_layers = _quantize_files(bundle, sample.landmarks), bundle.first_layers
-    else:
-        files, first_layers = _halve_files(bundle, precision), _rounded_first_layers(bundle.first_layers, precision)
+    files = _quantize_files(bundle, sample.landmarks) if precision == "int8" else _halve_files(bundle, precision)
+    first_layers = _rounded_first_layers(bundle.first_layers, _FIRST_LAYERS[precision])
     manifest = bundle.manifest.model_copy(update={"files": hash_files(bundle.path, files)})
     made = replace(bundle, manifest=manifest, first_layers=first_layers)
     say("Measuring what that costs")
@@ -92,16 +95,15 @@ def _halve_files(bundle: Bundle, precision: Half) -> list[str]:
     """Store weights in 16 bits, and return the names of all graphs."""
     for name in _with_weights(bundle):
         with _rewritten(bundle.path / name) as model:
-            halve(model, precision, multiply=precision == "float16" and name in _ON_DEVICE)
+            halve(model, products_of(model), precision, multiply=precision == "float16" and name in _ON_DEVICE)
     return list(bundle.manifest.files)
 
 
 def _quantize_files(bundle: Bundle, landmarks: Cells) -> list[str]:
     """Multiply whole numbers, and return the names of the graphs that are left.
 
-    Those for cells of one panel take products apart that others have in one: their whole numbers would be others, and a
-    cell's labels would depend on whether its neighbours have its panel. What they save is less than what whole numbers
-    do.
+    Those for cells of one panel, or of none, take products apart that others have in one: their whole numbers would be
+    others, and a cell's labels would depend on whether its neighbours have its panel.
     """
     ranges = ranges_of(bundle, landmarks)
     for name in _with_weights(bundle):
@@ -109,10 +111,12 @@ def _quantize_files(bundle: Bundle, landmarks: Cells) -> list[str]:
             (bundle.path / name).unlink()
             continue
         with _rewritten(bundle.path / name) as model:
-            stayed = quantize(model, ranges[name])
-        # The first layers of complete graphs, which the arrays beside them are held against.
-        if len(stayed) != (name in (ENCODER.file, READOUT.file)):
-            raise GraphError(f"{name}: expected a range of all that is multiplied, found none of {stayed}; {_BUG}")
+            first = [product.left for product in products_of(model) if product.left not in ranges[name]]
+            if len(first) != (name in (ENCODER.file, READOUT.file)):
+                raise GraphError(f"{name}: expected a range of all that is multiplied, found none of {first}; {_BUG}")
+            quantize(model, [product for product in products_of(model) if product.left not in first], ranges[name])
+            of_first = [product for product in products_of(model) if product.left in first]
+            halve(model, of_first, _FIRST_LAYERS["int8"], multiply=False)
     return [name for name in bundle.manifest.files if (bundle.path / name).exists()]
 
 

@@ -8,14 +8,14 @@ ONNX Runtime makes one operation of whole numbers of it on a CPU; elsewhere it i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from totalanvi.export.precision.products import Product, products_of
+from totalanvi.export.precision.products import Product
 from totalanvi.export.precision.ranges import Ranges
 
 __all__ = ["quantize"]
@@ -32,28 +32,24 @@ by ten times as much as all others together."""
 _LEVELS, _WEIGHT_LEVELS = 255, 64
 
 
-def quantize(model: ModelProto, ranges: Ranges) -> list[str]:
-    """Lower a graph's large products by weights, in place; all else, inputs and outputs stay float32.
+def quantize(model: ModelProto, products: Sequence[Product], ranges: Ranges) -> None:
+    """Lower large products of a graph, in place; all else, inputs and outputs stay float32.
 
     Parameters
     ----------
     model
         A graph that torch's exporter wrote.
+    products
+        Some of `totalanvi.export.precision.products.products_of` it.
     ranges
-        Of what is multiplied. A product of something else stays as it is, as a first layer does.
-
-    Returns
-    -------
-    list of str
-        What is multiplied in the products that stay for want of a range.
+        Of what is multiplied in them.
     """
-    products = products_of(model)
     exact = _last_products(model, {product.output for product in products})
     weights = _computed(model, {product.right for product in products})
     chosen = {
         product.output: product
         for product in products
-        if product.left in ranges and product.output not in exact and _is_large(weights[product.right])
+        if product.output not in exact and _is_large(weights[product.right])
     }
     nodes: list[NodeProto] = []
     scaled: set[str] = set()
@@ -69,7 +65,6 @@ def quantize(model: ModelProto, ranges: Ranges) -> list[str]:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _drop_unused(model)
-    return [product.left for product in products if product.left not in ranges]
 
 
 def _is_large(weights: Floats) -> bool:
