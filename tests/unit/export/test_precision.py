@@ -34,10 +34,12 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER,
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     MANIFEST_FILE,
     PROTEINS,
     READOUT_LABELS,
     READOUT_PANEL,
+    READOUT_RNA,
     REPORT_FILE,
 )
 from totalanvi.serving.bundles.modes import MODES
@@ -118,6 +120,16 @@ def test_what_a_device_computes_is_multiplied_in_float16(lowered: Bundle) -> Non
         assert (TensorProto.FLOAT16 in to) == casts
 
 
+def test_first_layers_are_rounded_as_complete_graphs_are(lowered: Bundle, full: Bundle) -> None:
+    precision: Half = "float16" if precision_of(lowered) == "float16" else "bfloat16"
+    for before, after in zip(full.first_layers, lowered.first_layers, strict=True):
+        np.testing.assert_array_equal(after.weight, rounded(before.weight, precision))
+        np.testing.assert_array_equal(after.offset, before.offset)
+    stored = {tensor.name: tensor for tensor in graph(lowered, ENCODER.file).graph.initializer}
+    kind = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[precision]
+    assert stored["encoder.rna_in.weight.stored"].data_type == kind
+
+
 def test_int8_sums_fit_every_processor(lowered: Bundle) -> None:
     """Two products of a byte and a weight, added up in 16 bits where there is no VNNI, must not saturate."""
     if precision_of(lowered) != "int8":
@@ -162,20 +174,23 @@ def test_complete_graphs_say_what_first_layers_and_the_rest_do(lowered: Bundle, 
         np.testing.assert_allclose(np.log1p(found.protein), np.log1p(complete.protein), rtol=tolerance, atol=tolerance)
 
 
-def test_a_cell_does_not_depend_on_its_neighbours(lowered: Bundle, sample: ReferenceSample) -> None:
+@pytest.mark.parametrize("with_proteins", [True, False])
+def test_a_cell_does_not_depend_on_its_neighbours(
+    lowered: Bundle, sample: ReferenceSample, with_proteins: bool
+) -> None:
     """Alone, in blocks of other sizes, and among cells of another panel, for which there are other graphs."""
-    cells = aligned(sample.held_out)
+    cells = aligned(sample.held_out, with_proteins=with_proteins)
     engine = Engine(lowered, provider="cpu", threads=1)
     whole = engine.run(cells, LABELS_ALONE)
     assert cells.has_one_panel
-    others = replace(cells, measured=cells.measured.copy(), protein=cells.protein.copy())
+    others = aligned(sample.held_out)
     others.measured[:, 0], others.protein[:, 0] = False, 0
     mixed = engine.run(joined(cells, others), LABELS_ALONE)
-    with_proteins = engine.run(cells, MapOptions(samples=2))
+    imputed = engine.run(cells, MapOptions(samples=2))
     for size in (1, 7, 50):
         alone = engine.run(cells.rows(slice(3, 3 + size)), LABELS_ALONE)
         for name in ("latent", "probabilities", "novelty"):
-            for found in (whole, mixed, with_proteins):
+            for found in (whole, mixed, imputed):
                 expected = getattr(found, name)[3 : 3 + size]
                 np.testing.assert_allclose(getattr(alone, name), expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
@@ -188,8 +203,8 @@ def joined(one: AlignedCells, other: AlignedCells) -> AlignedCells:
 
 
 def test_int8_has_no_graphs_that_take_products_apart(lowered: Bundle) -> None:
-    has = [graph.file in lowered.manifest.files for graph in (ENCODER_PANEL, READOUT_PANEL)]
-    assert has == [precision_of(lowered) != "int8"] * 2
+    apart = (ENCODER_PANEL, READOUT_PANEL, ENCODER_RNA, READOUT_RNA)
+    assert [graph.file in lowered.manifest.files for graph in apart] == [precision_of(lowered) != "int8"] * 4
     assert {file.name for file in lowered.path.iterdir()} == {*lowered.manifest.files, MANIFEST_FILE}
 
 
