@@ -12,6 +12,7 @@
 #   make bench-full   the same on every data set, five seeds, all peers; many hours
 #   make bench-speed  measure how fast labels and proteins are served, beside scvi-tools; a quarter of an hour
 #   make bench-device  the same on a CUDA device, beside the CPU's results; minutes
+#   make bench-precision   what float16, bfloat16 and int8 save and cost, beside float32; an hour, most of it training and exporting
 #   make bench-endpoint   measure what the endpoint costs beside the engine, how soon it answers and how soon it is ready
 #   make bench-map    map a simulated file of a million cells: rate beside the engine in memory, and peak memory
 #   make bench-jobs   what a cell costs in a job of many files: bytes read and written, time of a core
@@ -37,7 +38,7 @@ CODE := training export serving tests benchmarks docs
 # Threads that wait should sleep: spinning, they starve each other where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-gpu browser lint audit docs bench bench-full bench-speed bench-device bench-endpoint bench-map bench-jobs bench-training \
+.PHONY: setup demo test test-gpu browser lint audit docs bench bench-full bench-speed bench-device bench-precision bench-endpoint bench-map bench-jobs bench-training \
 	bench-curve bench-backed soak bento constraints clean
 
 setup: $(STAMP)
@@ -91,6 +92,9 @@ bench-speed: setup
 
 bench-device: setup
 	$(BIN)/python benchmarks/device_speed.py
+
+bench-precision: setup
+	$(BIN)/python benchmarks/precision.py
 
 bench-endpoint: setup
 	$(BIN)/python benchmarks/endpoint_speed.py

@@ -58,7 +58,7 @@ def main(
         "stored_counts": N_STORED,
         "rounds": rounds,
         "threads": threads or usable_cores(),
-        "device": _device() if provider == "cuda" else "cpu",
+        "device": device() if provider == "cuda" else "cpu",
         "machine": results.machine(),
         "versions": {name: version(name) for name in ("numba", "numpy", "scipy")}
         | {"onnxruntime": onnxruntime.__version__},
@@ -142,15 +142,15 @@ def _limit(bundle: Bundle, options: MapOptions) -> int:
     """Return how many cells a second pass the bus, which is what each direction carries at a time."""
     manifest = bundle.manifest
     n_there, n_back = 2 * N_STORED + 1, manifest.n_latent + len(manifest.labels) + N_NEAREST
-    n_proteins = len(manifest.proteins)
     if bundle.readout is not None:
-        n_back += bundle.readout.n_components + 2 + options.impute * n_proteins
+        n_back += 2
     if options.impute:
-        n_back += 3 * n_proteins * (1 if options.impute_as else len(manifest.batches))
+        n_back += 5 * len(manifest.proteins)
     return round(PCIE_BYTES / (4 * max(n_there, n_back)))
 
 
-def _device() -> str:
+def device() -> str:
+    """Name the CUDA device."""
     asked = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 

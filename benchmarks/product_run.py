@@ -58,16 +58,22 @@ def run(folder: Path, work: Path, max_epochs: int, threads: int) -> Answers:
     task, commands = Task.read(folder), Commands(threads)
     made = work / _digest(folder / task.reference, task.seed)
     checkpoint, bundle, spent = made / "checkpoint", made / "bundle", made / "seconds.json"
-    unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
-    options = ["--labels", task.labels_key, *unlabelled, "--batch", task.batch_key, "--proteins", task.proteins_key]
-    options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
     if not spent.exists():
         made.mkdir()
-        commands("train", "train", folder / task.reference, *options, "-o", checkpoint)
+        train(folder, checkpoint, max_epochs, commands)
         commands("export", "export", checkpoint, "-o", bundle)
         spent.write_text(json.dumps([commands.seconds, commands.processor_seconds]))
     commands.seconds, commands.processor_seconds = json.loads(spent.read_text())
     return map_queries(folder, bundle, made, commands)
+
+
+def train(folder: Path, checkpoint: Path, max_epochs: int, commands: Commands) -> None:
+    """Train on the case in ``folder``."""
+    task = Task.read(folder)
+    unlabelled: list[str] = [part for value in task.unlabelled for part in ("--unlabeled", value)]
+    options = ["--labels", task.labels_key, *unlabelled, "--batch", task.batch_key, "--proteins", task.proteins_key]
+    options += ["--max-epochs", str(max_epochs), "--seed", str(task.seed)]
+    commands("train", "train", folder / task.reference, *options, "-o", checkpoint)
 
 
 def map_queries(folder: Path, bundle: Path, work: Path, commands: Commands) -> Answers:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import brentq
 
-from totalanvi.serving.bundles.manifest import ENCODER_PANEL
+from totalanvi.serving.bundles.manifest import ENCODER_RNA
 
 N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS = 4_000, 20_000, 4_000, 100, 20
 NON_ZERO = 0.073
@@ -40,7 +40,7 @@ def prepare(folder: Path, seed: int) -> None:
     if done.exists() and json.loads(done.read_text()) == wanted:
         for name in BUNDLES:
             # One from before there was such a graph would be served more slowly.
-            if not (folder / f"{name}.bundle" / ENCODER_PANEL.file).exists():
+            if not (folder / f"{name}.bundle" / ENCODER_RNA.file).exists():
                 _export(folder, name)
         return
     from totalanvi.training import TOTALANVI

@@ -8,9 +8,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.toy import TOY
 
+from totalanvi.export.imputation_graphs import average_graph, bounds_graph
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import nearest_graph
-from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER, ENCODER_REST, NEAREST, PROTEINS, ROWS
+from totalanvi.serving.bundles.manifest import (
+    AVERAGE,
+    BOUNDS,
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    NEAREST,
+    PROTEINS,
+    ROWS,
+)
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 
@@ -122,6 +132,8 @@ def toy_graphs() -> dict[str, onnx.ModelProto]:
         ENCODER_REST.file: encoder_rest,
         ROWS.file: rows_graph(len(TOY.genes)),
         NEAREST.file: nearest_graph(),
+        AVERAGE.file: average_graph(),
+        BOUNDS.file: bounds_graph(),
     }
 
 

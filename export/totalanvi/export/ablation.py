@@ -22,7 +22,7 @@ from totalanvi.serving.mapped import MapOptions
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
 
-__all__ = ["ablate_genes", "thresholds_of"]
+__all__ = ["ablate_genes", "thresholds_of", "without_genes"]
 
 WARN_LOSS = 0.02
 """Of accuracy: below the weight at which so much is lost, alignment warns."""
@@ -67,7 +67,7 @@ def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> Gene
     query = aligned(cells, with_proteins=False)
 
     def accuracy(kept: Mask) -> float:
-        scores = engine.score(_without(query, kept, share), MapOptions(impute=False))
+        scores = engine.score(without_genes(query, kept, share), MapOptions(impute=False))
         return float((scores.logits.argmax(axis=1) == cells.label).mean())
 
     worst = [
@@ -146,7 +146,7 @@ def _draws(weight: Shares, level: float, rng: np.random.Generator) -> Iterator[M
                 yield kept
 
 
-def _without(query: AlignedCells, kept: Mask, share: Shares) -> AlignedCells:
+def without_genes(query: AlignedCells, kept: Mask, share: Shares) -> AlignedCells:
     """Return the cells of a query that has only some of the genes."""
     rna = sparse.csr_matrix(query.rna @ sparse.diags(kept.astype(np.float32)), dtype=np.float32)
     rna.eliminate_zeros()

@@ -23,6 +23,8 @@ from totalanvi.export.model_card import checked_licence, model_card
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
+from totalanvi.export.precision.cost import with_sizes
+from totalanvi.export.precision.lowering import FULL, checked_precision, lowered
 from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
@@ -73,6 +75,7 @@ def export_bundle(
     licence: str = "unknown",
     report: Callable[[str], None] | None = None,
     sign: str | Path | None = None,
+    precision: str = FULL,
 ) -> Path:
     """Export a checkpoint as a bundle, calibrated and proven to compute what torch computes.
 
@@ -96,6 +99,10 @@ def export_bundle(
         Called with a line about each step.
     sign
         File of a private key to vouch for the bundle with; see `totalanvi.serving.bundles.signature`.
+    precision
+        What weights are stored and products computed in: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"int8"``.
+        What less than float32 costs is measured on held-out cells and kept in the manifest; all that is calibrated is
+        calibrated for it.
 
     Returns
     -------
@@ -104,8 +111,8 @@ def export_bundle(
     Raises
     ------
     ExportError
-        When the checkpoint cannot be served, the output may not be written, the parents do not fit the labels, or a
-        graph does not compute what torch computes.
+        When the checkpoint cannot be served, the output may not be written, the parents do not fit the labels, the
+        precision is unknown, or a graph does not compute what torch computes.
     CheckpointError
         When the checkpoint is not whole.
     SettingsError
@@ -121,6 +128,7 @@ def export_bundle(
     name = checked_name(target, name, version)
     require_writable(target, overwrite)
     checked_licence(licence)
+    less_than_full = checked_precision(precision)
     key = None if sign is None else read_signing_key(Path(sign))
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
@@ -143,6 +151,9 @@ def export_bundle(
         draft = _draft(folder, source, name, hash_files(folder, written))
         say("Comparing with torch")
         parity = check_parity(draft, source.module, everyone, readout)
+        in_float32, cost = draft.manifest.files, None
+        if less_than_full is not None:
+            draft, cost = lowered(draft, less_than_full, source.sample, say)
         draft = with_shares(draft, everyone)
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
@@ -158,7 +169,8 @@ def export_bundle(
             placed.readout.save(folder, draft.manifest)
         for layer in draft.first_layers:
             layer.save(folder, draft.manifest)
-        files = hash_files(folder, dict.fromkeys((*bundle_files(readout=readout is not None), *written)))
+        served = dict.fromkeys((*bundle_files(readout=readout is not None), *draft.manifest.files))
+        files = hash_files(folder, served)
         manifest = draft.manifest.model_copy(
             update={
                 "version": version or _content_version(files, hierarchy),
@@ -168,6 +180,7 @@ def export_bundle(
                 "protein_reliability": evaluation.reliability,
                 "thresholds": thresholds_of(ablation),
                 "parity": parity,
+                "precision": None if cost is None else with_sizes(cost, in_float32, files),
                 "files": files,
             }
         )

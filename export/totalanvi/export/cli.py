@@ -47,6 +47,14 @@ def export(
             "--license", metavar="NAME", help="Licence of the reference, for its model card, such as cc-by-4.0."
         ),
     ] = "unknown",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What weights are stored and products computed in: float32, float16, bfloat16 or int8. What less "
+            "than float32 costs is measured, printed and kept in the bundle.",
+        ),
+    ] = "float32",
     store: Annotated[
         bool, typer.Option("--store", help="Put it into BentoML's model store under that name, too.")
     ] = False,
@@ -72,7 +80,15 @@ def export(
     started = time.perf_counter()
     with still_going(lambda: said[-1]):
         made = export_bundle(
-            checkpoint, output, name=name, overwrite=overwrite, parents=parents, licence=licence, report=say, sign=sign
+            checkpoint,
+            output,
+            name=name,
+            overwrite=overwrite,
+            parents=parents,
+            licence=licence,
+            report=say,
+            sign=sign,
+            precision=precision,
         )
     bundle = Bundle.open(made)
     for line in _summary_lines(bundle, time.perf_counter() - started):
@@ -108,17 +124,21 @@ def demo(
 
 
 def _summary_lines(bundle: Bundle, seconds: float) -> list[str]:
+    from totalanvi.serving.bundles.precision import precision_lines
+
     manifest = bundle.manifest
     worst = max(manifest.parity, key=lambda figure: figure.relative_error)
     n_bytes = sum(record.bytes for record in manifest.files.values())
+    cost = manifest.precision
     return [
         f"Reference:   {manifest.name} {manifest.version}: {len(manifest.genes.names):,} genes, "
         f"{len(manifest.proteins):,} proteins, {len(manifest.labels):,} labels",
         f"Parity:      relative error to torch at most {worst.relative_error:.1e} ({worst.graph} {worst.output}; "
-        f"{worst.tolerance:g} allowed)",
+        f"{worst.tolerance:g} allowed)" + ("" if cost is None else ", in float32"),
         *(_calibration_line(bundle, mode) for mode in manifest.calibration),
         _imputation_line(bundle),
         *_threshold_lines(manifest.thresholds),
+        *(f"Precision:   {line}" for line in ([] if cost is None else precision_lines(cost))),
         f"Size:        {n_bytes / 1e6:.1f} MB",
         f"Time:        {seconds:.1f} s",
         f"Output:      {bundle.path}",

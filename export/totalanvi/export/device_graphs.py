@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from totalanvi.export.imputation_graphs import (
+    average_graph,
+    bounds_graph,
+    readout_counts_graph,
+    readout_imputed_graph,
+)
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import density_graph, nearest_graph
-from totalanvi.serving.bundles.manifest import DENSITY, NEAREST, ROWS, GraphSignature
+from totalanvi.serving.bundles.manifest import (
+    AVERAGE,
+    BOUNDS,
+    DENSITY,
+    NEAREST,
+    READOUT_COUNTS,
+    READOUT_IMPUTED,
+    ROWS,
+    GraphSignature,
+)
 
 __all__ = ["write_device_graph"]
 
@@ -23,5 +38,14 @@ def write_device_graph(graph: GraphSignature, n_genes: int, folder: Path) -> Non
     folder
         Where to.
     """
-    made = {ROWS: lambda: rows_graph(n_genes), NEAREST: nearest_graph, DENSITY: density_graph}[graph]()
+    makers = {
+        ROWS: lambda: rows_graph(n_genes),
+        NEAREST: nearest_graph,
+        DENSITY: density_graph,
+        AVERAGE: average_graph,
+        READOUT_COUNTS: readout_counts_graph,
+        READOUT_IMPUTED: readout_imputed_graph,
+        BOUNDS: bounds_graph,
+    }
+    made = makers[graph]()
     (folder / graph.file).write_bytes(made.SerializeToString(deterministic=True))

@@ -12,13 +12,23 @@ cannot be opened `totalanvi.serving.errors.BundleError`.
     ├── TargetError     the output exists already, or is something else; a name that no store takes
     ├── GraphError      a graph does not have the inputs and outputs that serving expects
     ├── ParityError     a graph's output differs from what torch computes
+    ├── PrecisionError  a precision that no bundle has
     ├── ParentsError    a table of parents that does not fit the labels
     └── DemoError       the demo's endpoint finds no port, or does not get ready
 """
 
 from __future__ import annotations
 
-__all__ = ["DemoError", "ExportError", "GraphError", "ParentsError", "ParityError", "SourceError", "TargetError"]
+__all__ = [
+    "DemoError",
+    "ExportError",
+    "GraphError",
+    "ParentsError",
+    "ParityError",
+    "PrecisionError",
+    "SourceError",
+    "TargetError",
+]
 
 
 class ExportError(ValueError):
@@ -41,6 +51,10 @@ class GraphError(ExportError):
 
 class ParityError(ExportError):
     """A graph's output that differs from what torch computes."""
+
+
+class PrecisionError(ExportError):
+    """A precision that no bundle has."""
 
 
 class ParentsError(ExportError):

@@ -20,11 +20,13 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER,
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
     GraphSignature,
 )
 from totalanvi.training.network.anvae import TotalANVAE
@@ -36,12 +38,14 @@ __all__ = [
     "EncoderGraph",
     "EncoderPanelGraph",
     "EncoderRestGraph",
+    "EncoderRnaGraph",
     "Graph",
     "ProteinsGraph",
     "ReadoutGraph",
     "ReadoutLabelsGraph",
     "ReadoutPanelGraph",
     "ReadoutRestGraph",
+    "ReadoutRnaGraph",
     "graphs_of",
 ]
 
@@ -118,7 +122,7 @@ class EncoderPanelGraph(Graph):
     """
 
     signature = ENCODER_PANEL
-    rows = ("cells", "cells", 1)
+    rows: tuple[str | int, ...] = ("cells", "cells", 1)
 
     def __init__(self, module: TotalANVAE):
         super().__init__()
@@ -131,6 +135,28 @@ class EncoderPanelGraph(Graph):
     def forward(self, from_rna: Tensor, protein: Tensor, panel: Tensor) -> Tensor:
         """Map `totalanvi.serving.bundles.manifest.ENCODER_PANEL` inputs to the latent, (cells, latent)."""
         return self.transform(self.encoder.after_rna_of_panel(from_rna, protein, panel, self.covariates))
+
+
+class EncoderRnaGraph(EncoderPanelGraph):
+    """And that of cells without proteins.
+
+    Parameters
+    ----------
+    module
+        The trained model.
+    """
+
+    signature = ENCODER_RNA
+    rows = ("cells",)
+
+    def __init__(self, module: TotalANVAE):
+        super().__init__(module)
+        self.nothing = torch.zeros(1, self.widths[-1])
+        self.widths = self.widths[:1]
+
+    def forward(self, from_rna: Tensor) -> Tensor:  # type: ignore[override]
+        """Map the input of `totalanvi.serving.bundles.manifest.ENCODER_RNA` to the latent, (cells, latent)."""
+        return super().forward(from_rna, self.nothing, self.nothing)
 
 
 class ClassifierGraph(Graph):
@@ -279,12 +305,34 @@ class ReadoutPanelGraph(ReadoutLabelsGraph):
     """
 
     signature = READOUT_PANEL
-    rows = ("cells", "cells", 1)
+    rows: tuple[str | int, ...] = ("cells", "cells", 1)
 
     def forward(self, projected: Tensor, protein: Tensor, panel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_PANEL` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, panel)
         return answers
+
+
+class ReadoutRnaGraph(ReadoutPanelGraph):
+    """And that for cells without proteins.
+
+    Parameters
+    ----------
+    network
+        The fitted one.
+    """
+
+    signature = READOUT_RNA
+    rows = ("cells",)
+
+    def __init__(self, network: ReadoutNetwork):
+        super().__init__(network)
+        self.nothing = torch.zeros(1, network.dims.n_proteins)
+        self.widths = self.widths[:1]
+
+    def forward(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Map the input of `totalanvi.serving.bundles.manifest.READOUT_RNA` to its outputs."""
+        return super().forward(projected, self.nothing, self.nothing)
 
 
 def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:
@@ -298,8 +346,8 @@ def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tupl
         The network of its readout, if it has one.
     """
     module.eval()
-    of_module = (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph, EncoderPanelGraph)
-    of_readout = (ReadoutGraph, ReadoutRestGraph, ReadoutLabelsGraph, ReadoutPanelGraph)
+    of_module = (EncoderGraph, ClassifierGraph, ProteinsGraph, EncoderRestGraph, EncoderPanelGraph, EncoderRnaGraph)
+    of_readout = (ReadoutGraph, ReadoutRestGraph, ReadoutLabelsGraph, ReadoutPanelGraph, ReadoutRnaGraph)
     graphs: list[Graph] = [of(module) for of in of_module]
     if readout is not None:
         graphs += [of(readout) for of in of_readout]

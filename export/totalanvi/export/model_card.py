@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from totalanvi.export.errors import TargetError
+from totalanvi.export.precision.told import precision_text
 from totalanvi.pages.citation import PAPERS, software_sentence
 from totalanvi.pages.tables import count
 from totalanvi.serving.bundles.confidence_figures import UNRELIABLE_BELOW
@@ -69,6 +70,7 @@ def model_card(manifest: Manifest, licence: str = "unknown") -> str:
         "## How good it is",
         _figures(manifest),
         _proteins(manifest),
+        *([] if manifest.precision is None else [precision_text(manifest.precision)]),
         f"`{REPORT_FILE}` beside this card has training curves, confusion, calibration, label sets and the map.",
         "## Citation",
         "\n".join(f"- {_text(one)}" for one in _cited(manifest)),

@@ -25,19 +25,21 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER,
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
     ROWS,
     GraphSignature,
     Parity,
 )
 from totalanvi.serving.bundles.modes import MODES, modes_of
+from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import Block, SparseFeeds
-from totalanvi.serving.engine.imputation import batch_weights
 from totalanvi.serving.engine.places import place
 from totalanvi.serving.engine.sessions import open_sessions
 from totalanvi.serving.engine.sparse_rows import SparseLayer
@@ -135,19 +137,15 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
     figures, layers = ParityFigures(), bundle.first_layers
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
     sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
-    query = aligned(cells)
-    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
-    unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
-    z, _ = module.encode(replace(inputs, covariates=unknown))
-    expected = {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
-    if readout is not None:
-        expected |= readout_outputs(readout, readout_feed(cells, readout.network))
-    everyone = [np.arange(len(query))]
-    of_panels = [np.flatnonzero((query.measured == panel).all(axis=1)) for panel in np.unique(query.measured, axis=0)]
-    for (encoder, of_readout, *others), groups in (
-        ((ENCODER_REST, READOUT_REST, READOUT_LABELS), everyone),
-        ((ENCODER_PANEL, READOUT_PANEL), of_panels),
+    without_proteins = replace(cells, protein=np.zeros_like(cells.protein), measured=np.zeros_like(cells.measured))
+    everyone = [np.arange(len(cells))]
+    of_panels = [np.flatnonzero((cells.measured == panel).all(axis=1)) for panel in np.unique(cells.measured, axis=0)]
+    for some, (encoder, of_readout, *others), groups in (
+        (cells, (ENCODER_REST, READOUT_REST, READOUT_LABELS), everyone),
+        (cells, (ENCODER_PANEL, READOUT_PANEL), of_panels),
+        (without_proteins, (ENCODER_RNA, READOUT_RNA), everyone),
     ):
+        query, expected = aligned(some), _after_first_layers(module, readout, some)
         graphs = [graph for graph in (encoder, of_readout, *others) if graph.file in sessions]
         found = {
             (graph, name): np.empty(expected[name].shape, dtype=np.float32)
@@ -165,6 +163,15 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
             outputs = {name: found[graph, name] for name in graph.outputs}
             figures.add(graph.file.removesuffix(".onnx"), outputs, {name: expected[name] for name in outputs})
     return figures.within_tolerance()
+
+
+def _after_first_layers(module: TotalANVAE, readout: Readout | None, cells: Cells) -> dict[str, Tensor]:
+    """Ask torch for what graphs of encoder and readout say of cells whose batch is unknown, by name."""
+    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
+    unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
+    z, _ = module.encode(replace(inputs, covariates=unknown))
+    expected = {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
+    return expected if readout is None else expected | readout_outputs(readout, readout_feed(cells, readout.network))
 
 
 def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:

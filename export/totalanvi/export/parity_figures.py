@@ -12,7 +12,7 @@ from torch import Tensor
 from totalanvi.export.errors import ParityError
 from totalanvi.serving.bundles.manifest import Parity
 
-__all__ = ["TOLERANCE", "ParityFigures", "relative_error"]
+__all__ = ["FLOORS", "TOLERANCE", "ParityFigures", "relative_error"]
 
 TOLERANCE = 1e-4
 """Largest relative error, in float32."""

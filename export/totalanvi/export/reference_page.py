@@ -9,6 +9,7 @@ import numpy as np
 
 from totalanvi.export.certainty_sections import calibration_section, confusion_section, coverage_section
 from totalanvi.export.held_out_figures import HeldOutFigures
+from totalanvi.export.precision.told import precision_section
 from totalanvi.pages.citation import citation
 from totalanvi.pages.elements import Child, element
 from totalanvi.pages.page import Section, figure, page, paragraph
@@ -74,6 +75,7 @@ def reference_page(report: ReferenceReport) -> str:
         _gene_section(manifest),
         _map_section(manifest, report.reference),
         _parity_section(manifest),
+        *([] if manifest.precision is None else [precision_section(manifest.precision)]),
         Section(
             "How to cite",
             [citation(provenance.versions.get("totalanvi", "unknown"), (f"The reference {_title(manifest)}",))],
@@ -187,7 +189,8 @@ def _parity_section(manifest: Manifest) -> Section:
         "Same as torch",
         [
             paragraph(
-                "The largest relative error of each output against the trained model, through the serving engine."
+                "The largest relative error of each output against the trained model, through the serving engine"
+                + ("." if manifest.precision is None else ", in float32, before precision was lowered.")
             ),
             table(["Output", "Error", "Allowed", "Cells"], rows),
         ],

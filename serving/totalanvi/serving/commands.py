@@ -91,6 +91,7 @@ def info(
 
 def _info_lines(found: ReferenceInfo) -> list[str]:
     from totalanvi.serving.bundles.modes import MODE_NAMES
+    from totalanvi.serving.bundles.precision import precision_lines
 
     lines = [
         f"Reference:  {found.name} {found.version}, made {found.created}",
@@ -120,7 +121,11 @@ def _info_lines(found: ReferenceInfo) -> list[str]:
     figures = ", ".join(f"{name} {_figure(row.pearson)}" for name, row in reliability)
     lines.append(f"Imputes:    from RNA alone, correlation with held-out counts: {figures}")
     if found.parity:
-        lines.append(f"Parity:     relative error to torch at most {max(p.relative_error for p in found.parity):.1e}")
+        lowered = "" if found.precision is None else ", in float32"
+        worst = max(p.relative_error for p in found.parity)
+        lines.append(f"Parity:     relative error to torch at most {worst:.1e}{lowered}")
+    if found.precision is not None:
+        lines += [f"Precision:  {line}" for line in precision_lines(found.precision)]
     if found.provider:
         lines.append(f"Computes:   {found.provider}")
     return lines

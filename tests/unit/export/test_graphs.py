@@ -14,7 +14,14 @@ from onnx import numpy_helper
 from tests.support.tiny_model import TINY, tiny_batch, tiny_model
 
 from totalanvi.export.errors import GraphError
-from totalanvi.export.graphs import ClassifierGraph, EncoderGraph, EncoderPanelGraph, ProteinsGraph, graphs_of
+from totalanvi.export.graphs import (
+    ClassifierGraph,
+    EncoderGraph,
+    EncoderPanelGraph,
+    EncoderRnaGraph,
+    ProteinsGraph,
+    graphs_of,
+)
 from totalanvi.export.onnx import export_graph
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.covariates import Covariates
@@ -147,6 +154,9 @@ def test_cells_of_one_panel(tmp_path: Path, options: dict[str, object], measures
     for n_cells in (len(rna), 1):
         (found,) = run(file, {"from_rna": from_rna[:n_cells], "protein": protein[:n_cells], "panel": panel})
         np.testing.assert_allclose(found, latent[:n_cells].numpy(), rtol=1e-5, atol=1e-6)
+    if not measures:
+        (found,) = run(export_graph(EncoderRnaGraph(module).eval(), tmp_path), {"from_rna": from_rna})
+        np.testing.assert_allclose(found, latent.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_an_input_that_is_not_needed_stays(odd_files: tuple[TotalANVAE, dict[str, Path]]) -> None:

@@ -23,11 +23,13 @@ from totalanvi.serving.bundles.manifest import (
     ENCODER,
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     PROTEINS,
     READOUT,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
     ROWS,
 )
 
@@ -51,7 +53,7 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
         (graph.file.removesuffix(".onnx"), output)
         for graph in (
             *(ENCODER, CLASSIFIER, PROTEINS, READOUT, ROWS),
-            *(ENCODER_REST, READOUT_REST, READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL),
+            *(ENCODER_REST, READOUT_REST, READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL, ENCODER_RNA, READOUT_RNA),
         )
         for output in graph.outputs
     }
@@ -93,6 +95,8 @@ def altered(bundle: Path, folder: Path, file: str, weight: str, factor: float) -
         ("readout_labels.onnx", "network.panel_weights", "readout_labels 'log_probabilities'"),
         ("encoder_panel.onnx", "encoder.z_mean.weight", "encoder_panel 'latent'"),
         ("readout_panel.onnx", "network.panel_weights", "readout_panel 'log_probabilities'"),
+        ("encoder_rna.onnx", "encoder.z_mean.weight", "encoder_rna 'latent'"),
+        ("readout_rna.onnx", "network.panel_weights", "readout_rna 'log_probabilities'"),
     ],
 )
 def test_an_altered_weight_is_found(

@@ -77,7 +77,26 @@ def test_a_cell_is_judged_without_its_neighbours(arrays) -> None:
     for cell in range(30):
         one = slice(cell, cell + 1)
         alone = LabelDensities(arrays).surprise(components[one], protein[one], measured[one])
-        assert alone[0] == pytest.approx(together[cell], rel=1e-9, abs=1e-9)
+        assert alone[0] == together[cell]
+
+
+def test_a_guess_makes_no_difference_to_a_bit() -> None:
+    rng = np.random.default_rng(6)
+    arrays = draw_readout_arrays(12, 30, 20, n_batches=2, seed=7)
+    near = arrays.density_mean[rng.integers(12, size=200)] + rng.standard_normal((200, 50))
+    components, protein = near[:, :30].astype(np.float32), near[:, 30:].astype(np.float32)
+    measured = np.ones((200, 20), dtype=bool)
+    densities = LabelDensities(arrays)
+    expected = densities.surprise(components, protein, measured)
+    for guess in (rng.integers(12, size=200), np.full(200, 11)):
+        np.testing.assert_array_equal(densities.surprise(components, protein, measured, guess), expected)
+
+
+def test_a_cell_that_lies_beyond_single_precision_is_measured(arrays) -> None:
+    components = np.full((1, N_COMPONENTS), 1e25, dtype=np.float32)
+    nothing = np.zeros((1, N_PROTEINS), dtype=np.float32)
+    found = LabelDensities(arrays).surprise(components, nothing, nothing.astype(bool))
+    np.testing.assert_allclose(found, brute_force(arrays, components, nothing, nothing.astype(bool)), rtol=1e-5)
 
 
 def test_far_from_every_label_is_surprising(arrays) -> None:

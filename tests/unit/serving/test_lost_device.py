@@ -43,7 +43,7 @@ def doomed(toy_folder: Path, tmp_path: Path) -> LocalReference:
 
 
 def lose_device(reference: LocalReference, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = reference.engine._graphs
+    graphs = reference.engine._computation._graphs
     monkeypatch.setattr(graphs, "_device", "cuda")
     monkeypatch.setitem(graphs._sessions, "classifier.onnx", failing_session(reference.bundle.path))
 
@@ -58,7 +58,7 @@ def test_a_device_that_fails_is_named(doomed: LocalReference, monkeypatch: pytes
 
 def test_a_graph_that_fails_elsewhere_is_no_device(doomed: LocalReference, monkeypatch: pytest.MonkeyPatch) -> None:
     lose_device(doomed, monkeypatch)
-    monkeypatch.setattr(doomed.engine._graphs, "_device", "cpu")
+    monkeypatch.setattr(doomed.engine._computation._graphs, "_device", "cpu")
     with pytest.raises(Exception, match="for output: logits") as failure:
         doomed.score(toy_cells(3)[0], MapOptions())
     assert not isinstance(failure.value, DeviceError)

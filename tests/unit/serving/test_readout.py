@@ -11,6 +11,7 @@ import pytest
 from tests.support.readout import draw_readout_arrays
 
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.manifest import READOUT
 from totalanvi.serving.engine.placement import Computed
 from totalanvi.serving.engine.readout import Readings, Readout
 from totalanvi.serving.engine.scores import Imputed
@@ -72,21 +73,19 @@ def test_what_was_measured_stays_with_the_decoder(arrays, readings) -> None:
 
 @pytest.mark.parametrize("proteins", [True, False])
 def test_what_lies_behind_a_padded_block_is_left_out(proteins: bool) -> None:
-    names = Readings.names(proteins=proteins)
-    assert ("standardised" in names) == proteins
+    names = [name for name in READOUT.outputs if proteins or name != "standardised"]
     row = np.arange(8, dtype=np.float32)[:, None]
-    readings = Readings.of([row + 10 * number for number in range(len(names))], names)
+    readings = Readings.of({name: row + 10 * number for number, name in enumerate(names)})
     imputed = Imputed(row, row, row) if proteins else None
-    parts = Computed(slice(100, 105), row, readings.log_probabilities, readings, imputed).parts(3)
-    assert [part.rows for part in parts] == [slice(100, 103), slice(103, 105)]
-    for part, rows in zip(parts, ([0, 1, 2], [3, 4]), strict=True):
-        assert list(part.results()) == ["latent", "logits", *names[1:]]
-        for number, array in enumerate([part.logits, *list(part.results().values())[2:]]):
-            assert array.ravel().tolist() == [10 * number + row for row in rows]
-        assert part.latent.ravel().tolist() == rows
-        assert (part.imputed is not None) == proteins
-        if part.imputed is not None:
-            assert part.imputed.foreground.ravel().tolist() == rows
+    cells = Computed(slice(100, 105), row, readings.log_probabilities, readings, imputed).trimmed()
+    assert cells.rows == slice(100, 105)
+    assert list(cells.results()) == ["latent", "logits", *names[1:]]
+    for number, array in enumerate([cells.logits, *list(cells.results().values())[2:]]):
+        assert array.ravel().tolist() == [10 * number + row for row in range(5)]
+    assert cells.latent.ravel().tolist() == list(range(5))
+    assert (cells.imputed is not None) == proteins
+    if cells.imputed is not None:
+        assert cells.imputed.foreground.ravel().tolist() == list(range(5))
 
 
 @pytest.mark.parametrize(

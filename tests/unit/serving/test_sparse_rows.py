@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from tests.support.toy_bundle import sign, toy_cells, write_toy_bundle
 
@@ -19,14 +20,18 @@ from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayer, Read
 from totalanvi.serving.bundles.manifest import (
     ENCODER_PANEL,
     ENCODER_REST,
+    ENCODER_RNA,
     MANIFEST_FILE,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
+    READOUT_RNA,
+    GraphSignature,
 )
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
+from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 from totalanvi.serving.mapped import MapOptions
 
@@ -35,10 +40,18 @@ MANY_GENES = 7_000
 """Their weights are looked at in several parts."""
 
 
-def draw_layer(kind: type[FirstLayer], n_columns: int, seed: int = 0, n_genes: int = N_GENES) -> FirstLayer:
+def draw_layer(
+    kind: type[FirstLayer], n_columns: int, seed: int = 0, n_genes: int = N_GENES, *, rounded: bool = False
+) -> FirstLayer:
     rng = np.random.default_rng(seed)
     shapes = ((n_genes, n_columns), (n_genes,), (n_columns,))
-    return kind(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
+    layer = kind(*(rng.standard_normal(shape).astype(np.float32) for shape in shapes))
+    return replace(layer, weight=in_bfloat16(layer.weight)) if rounded else layer
+
+
+def in_bfloat16(weight: np.ndarray) -> np.ndarray:
+    """Weights that fit into 16 bits, in float32."""
+    return torch.from_numpy(weight).to(torch.bfloat16).float().numpy()
 
 
 def draw_cells(density: float, seed: int = 1, n_genes: int = N_GENES) -> AlignedCells:
@@ -63,8 +76,12 @@ def dense(layer: FirstLayer, cells: AlignedCells) -> np.ndarray:
 @pytest.mark.parametrize("n_columns", [1, 16, 37])
 @pytest.mark.parametrize("density", [0.02, 0.1, 1.0])
 @pytest.mark.parametrize("lacks_genes", [False, True])
-def test_a_layer_is_a_product(kind: type[FirstLayer], n_columns: int, density: float, lacks_genes: bool) -> None:
-    layer, cells = draw_layer(kind, n_columns), draw_cells(density)
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_layer_is_a_product(
+    kind: type[FirstLayer], n_columns: int, density: float, lacks_genes: bool, rounded: bool
+) -> None:
+    layer, cells = draw_layer(kind, n_columns, rounded=rounded), draw_cells(density)
+    assert fit_in_pairs(layer.weight) == rounded
     if lacks_genes:
         present = np.arange(N_GENES) % 3 != 0
         rna = sparse.csr_matrix(cells.rna.multiply(present), dtype=np.float32)
@@ -73,12 +90,14 @@ def test_a_layer_is_a_product(kind: type[FirstLayer], n_columns: int, density: f
     found = np.full((N_CELLS, n_columns), np.nan, dtype=np.float32)
     for rows in (slice(0, 7), slice(7, N_CELLS)):
         ready.apply(Rows.of(cells.rna, rows), cells.library[rows], ready.start(cells.present), out=found[rows])
-    np.testing.assert_allclose(found, dense(layer, cells), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, dense(layer, cells), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("n_columns", [37, 170, 256])
-def test_many_genes_are_taken_part_by_part(n_columns: int) -> None:
-    layer, cells = draw_layer(EncoderFirst, n_columns, n_genes=MANY_GENES), draw_cells(0.05, n_genes=MANY_GENES)
+@pytest.mark.parametrize("rounded", [False, True])
+def test_many_genes_are_taken_part_by_part(n_columns: int, rounded: bool) -> None:
+    layer = draw_layer(EncoderFirst, n_columns, n_genes=MANY_GENES, rounded=rounded)
+    cells = draw_cells(0.05, n_genes=MANY_GENES)
     ready = SparseLayer(layer)
     together, alone = (np.full((N_CELLS, n_columns), np.nan, dtype=np.float32) for _ in range(2))
     start = ready.start(None)
@@ -90,13 +109,27 @@ def test_many_genes_are_taken_part_by_part(n_columns: int) -> None:
     np.testing.assert_allclose(together, dense(layer, cells), rtol=1e-5, atol=1e-4)
 
 
-def test_large_terms_that_cancel_leave_no_rounding() -> None:
-    layer = draw_layer(ReadoutFirst, 20)
+@pytest.mark.parametrize("rounded", [False, True])
+def test_large_terms_that_cancel_leave_no_rounding(rounded: bool) -> None:
+    layer = draw_layer(ReadoutFirst, 20, rounded=rounded)
     large = ReadoutFirst(layer.weight, np.full(N_GENES, 4000, np.float32), layer.offset)
     cells, ready, start = draw_cells(1.0), SparseLayer(large), SparseLayer(large).start(None)
     found = np.empty((N_CELLS, 20), dtype=np.float32)
     ready.apply(Rows.of(cells.rna, slice(0, N_CELLS)), cells.library, start, out=found)
     np.testing.assert_allclose(found, dense(large, cells), rtol=2e-6, atol=1e-3)
+
+
+def test_halves_are_added_up_as_the_same_weights_in_full() -> None:
+    layer, cells = draw_layer(ReadoutFirst, 170, rounded=True), draw_cells(0.5)
+    # With one number that 16 bits do not hold, of a gene that no cell has, all are taken as they are.
+    rna = sparse.csr_matrix(cells.rna.multiply(np.arange(N_GENES) > 0), dtype=np.float32)
+    full = replace(layer, weight=layer.weight.copy(), centre=layer.centre * (np.arange(N_GENES) > 0))
+    full.weight[0, 0] = 0.1
+    assert not fit_in_pairs(full.weight)
+    paired, single = (
+        _fed(replace(cells, rna=rna), SparseLayer(each)) for each in (replace(layer, centre=full.centre), full)
+    )
+    np.testing.assert_array_equal(paired, single)
 
 
 def test_rows_come_in_any_form() -> None:
@@ -153,6 +186,21 @@ def test_the_complete_graphs_of_a_readout_say_the_same(bundle: Path, checkpoint:
     assert_alike(bundle, cells)
 
 
+LABEL_GRAPHS = {READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL, ENCODER_RNA, READOUT_RNA}
+
+
+def without(bundle: Path, folder: Path, graphs: set[GraphSignature]) -> Path:
+    """Copy a bundle as it was before these graphs were added."""
+    before = Path(shutil.copytree(bundle, folder))
+    manifest = json.loads((before / MANIFEST_FILE).read_text())
+    for graph in graphs:
+        (before / graph.file).unlink()
+        del manifest["files"][graph.file]
+    (before / MANIFEST_FILE).write_text(json.dumps(manifest))
+    sign(before)
+    return before
+
+
 @pytest.mark.parametrize("panel", ["whole", "part", "none"])
 def test_labels_of_one_panel_are_those_of_cells_among_others(bundle: Path, checkpoint: Path, panel: str) -> None:
     mixed = aligned(read_source(checkpoint).sample.held_out)
@@ -176,16 +224,15 @@ def test_labels_of_one_panel_are_those_of_cells_among_others(bundle: Path, check
         np.testing.assert_allclose(getattr(found, name), getattr(complete, name), rtol=1e-4, atol=1e-4)
 
 
-def test_a_bundle_from_before_is_served_as_before(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacks", [{ENCODER_RNA, READOUT_RNA}, LABEL_GRAPHS], ids=["of RNA", "all"])
+@pytest.mark.parametrize("with_proteins", [True, False])
+def test_a_bundle_from_before_is_served_as_before(
+    bundle: Path, checkpoint: Path, tmp_path: Path, lacks: set[GraphSignature], with_proteins: bool
+) -> None:
     """Without the graphs for labels alone, which were added later."""
-    before = Path(shutil.copytree(bundle, tmp_path / "before"))
-    manifest = json.loads((before / MANIFEST_FILE).read_text())
-    for graph in (READOUT_LABELS, ENCODER_PANEL, READOUT_PANEL):
-        (before / graph.file).unlink()
-        del manifest["files"][graph.file]
-    (before / MANIFEST_FILE).write_text(json.dumps(manifest))
-    sign(before)
-    cells, labels_alone = aligned(read_source(checkpoint).sample.held_out), MapOptions(impute=False)
+    before = without(bundle, tmp_path / "before", lacks)
+    cells = aligned(read_source(checkpoint).sample.held_out, with_proteins=with_proteins)
+    labels_alone = MapOptions(impute=False)
     found, now = (Engine(Bundle.open(folder), provider="cpu").run(cells, labels_alone) for folder in (before, bundle))
     for name in ("latent", "probabilities", "novelty"):
         np.testing.assert_allclose(getattr(found, name), getattr(now, name), rtol=1e-5, atol=1e-5)

@@ -13,13 +13,13 @@ WAYS = [(1, None), (3, None), (1, 1), (3, 2)]
 
 
 @pytest.mark.parametrize(("threads", "lanes"), WAYS)
-def test_each_part_is_finished_once(threads: int, lanes: int | None) -> None:
+def test_each_block_is_finished_once(threads: int, lanes: int | None) -> None:
     finished: list[int] = []
     workers = Workers(threads, lanes)
-    workers.through(lambda block: [10 * block, 10 * block + 1], finished.append, range(20))
-    assert sorted(finished) == [10 * block + part for block in range(20) for part in (0, 1)]
-    workers.through(lambda block: [block], finished.append, [])
-    assert len(finished) == 40
+    workers.through(lambda block: 10 * block, finished.append, range(20))
+    assert sorted(finished) == [10 * block for block in range(20)]
+    workers.through(lambda block: block, finished.append, [])
+    assert len(finished) == 20
 
 
 @pytest.mark.parametrize("side", ["compute", "finish"])
@@ -32,14 +32,14 @@ def test_what_fails_on_either_side_is_raised_and_ends_the_rest(threads: int, lan
         failed.set()
         raise ArithmeticError(f"block {block}")
 
-    def compute(block: int) -> list[int]:
+    def compute(block: int) -> int:
         begun.append(block)
         if side == "compute" and block == 0:
             fail(block)
         # Others go on only once it has failed, so that they cannot all be done by then.
         if block > 0:
             assert failed.wait(30)
-        return [block]
+        return block
 
     def finish(block: int) -> None:
         if block == 0:
@@ -54,9 +54,9 @@ def test_no_more_is_computed_ahead_than_threads_keep_up_with() -> None:
     computed: list[int] = []
     go_on = threading.Event()
 
-    def compute(block: int) -> list[int]:
+    def compute(block: int) -> int:
         computed.append(block)
-        return [block, block]
+        return block
 
     def finish(_: int) -> None:
         assert go_on.wait(30)

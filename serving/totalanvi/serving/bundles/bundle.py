@@ -20,9 +20,13 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       readout_labels.onnx     the latter without proteins                          (see `READOUT_LABELS`)
       encoder_panel.onnx, readout_panel.onnx
                               for labels of cells that have one panel              (see `ENCODER_PANEL`)
+      encoder_rna.onnx, readout_rna.onnx
+                              and of cells without proteins                        (see `ENCODER_RNA`)
       rows.onnx               stored counts → whole rows, on a device              (see `ROWS`)
       nearest.onnx            latent → nearest landmarks, on a device              (see `NEAREST`)
       density.onnx            components → nearest label, on a device              (see `DENSITY`)
+      average.onnx, readout_counts.onnx, readout_imputed.onnx, bounds.onnx
+                              decoded proteins → imputed ones, on a device         (see `AVERAGE` and those behind it)
       README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
       manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.manifest import Calibration, Manifest, Parity, Provenance
 from totalanvi.serving.bundles.modes import Mode
+from totalanvi.serving.bundles.precision import PrecisionCost
 from totalanvi.serving.bundles.thresholds import Thresholds
 
 __all__ = ["ReferenceInfo"]
@@ -48,6 +49,8 @@ class ReferenceInfo(BaseModel):
     thresholds: Thresholds
     provenance: Provenance
     parity: list[Parity]
+    precision: PrecisionCost | None = None
+    """What it computes with if it is not float32, and what that costs."""
     provider: str | None = None
     """The ONNX Runtime provider that computes, None when nothing has been loaded to compute with."""
 
@@ -84,5 +87,6 @@ class ReferenceInfo(BaseModel):
             thresholds=manifest.thresholds,
             provenance=manifest.provenance,
             parity=manifest.parity,
+            precision=manifest.precision,
             provider=provider,
         )

@@ -18,27 +18,35 @@ from pydantic import Field, field_validator, model_validator
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.hierarchy import hierarchy_problem
 from totalanvi.serving.bundles.modes import MODES, Mode
+from totalanvi.serving.bundles.precision import PrecisionCost
 from totalanvi.serving.bundles.schema import Schema
 from totalanvi.serving.bundles.thresholds import Thresholds
 
 __all__ = [
+    "AVERAGE",
+    "BOUNDS",
     "CALIBRATION_FILE",
     "CARD_FILE",
     "CLASSIFIER",
     "DENSITY",
+    "DEVICE_GRAPHS",
     "ENCODER",
     "ENCODER_FIRST_FILE",
     "ENCODER_PANEL",
+    "ENCODER_RNA",
     "ENCODER_REST",
     "MANIFEST_FILE",
     "NEAREST",
     "N_NEAREST",
     "PROTEINS",
     "READOUT",
+    "READOUT_COUNTS",
     "READOUT_FILE",
     "READOUT_FIRST_FILE",
+    "READOUT_IMPUTED",
     "READOUT_LABELS",
     "READOUT_PANEL",
+    "READOUT_RNA",
     "READOUT_REST",
     "REFERENCE_FILE",
     "REPORT_FILE",
@@ -148,6 +156,12 @@ READOUT_PANEL = GraphSignature(
 )
 """`READOUT_LABELS` for such queries. A bundle from before these two, which has neither, looks at each cell's panel."""
 
+ENCODER_RNA = GraphSignature(file="encoder_rna.onnx", inputs=("from_rna",), outputs=ENCODER_PANEL.outputs)
+"""`ENCODER_PANEL` for queries without proteins: they are not multiplied by zeros."""
+
+READOUT_RNA = GraphSignature(file="readout_rna.onnx", inputs=("projected",), outputs=READOUT_LABELS.outputs)
+"""`READOUT_PANEL` for such queries. A bundle from before these two, which has neither, multiplies zeros."""
+
 ROWS = GraphSignature(file="rows.onnx", inputs=("places", "counts", "library"), outputs=("rna",))
 """Makes rows whole where the other graphs compute, so that a device is sent what is stored and no zeros. ``places``
 (stored counts,), int32, each once, is ``row * genes + gene``; ``counts`` (stored counts,); ``library`` (cells, 1) tells
@@ -170,6 +184,35 @@ bundle with a readout. ``components`` (cells, components) are the readout's; a l
 (components, labels * components) make them independent, ``centres`` (1, labels * components) is where its own mean then
 lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells, 1) is the least of these sums."""
 
+AVERAGE = GraphSignature(file="average.onnx", inputs=("total", "decoded", "weight"), outputs=("sum",))
+"""Adds up proteins where the decoder computes, (cells, proteins): what was ``decoded`` as one batch, or from some of
+the samples, times its ``weight`` (1, proteins). What has no weight need not be finite."""
+
+READOUT_COUNTS = GraphSignature(
+    file="readout_counts.onnx", inputs=("standardised", "centre", "spread", "smear"), outputs=("of_batch",)
+)
+"""Turns a readout's ``standardised`` proteins into the counts of one batch, (cells, proteins), where it computes. The
+other inputs, (1, proteins), are those of `totalanvi.serving.bundles.readout_arrays.ReadoutArrays`."""
+
+READOUT_IMPUTED = GraphSignature(
+    file="readout_imputed.onnx",
+    inputs=(
+        *("of_readout", "measured", "decoded_denoised", "decoded_expected"),
+        *("first_share", "shares", "first_bound", "bounds"),
+    ),
+    outputs=("denoised", "expected", "low", "high"),
+)
+"""Puts the counts ``of_readout`` in the place of the decoder's for proteins that were not ``measured``, (cells,
+proteins), and says between which counts they lie. ``shares`` (3, lines) and ``first_share`` (1, proteins) are
+`totalanvi.serving.engine.curves.Curves.lines`, of what share of a count is no background; ``bounds`` (5, lines) and
+``first_bound`` those of a coverage's lower and upper bounds."""
+
+BOUNDS = GraphSignature(file="bounds.onnx", inputs=("expected", "first_bound", "bounds"), outputs=("low", "high"))
+"""Says the same of counts that are ``expected``, (cells, proteins), in a bundle without a readout."""
+
+DEVICE_GRAPHS = (ROWS, NEAREST, AVERAGE, BOUNDS, DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
+"""Graphs without weights, which only a device has a use for."""
+
 ENCODER_FIRST_FILE = "encoder_first.safetensors"
 READOUT_FIRST_FILE = "readout_first.safetensors"
 """The files that hold these first layers."""
@@ -183,14 +226,15 @@ READOUT_FILE = "readout.safetensors"
 
 
 def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
-    """Return the graphs without weights, which only a device has a use for; a bundle from before one does without.
+    """Return those of `DEVICE_GRAPHS` that belong into a bundle; one from before some of them does without these.
 
     Examples
     --------
     >>> [graph.file for graph in device_graphs(readout=False)]
-    ['rows.onnx', 'nearest.onnx']
+    ['rows.onnx', 'nearest.onnx', 'average.onnx', 'bounds.onnx']
     """
-    return (ROWS, NEAREST, DENSITY) if readout else (ROWS, NEAREST)
+    others = (BOUNDS,) if readout else (DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
+    return tuple(graph for graph in DEVICE_GRAPHS if graph not in others)
 
 
 def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
@@ -199,9 +243,10 @@ def label_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
     Examples
     --------
     >>> [graph.file for graph in label_graphs(readout=False)]
-    ['encoder_panel.onnx']
+    ['encoder_panel.onnx', 'encoder_rna.onnx']
     """
-    return (ENCODER_PANEL, READOUT_LABELS, READOUT_PANEL) if readout else (ENCODER_PANEL,)
+    of_encoder = (ENCODER_PANEL, ENCODER_RNA)
+    return (*of_encoder, READOUT_LABELS, READOUT_PANEL, READOUT_RNA) if readout else of_encoder
 
 
 class FileRecord(Schema):
@@ -284,6 +329,9 @@ class Manifest(Schema):
     noise_seed: int = 0
     provenance: Provenance
     parity: list[Parity]
+    """Of the float32 graphs, which a bundle of another precision was made from."""
+    precision: PrecisionCost | None = None
+    """What the graphs compute with if it is not float32, and what that costs; None in float32."""
     files: dict[str, FileRecord]
 
     @field_validator("files")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from totalanvi.serving.bundles.bundle import bundle_files
-from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, device_graphs, label_graphs
+from totalanvi.serving.bundles.manifest import CARD_FILE, DEVICE_GRAPHS, MANIFEST_FILE, REPORT_FILE, label_graphs
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.errors import OutputError
 
@@ -14,7 +14,7 @@ __all__ = ["require_place"]
 _OURS = {
     *(MANIFEST_FILE, SIGNATURE_FILE, CARD_FILE, REPORT_FILE, "model.yaml"),
     *bundle_files(readout=True),
-    *(graph.file for graph in (*label_graphs(readout=True), *device_graphs(readout=True))),
+    *(graph.file for graph in (*label_graphs(readout=True), *DEVICE_GRAPHS)),
 }
 """`model.yaml` is what a model store adds."""
 

@@ -8,22 +8,24 @@ from threading import Thread
 __all__ = ["compile_ahead"]
 
 
-def compile_ahead(*, readout: bool) -> None:
+def compile_ahead(*, readout: bool, paired: bool = False) -> None:
     """Start compiling in a thread; who needs a function before it is done waits for it, and compiles nothing twice.
 
     Parameters
     ----------
     readout
         Whether to compile what only a bundle with a readout needs as well.
+    paired
+        Whether weights of first layers are in pairs.
 
     Examples
     --------
     >>> compile_ahead(readout=False)
     """
-    Thread(target=_compile, args=(readout,), name="totalanvi-compile", daemon=True).start()
+    Thread(target=_compile, args=(readout, paired), name="totalanvi-compile", daemon=True).start()
 
 
-def _compile(readout: bool) -> None:
+def _compile(readout: bool, paired: bool) -> None:
     from totalanvi.serving.engine.curves import compiled_curves
     from totalanvi.serving.engine.nearest import compiled_search
     from totalanvi.serving.engine.neighbours import compiled_averages
@@ -31,7 +33,7 @@ def _compile(readout: bool) -> None:
 
     # Without numba, whoever needs the functions says so, in words that tell what to install.
     with suppress(ImportError):
-        compiled_product()
+        compiled_product(paired=paired)
         compiled_search()
         compiled_averages()
         if readout:

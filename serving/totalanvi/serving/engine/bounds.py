@@ -25,11 +25,16 @@ class Bounds:
         Of the proteins.
     coverage
         Share of counts that are to lie within.
+
+    Attributes
+    ----------
+    curves : Curves
+        The lower and the upper bound over what is expected, both as ``log1p``.
     """
 
     def __init__(self, intervals: Intervals, coverage: float) -> None:
         # Beyond the outer knots a bound keeps its distance to what is expected.
-        self._curves = Curves(intervals.knots, *intervals.at(coverage), rising=True)
+        self.curves = Curves(intervals.knots, *intervals.at(coverage), rising=True)
 
     def read(self, expected: npt.NDArray[np.floating]) -> Doubles:
         """Return the lower and the upper bound of each count, (2, cells, proteins), as `bounds` does.
@@ -39,7 +44,7 @@ class Bounds:
         expected
             Counts with background, (cells, proteins).
         """
-        counts = self._curves.read(np.log1p(expected, dtype=np.float64))
+        counts = self.curves.read(np.log1p(expected, dtype=np.float64))
         with np.errstate(over="ignore"):
             np.expm1(counts, out=counts)
         return np.clip(counts, 0, _LARGEST, out=counts)

@@ -79,13 +79,14 @@ class Certainty:
             self._judge_proteins(scores.imputed, options, judged)
 
     def _judge_proteins(self, imputed: Imputed, options: MapOptions, judged: MappedCells) -> None:
-        low, high = self._bounds(options).read(imputed.expected)
+        low, high = imputed.bounds or self.bounds(options).read(imputed.expected)
         protein = imputed.denoised if options.background == "exclude" else imputed.expected
         arrays = protein, low, high, imputed.foreground
         for name, array in zip(PROTEIN_ARRAYS, arrays, strict=True):
             getattr(judged, name)[:] = array
 
-    def _bounds(self, options: MapOptions) -> Bounds:
+    def bounds(self, options: MapOptions) -> Bounds:
+        """Return the intervals that these options ask for."""
         kind = options.impute_as is not None, options.coverage
         bounds = self._known_bounds.get(kind)
         if bounds is None:

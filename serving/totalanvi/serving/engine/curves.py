@@ -47,6 +47,22 @@ class Curves:
         self._values = np.concatenate([at_knots[:, :1], at_knots], axis=1)
         self._slopes = np.concatenate([beyond, slopes, beyond], axis=1)
 
+    def lines(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the straight lines that the curves are made of, for a graph that reads them.
+
+        Returns
+        -------
+        first : numpy.ndarray
+            Which line is a protein's first one, (1, proteins). It lies before all knots; the others begin at one each.
+        lines : numpy.ndarray
+            Where each begins, then for each curve its values there and its slopes, (1 + 2 curves, lines).
+        """
+        n_lines, n_proteins = self._starts.shape
+        values_and_slopes = np.stack([self._values, self._slopes], axis=1).reshape(-1, n_lines, n_proteins)
+        by_protein = np.concatenate([self._starts[None], values_and_slopes]).transpose(0, 2, 1)
+        lines = by_protein.reshape(len(by_protein), n_proteins * n_lines).astype(np.float32)
+        return np.arange(n_proteins, dtype=np.float32)[None] * n_lines, lines
+
     def read(self, places: npt.NDArray[np.floating]) -> Doubles:
         """Read the curves, (curves, cells, proteins).
 

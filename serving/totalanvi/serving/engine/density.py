@@ -12,38 +12,59 @@ from scipy.linalg import solve_triangular
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.engine.aligned import aligned
 from totalanvi.serving.engine.compiled import compiled, given, room
-from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
+from totalanvi.serving.engine.whitened_squares import ROWS, squaring
 
 __all__ = ["LabelDensities", "compiled_least"]
 
+Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _MOST_PANELS = 64
 """Panels whose matrices are kept: a query has one, or one a batch."""
 
 
-_ROWS = 2 * COLUMNS
-"""Of a whitening matrix that are added up at a time: a label that is far has mostly shown it after so many."""
+@dataclass(frozen=True, eq=False)
+class _Gaussians:
+    """Of the labels, over the features that were measured, in the order of `features`."""
+
+    features: npt.NDArray[np.intp]
+    means: Doubles
+    """(labels, features)."""
+    whitening: Doubles
+    """Inverse Cholesky factors of the covariances, (labels, features, features)."""
+    log_ratios: Doubles
+    """log det of each covariance, less that of the shared one."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Panel:
-    """The labels' Gaussians over the features that were measured, in the order of `features`."""
+    """The same, ready for the search: in single precision, and filled up to whole parts of rows."""
 
+    n_features: int
     features: npt.NDArray[np.intp]
-    means: Doubles
-    """(labels, features), with zeros behind them that fill up the last rows."""
-    whitening: Doubles
-    """Inverse Cholesky factors of the covariances, some rows at a time, (labels · parts · features, rows)."""
+    """Those that fill up are the one behind the last."""
+    means: Floats
+    """(labels, features)."""
+    columns: Floats
+    """Of the whitening matrices, label by label, some rows after the others: (columns, rows). Those that are left out
+    have nothing but zeros in these rows."""
     log_ratios: Doubles
-    """log det of each covariance, less that of the shared one."""
 
-    def whole(self) -> tuple[Doubles, Doubles]:
-        """Return means, (labels, features), and whitening matrices, (labels, features, features)."""
-        n_labels, n_padded = self.means.shape
-        rows = self.whitening.reshape(n_labels, -1, n_padded, _ROWS).swapaxes(2, 3).reshape(n_labels, n_padded, -1)
-        n_features = len(self.features)
-        return self.means[:, :n_features], rows[:, :n_features, :n_features]
+    @classmethod
+    def of(cls, gaussians: _Gaussians, n_features: int) -> _Panel:
+        """Lay out Gaussians over some of so many features."""
+        n_known = len(gaussians.features)
+        lacking = (0, -n_known % ROWS)
+        whitening = np.pad(gaussians.whitening.astype(np.float32), ((0, 0), lacking, lacking))
+        ends = range(ROWS, whitening.shape[1] + 1, ROWS)
+        columns = [factor[end - ROWS : end, :end].T for factor in whitening for end in ends]
+        return cls(
+            n_known,
+            np.pad(gaussians.features, lacking, constant_values=n_features),
+            aligned(np.pad(gaussians.means.astype(np.float32), ((0, 0), lacking))),
+            aligned(np.concatenate(columns)),
+            gaussians.log_ratios,
+        )
 
 
 class LabelDensities:
@@ -62,8 +83,8 @@ class LabelDensities:
 
     def surprise(
         self,
-        components: npt.NDArray[np.float32],
-        protein: npt.NDArray[np.float32],
+        components: Floats,
+        protein: Floats,
         measured: npt.NDArray[np.bool_],
         guess: npt.NDArray[np.integer] | None = None,
     ) -> Doubles:
@@ -86,35 +107,33 @@ class LabelDensities:
         d features that are known, and C the covariance within labels: about standard normal for cells of a label with
         that covariance, whatever the panel.
         """
-        n_components = components.shape[1]
-        features = np.empty((len(components), n_components + protein.shape[1]), dtype=np.float32)
+        n_components, n_features = components.shape[1], components.shape[1] + protein.shape[1]
+        # A column of zeros behind them, for what fills up a panel.
+        features = np.zeros((len(components), n_features + 1), dtype=np.float32)
         features[:, :n_components] = components
-        features[:, n_components:] = protein
+        features[:, n_components:n_features] = protein
         guess = np.zeros(len(features), dtype=np.int64) if guess is None else guess
         surprise = np.empty(len(features))
         for rows, pattern in _patterns(measured):
             panel = self._panel(pattern)
-            n_known = len(panel.features)
-            known = np.zeros((len(features[rows]), panel.means.shape[1]))
-            known[:, :n_known] = features[rows].take(panel.features, axis=1)
+            known = features[rows].take(panel.features, axis=1)
             first, least = np.ascontiguousarray(guess[rows], dtype=np.int64), np.empty(len(known))
-            by_first = np.argsort(first, kind="stable")
-            self._least(known, first, by_first, panel.means, panel.whitening, panel.log_ratios, least)
-            surprise[rows] = _scaled(least, n_known)
+            self._least(known, first, panel.means, panel.columns, panel.log_ratios, least)
+            surprise[rows] = _scaled(least, panel.n_features)
         return surprise
 
-    def surprise_of(self, least: npt.NDArray[np.float32]) -> Doubles:
+    def surprise_of(self, least: Floats) -> Doubles:
         """Say the same of cells without proteins, from the least of what `without_proteins` makes of them, (cells,)."""
         return _scaled(least.astype(np.float64), self._arrays.n_components)
 
-    def without_proteins(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def without_proteins(self) -> tuple[Floats, Floats, Floats]:
         """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
-        panel = self._panel(np.zeros(len(self._arrays.protein_centre), dtype=bool))
-        order, (means, rows) = np.argsort(panel.features), panel.whole()
-        centres = np.einsum("lij,lj->li", rows, means).reshape(1, -1)
+        known = self._gaussians(np.zeros(len(self._arrays.protein_centre), dtype=bool))
+        order, rows = np.argsort(known.features), known.whitening
+        centres = np.einsum("lij,lj->li", rows, known.means).reshape(1, -1)
         whitening = rows[:, :, order].transpose(2, 0, 1).reshape(len(order), -1)
         whitening32, centres32, log_ratios32 = (
-            np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, panel.log_ratios[None])
+            np.ascontiguousarray(array, dtype=np.float32) for array in (whitening, centres, known.log_ratios[None])
         )
         return whitening32, centres32, log_ratios32
 
@@ -122,12 +141,12 @@ class LabelDensities:
         key = measured.tobytes()
         panel = self._panels.get(key)
         if panel is None:
-            panel = self._marginal(measured)
+            panel = _Panel.of(self._gaussians(measured), self._arrays.density_mean.shape[1])
             if len(self._panels) < _MOST_PANELS:
                 self._panels[key] = panel
         return panel
 
-    def _marginal(self, measured: npt.NDArray[np.bool_]) -> _Panel:
+    def _gaussians(self, measured: npt.NDArray[np.bool_]) -> _Gaussians:
         arrays = self._arrays
         known = np.concatenate([np.ones(arrays.n_components, dtype=bool), measured])
         # Those that tell labels apart come first, so that a label is soon given up.
@@ -138,16 +157,10 @@ class LabelDensities:
         identity = np.eye(len(features))
         shared = _log_det(np.linalg.cholesky(arrays.density_shared.astype(np.float64)[block]))
         factors = [np.linalg.cholesky(each.astype(np.float64)[block]) for each in arrays.density_covariance]
-        n_lacking = -len(features) % _ROWS
-        means = np.pad(arrays.density_mean.astype(np.float64)[:, features], ((0, 0), (0, n_lacking)))
-        whitening = np.zeros((len(factors), means.shape[1], means.shape[1]))
-        for label, factor in enumerate(factors):
-            whitening[label, : len(features), : len(features)] = solve_triangular(factor, identity, lower=True)
-        parts = whitening.reshape(len(factors), -1, _ROWS, means.shape[1]).swapaxes(2, 3)
-        return _Panel(
+        return _Gaussians(
             features,
-            np.ascontiguousarray(means),
-            aligned(parts.reshape(-1, _ROWS)),
+            arrays.density_mean.astype(np.float64)[:, features],
+            np.array([solve_triangular(factor, identity, lower=True) for factor in factors]),
             np.array([_log_det(factor) - shared for factor in factors]),
         )
 
@@ -165,60 +178,55 @@ def compiled_least() -> Callable[..., None]:
     """Return the search for the label that a cell is nearest to, compiled."""
     return compiled(
         _least,
-        given("float64", 2),
+        given("float32", 2),
         given("int64", 1),
-        given("int64", 1),
-        given("float64", 2),
-        given("float64", 2),
+        given("float32", 2),
+        given("float32", 2),
         given("float64", 1),
         room("float64", 1),
-        reorder_sums=True,
         made=True,
     )
 
 
 def _least() -> Callable[..., None]:
-    add, n_rows = summing_rows(_ROWS // COLUMNS), _ROWS
+    square, n_rows = squaring(), ROWS
 
     def least_of(
-        features: Doubles,
+        features: Floats,
         first: npt.NDArray[np.int64],
-        by_first: npt.NDArray[np.int64],
-        means: Doubles,
-        whitening: Doubles,
+        means: Floats,
+        columns: Floats,
         log_ratios: Doubles,
         least: Doubles,
     ) -> None:
         """Set ``least`` to each cell's smallest M² + log ratio over the labels; compiled by numba.
 
         A label's M² is a sum of squares: it is given up as soon as it has more than the smallest so far, which mostly
-        is that of the ``first`` label. One label after the other is asked for all cells, so that what is read of it
-        stays in the cache.
+        is that of the ``first`` label. Some rows of one label are asked for all cells that have not given it up, so
+        that they stay in the cache.
         """
         n_cells, n_labels, n_features = features.shape[0], means.shape[0], means.shape[1]
-        difference, whitened = np.empty(n_features, np.float64), np.empty((1, n_rows), np.float64)
-        for cell in range(n_cells):
-            least[cell] = np.inf
-        for turn in range(-1, n_labels):
-            for asked in range(n_cells):
-                row = by_first[asked] if turn < 0 else asked
-                label = first[row] if turn < 0 else turn
-                if turn == first[row]:
-                    continue
-                total, end = log_ratios[label], 0
-                while end < n_features and total < least[row]:
-                    # Where this label's features of these rows begin.
-                    start = (label * n_features + end) // n_rows * n_features
-                    for j in range(end, end + n_rows):
-                        difference[j] = features[row, j] - means[label, j]
+        n_columns = columns.shape[0] // n_labels
+        asked, total = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
+        least[:] = np.inf
+        for turn in range(2):
+            for label in range(n_labels):
+                n_asked = 0
+                for row in range(n_cells):
+                    asked[n_asked], total[row] = row, log_ratios[label]
+                    n_asked += (first[row] == label) == (turn == 0) and total[row] < least[row]
+                start, end = label * n_columns, n_rows
+                while end <= n_features and n_asked > 0:
+                    n_before, n_asked = n_asked, 0
+                    for k in range(n_before):
+                        row = asked[k]
+                        total[row] += square(features, row, means, label, columns, start, end)
+                        asked[n_asked] = row
+                        n_asked += total[row] < least[row]
+                    start += end
                     end += n_rows
-                    for i in range(n_rows):
-                        whitened[0, i] = 0
-                    # Beyond, these rows have nothing but zeros.
-                    add(start, difference, 0, end, whitening, 0, whitened, 0)
-                    for i in range(n_rows):
-                        total += whitened[0, i] * whitened[0, i]
-                least[row] = min(least[row], total)
+                for k in range(n_asked):
+                    least[asked[k]] = total[asked[k]]
 
     return least_of
 

@@ -56,16 +56,24 @@ class DeviceSearch:
             return None
         return self._graphs.fetch(NEAREST, {"latent": latent, "landmarks": self._landmarks}, n_rows)[0]
 
-    def least(self, components: Floats, measured: npt.NDArray[np.bool_]) -> Floats | None:
-        """Return how far the nearest label is from cells, (cells,), see `DENSITY`; None where a cell has proteins.
+    def looks_up_labels(self, measured: npt.NDArray[np.bool_]) -> bool:
+        """Return whether it can say how far the nearest label is: where no cell has proteins.
+
+        Parameters
+        ----------
+        measured
+            Which proteins were measured, (cells, proteins).
+        """
+        return bool(self._labels) and not measured.any()
+
+    def least(self, components: Value, n_rows: int) -> Floats:
+        """Return how far the nearest label is from cells, (cells, 1), see `DENSITY`.
 
         Parameters
         ----------
         components
-            Of the cells, and maybe others behind them.
-        measured
-            Which proteins were measured, (cells, proteins).
+            Of the cells.
+        n_rows
+            How many.
         """
-        if not self._labels or measured.any():
-            return None
-        return self._graphs.fetch(DENSITY, {"components": components, **self._labels}, len(components))[0][:, 0]
+        return self._graphs.fetch(DENSITY, {"components": components, **self._labels}, n_rows)[0]

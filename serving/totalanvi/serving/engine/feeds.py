@@ -120,10 +120,10 @@ class SparseFeeds:
     def feed(self, block: Block) -> dict[str, Floats]:
         """Return the inputs by name."""
         cells = self._cells
-        feed = {"protein": block.padded(cells.protein)}
+        feed = {"protein": block.padded(cells.protein)} if "protein" in self.encoder.inputs else {}
         if "panel" in self.encoder.inputs:
             feed["panel"] = cells.measured[:1].astype(np.float32)
-        else:
+        elif feed:
             feed |= {
                 "library": block.padded(cells.library[:, None]),
                 "measured": block.padded(cells.measured),

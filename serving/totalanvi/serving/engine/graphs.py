@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +41,24 @@ class Graphs:
         return graph.file in self._sessions
 
     def stay(self, graph: GraphSignature, feed: Mapping[str, Value], n_rows: int) -> list[OrtValue]:
-        """Compute a graph, and leave its outputs where it computes.
+        """Compute a graph, and leave its outputs where it computes; see `compute`."""
+        return self.compute(graph, feed, n_rows, left=graph.outputs)[0]
+
+    def fetch(
+        self, graph: GraphSignature, feed: Mapping[str, Value], n_rows: int, outputs: Sequence[str] | None = None
+    ) -> list[Floats]:
+        """Compute a graph, and bring its outputs, all or some, into this process; see `compute`."""
+        return self.compute(graph, feed, n_rows, fetched=graph.outputs if outputs is None else outputs)[1]
+
+    def compute(
+        self,
+        graph: GraphSignature,
+        feed: Mapping[str, Value],
+        n_rows: int,
+        left: Sequence[str] = (),
+        fetched: Sequence[str] = (),
+    ) -> tuple[list[OrtValue], list[Floats]]:
+        """Compute a graph.
 
         Parameters
         ----------
@@ -51,36 +68,30 @@ class Graphs:
             Its inputs by name, and maybe others.
         n_rows
             Rows of its outputs.
+        left, fetched
+            Outputs that are left where it computes, and those that are brought into this process. What is neither is
+            computed all the same.
+
+        Returns
+        -------
+        Those that were left, and those that were fetched.
 
         Raises
         ------
         DeviceError
             When a device other than the CPU fails.
         """
+        arrays = [self._memory.landing((n_rows, self._widths[name])) for name in fetched]
         with naming_failures(self._device, f"compute {graph.file}"):
             binding = self._bound(graph, feed)
-            values = [self._memory.room((n_rows, self._widths[name])) for name in graph.outputs]
-            for name, value in zip(graph.outputs, values, strict=True):
+            values = [self._memory.room((n_rows, self._widths[name])) for name in left]
+            for name, value in zip(left, values, strict=True):
                 binding.bind_ortvalue_output(name, value)
-            self._sessions[graph.file].run_with_iobinding(binding)
-        return values
-
-    def fetch(
-        self, graph: GraphSignature, feed: Mapping[str, Value], n_rows: int, outputs: Iterable[str] | None = None
-    ) -> list[Floats]:
-        """Compute a graph, and bring its outputs, all or some, into this process; see `stay`.
-
-        What none of these needs is computed all the same.
-        """
-        names = tuple(graph.outputs if outputs is None else outputs)
-        arrays = [self._memory.landing((n_rows, self._widths[name])) for name in names]
-        with naming_failures(self._device, f"compute {graph.file}"):
-            binding = self._bound(graph, feed)
-            for name, array in zip(names, arrays, strict=True):
+            for name, array in zip(fetched, arrays, strict=True):
                 # ONNX Runtime copies into it before it takes Python's lock again.
                 binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
             self._sessions[graph.file].run_with_iobinding(binding)
-        return arrays
+        return values, arrays
 
     def _bound(self, graph: GraphSignature, feed: Mapping[str, Value]) -> IOBinding:
         binding: IOBinding = self._sessions[graph.file].io_binding()

@@ -33,9 +33,8 @@ class Computed:
         None without a readout.
     imputed
         None when proteins were not asked for.
-    nearest, least
-        What `totalanvi.serving.engine.device_search.DeviceSearch` found of them, (cells, found) and (cells,), if it
-        looked.
+    nearest
+        Landmarks that `totalanvi.serving.engine.device_search.DeviceSearch` found, (cells, found), if it looked.
     """
 
     rows: slice
@@ -44,13 +43,19 @@ class Computed:
     readings: Readings | None
     imputed: Imputed | None
     nearest: Floats | None = None
-    least: Floats | None = None
 
-    def parts(self, most_cells: int) -> list[Computed]:
-        """Cut the cells into parts of so many at most; leave out what is behind them."""
-        n_cells = self.rows.stop - self.rows.start
-        steps = range(0, n_cells, most_cells)
-        return [self._part(slice(start, min(start + most_cells, n_cells))) for start in steps]
+    def trimmed(self) -> Computed:
+        """Leave out what is behind the cells, where a block was padded."""
+        cells = slice(0, self.rows.stop - self.rows.start)
+        readings = None if self.readings is None else self.readings.rows(cells)
+        return Computed(
+            self.rows,
+            self.latent[cells],
+            self.logits[cells] if readings is None else readings.log_probabilities,
+            readings,
+            None if self.imputed is None else self.imputed.rows(cells),
+            None if self.nearest is None else self.nearest[cells],
+        )
 
     def results(self) -> dict[str, Floats]:
         """Return what the rest follows from, by name."""
@@ -58,19 +63,6 @@ class Computed:
         return {"latent": self.latent, "logits": self.logits} | {
             name: array for name, array in read.items() if array is not self.logits
         }
-
-    def _part(self, part: slice) -> Computed:
-        start = self.rows.start
-        readings = None if self.readings is None else self.readings.rows(part)
-        return Computed(
-            slice(start + part.start, start + part.stop),
-            self.latent[part],
-            self.logits[part] if readings is None else readings.log_probabilities,
-            readings,
-            None if self.imputed is None else self.imputed.rows(part),
-            None if self.nearest is None else self.nearest[part],
-            None if self.least is None else self.least[part],
-        )
 
 
 class Placement:
@@ -114,7 +106,7 @@ class Placement:
         if self.readout is not None and computed.readings is not None:
             measured = cells.measured[computed.rows]
             strangeness = self.readout.strangeness(
-                computed.readings, cells.protein[computed.rows], measured, neighbours.distance, computed.least
+                computed.readings, cells.protein[computed.rows], measured, neighbours.distance
             )
             novelty = self.readout.novelty(strangeness)
             if imputed is not None and weights is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,24 +30,21 @@ Floats = npt.NDArray[np.float32]
 class Readings:
     """The graph's outputs, one row per cell: see `totalanvi.serving.bundles.manifest.READOUT`.
 
-    Proteins, ``standardised``, are None where they were not asked for.
+    Proteins, ``standardised``, are None where they were not asked for, or a device goes on with them. Instead of
+    components there may be what `totalanvi.serving.bundles.manifest.DENSITY` makes of them there, ``least`` (cells, 1).
     """
 
     log_probabilities: Floats
     standardised: Floats | None
-    components: Floats
+    components: Floats | None
     evidence: Floats
+    least: Floats | None = None
 
     @classmethod
-    def names(cls, *, proteins: bool) -> tuple[str, ...]:
-        """Return which of the graph's outputs are read, in their order."""
-        return tuple(field.name for field in fields(cls) if proteins or field.name != "standardised")
-
-    @classmethod
-    def of(cls, outputs: Sequence[Floats], names: Sequence[str]) -> Readings:
-        """Take outputs of these names."""
-        read = dict(zip(names, outputs, strict=True))
-        return cls(read["log_probabilities"], read.get("standardised"), read["components"], read["evidence"])
+    def of(cls, read: Mapping[str, Floats]) -> Readings:
+        """Take what there is, by name."""
+        nothing = dict.fromkeys(field.name for field in fields(cls))
+        return cls(**{**nothing, **read})  # type: ignore[arg-type]  # the graph has the others
 
     def arrays(self) -> dict[str, Floats]:
         """Return what there is, by the names of the graph's outputs and in their order."""
@@ -55,8 +52,7 @@ class Readings:
 
     def rows(self, rows: slice) -> Readings:
         """Take a part of the cells."""
-        standardised = None if self.standardised is None else self.standardised[rows]
-        return Readings(self.log_probabilities[rows], standardised, self.components[rows], self.evidence[rows])
+        return Readings.of({name: array[rows] for name, array in self.arrays().items()})
 
 
 class Readout:
@@ -84,7 +80,6 @@ class Readout:
         protein: Floats,
         measured: npt.NDArray[np.bool_],
         distance: npt.NDArray[np.float64],
-        least: Floats | None = None,
     ) -> npt.NDArray[np.float64]:
         """Measure what is unlike the reference: surprise, log distance, and evidence that is missing, (cells, 3).
 
@@ -100,14 +95,12 @@ class Readout:
             Counts of the same cells, and which were measured, (cells, proteins).
         distance
             From the nearest landmarks in z, (cells,).
-        least
-            What `totalanvi.serving.bundles.manifest.DENSITY` says of cells none of which has proteins, (cells,), where
-            it was asked.
         """
         arrays = self._arrays
-        if least is not None:
-            surprise = self.densities.surprise_of(least)
+        if readings.least is not None:
+            surprise = self.densities.surprise_of(readings.least[:, 0])
         else:
+            assert readings.components is not None, "either is there"
             if measured.any():
                 standardised = (np.log1p(protein) - arrays.protein_centre) / arrays.protein_spread
             else:

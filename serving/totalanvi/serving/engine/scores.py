@@ -24,25 +24,30 @@ class Imputed:
         Counts without background and with it, (cells, proteins), float32.
     foreground
         Probability that a count is more than background, (cells, proteins), float32.
+    bounds
+        The lower and the upper bound of a count, each (cells, proteins), float32, where a device has looked.
     """
 
     denoised: npt.NDArray[np.float32]
     expected: npt.NDArray[np.float32]
     foreground: npt.NDArray[np.float32]
+    bounds: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
 
     @classmethod
     def room(cls, n_cells: int, n_proteins: int) -> Imputed:
         """Make room for cells that are imputed part by part."""
-        return cls(*(np.empty((n_cells, n_proteins), dtype=np.float32) for _ in range(3)))
+        denoised, expected, foreground = (np.empty((n_cells, n_proteins), dtype=np.float32) for _ in range(3))
+        return cls(denoised, expected, foreground)
 
     def rows(self, rows: slice) -> Imputed:
         """Take a part of the cells."""
-        return Imputed(*(array[rows] for array in vars(self).values()))
+        bounds = None if self.bounds is None else (self.bounds[0][rows], self.bounds[1][rows])
+        return Imputed(self.denoised[rows], self.expected[rows], self.foreground[rows], bounds)
 
     def put(self, rows: slice, part: Imputed) -> None:
-        """Fill in a part of the cells."""
-        for name, array in vars(self).items():
-            array[rows] = getattr(part, name)
+        """Fill in a part of the cells, but for its bounds."""
+        for name in ("denoised", "expected", "foreground"):
+            getattr(self, name)[rows] = getattr(part, name)
 
 
 @dataclass(frozen=True, eq=False)

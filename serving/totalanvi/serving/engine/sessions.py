@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
+    AVERAGE,
+    BOUNDS,
     CLASSIFIER,
+    DEVICE_GRAPHS,
     ENCODER,
     ENCODER_REST,
     N_NEAREST,
     PROTEINS,
     READOUT,
+    READOUT_COUNTS,
+    READOUT_IMPUTED,
     READOUT_REST,
     GraphSignature,
     device_graphs,
@@ -88,7 +93,7 @@ def open_sessions(
     graphs = _graphs(bundle)
     if after_first_layers:
         rest = {ENCODER: ENCODER_REST, READOUT: READOUT_REST}
-        graphs = [rest.get(graph, graph) for graph in graphs if graph not in device_graphs(readout=True)]
+        graphs = [rest.get(graph, graph) for graph in graphs if graph not in DEVICE_GRAPHS]
         labels_alone = label_graphs(readout=bundle.readout is not None)
         graphs += [graph for graph in labels_alone if graph.file in bundle.manifest.files]
     return {graph.file: _open(bundle, graph, [_CPU]) for graph in graphs}, "cpu"
@@ -184,7 +189,7 @@ def _graphs(bundle: Bundle) -> list[GraphSignature]:
 
 
 def widths_of(bundle: Bundle) -> Mapping[str, int]:
-    """Return the last dimension of everything that the graphs take and give; of one by one, 1."""
+    """Return the last dimension of everything that the graphs take and give; of one by one, 1, and of any size, 0."""
     manifest = bundle.manifest
     n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
     n_components = 0 if bundle.readout is None else bundle.readout.n_components
@@ -203,9 +208,12 @@ def widths_of(bundle: Bundle) -> Mapping[str, int]:
         "from_rna": first.encoder.weight.shape[1],
         "projected": 0 if first.readout is None else first.readout.weight.shape[1],
         **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
-        **dict.fromkeys(
-            ("protein", "measured", "panel", "denoised", "expected", "foreground", "standardised"), n_proteins
-        ),
+        **dict.fromkeys(("protein", "measured", "panel", "foreground", "standardised"), n_proteins),
+        **dict.fromkeys((*AVERAGE.inputs, *AVERAGE.outputs), n_proteins),
+        **dict.fromkeys((*READOUT_COUNTS.inputs, *READOUT_COUNTS.outputs), n_proteins),
+        **dict.fromkeys((*READOUT_IMPUTED.inputs, *READOUT_IMPUTED.outputs), n_proteins),
+        **dict.fromkeys((*BOUNDS.inputs, *BOUNDS.outputs), n_proteins),
+        **dict.fromkeys(("shares", "bounds"), 0),
         **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),
     }
 

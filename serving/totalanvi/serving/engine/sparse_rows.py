@@ -12,6 +12,7 @@ from scipy import sparse
 from totalanvi.serving.bundles.first_layer import FirstLayer
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
+from totalanvi.serving.engine.paired_columns import fit_in_pairs, in_pairs
 from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
 
 __all__ = ["Rows", "SparseLayer", "compiled_product"]
@@ -69,14 +70,17 @@ class SparseLayer:
 
     def __init__(self, layer: FirstLayer) -> None:
         self._layer = layer
-        self.n_columns = layer.weight.shape[1]
-        n_lacking = -self.n_columns % (_NARROW * COLUMNS)
+        n_genes, self.n_columns = layer.weight.shape
+        n_padded = self.n_columns + -self.n_columns % (_NARROW * COLUMNS)
         # Not a second copy of what needs no padding.
-        self._weight = aligned(np.pad(layer.weight, ((0, 0), (0, n_lacking))) if n_lacking else layer.weight)
+        lacks_columns = n_padded > self.n_columns
+        weight = np.pad(layer.weight, ((0, 0), (0, n_padded - self.n_columns))) if lacks_columns else layer.weight
+        paired = fit_in_pairs(layer.weight)
+        self._weight = aligned(in_pairs(weight)) if paired else aligned(weight)
         self._tile = np.array([max(_TILE_BYTES // self._weight[:1].nbytes, 1)])
-        offset = np.pad(layer.offset.astype(np.float64), (0, n_lacking))
-        self._start = offset - self._centred(np.ones(len(layer.centre), dtype=bool))
-        self._product = compiled_product()
+        self._start = np.zeros(n_padded)
+        self._start[: self.n_columns] = layer.offset - self._centred(np.ones(n_genes, dtype=bool))
+        self._product = compiled_product(paired=paired)
 
     def start(self, present: npt.NDArray[np.bool_] | None) -> Doubles:
         """Return what a cell without any count comes to, (columns, padded): once for a query.
@@ -88,7 +92,11 @@ class SparseLayer:
         present
             Which genes the query has, (genes,); None for all.
         """
-        return self._start if present is None else self._start + self._centred(~present)
+        if present is None:
+            return self._start
+        start = self._start.copy()
+        start[: self.n_columns] += self._centred(~present)
+        return start
 
     def apply(self, rows: Rows, library: Floats, start: Doubles, out: Floats) -> None:
         """Compute cells; it may be called from several threads.
@@ -113,23 +121,24 @@ class SparseLayer:
             values = np.repeat(scale, np.diff(rows.pointers))
             values *= rows.counts
         np.log1p(values, out=values)
-        total = aligned_room((len(out), self._weight.shape[1]), np.float64)
+        total = aligned_room((len(out), len(start)), np.float64)
         self._product(rows.pointers, rows.genes, values, self._weight, start, self._tile, total, out)
 
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
-        """Add up the centres of some genes as the layer sees them, (columns, padded)."""
+        """Add up the centres of some genes as the layer sees them, (columns,)."""
         genes = genes & (self._layer.centre != 0)  # an encoder has no others
-        return np.asarray(self._layer.centre[genes].astype(np.float64) @ self._weight[genes].astype(np.float64))
+        weight = self._layer.weight[genes].astype(np.float64)
+        return np.asarray(self._layer.centre[genes].astype(np.float64) @ weight)
 
 
-def compiled_product() -> Callable[..., None]:
-    """Return the sum over a cell's counts, compiled."""
+def compiled_product(*, paired: bool = False) -> Callable[..., None]:
+    """Return the sum over a cell's counts, compiled, for weights in pairs of columns or one by one."""
     return compiled(
         _product,
         given("int64", 1),
         given("int32", 1),
         given("float32", 1),
-        given("float32", 2),
+        given("uint32" if paired else "float32", 2),
         given("float64", 1),
         given("int64", 1),
         room("float64", 2),
@@ -146,7 +155,7 @@ def _product() -> Callable[..., None]:
         pointers: npt.NDArray[np.int64],
         indices: npt.NDArray[np.int32],
         values: Floats,
-        weight: Floats,
+        weight: npt.NDArray[np.float32 | np.uint32],
         start: Doubles,
         tile: npt.NDArray[np.int64],
         total: Doubles,

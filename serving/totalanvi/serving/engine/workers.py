@@ -10,7 +10,7 @@ from typing import TypeVar
 __all__ = ["Workers"]
 
 _Block = TypeVar("_Block")
-_Part = TypeVar("_Part")
+_Computed = TypeVar("_Computed")
 
 
 class Workers:
@@ -32,9 +32,9 @@ class Workers:
     Examples
     --------
     >>> told = []
-    >>> Workers(2, lanes=1).through(lambda block: [block, block + 1], told.append, [10, 20])
+    >>> Workers(2, lanes=1).through(lambda block: block + 1, told.append, [10, 20])
     >>> sorted(told)
-    [10, 11, 20, 21]
+    [11, 21]
     """
 
     def __init__(self, threads: int, lanes: int | None = None) -> None:
@@ -43,16 +43,16 @@ class Workers:
         self._lanes = None if lanes is None else ThreadPoolExecutor(lanes, thread_name_prefix="totalanvi-engine-lane")
 
     def through(
-        self, compute: Callable[[_Block], list[_Part]], finish: Callable[[_Part], None], blocks: Sequence[_Block]
+        self, compute: Callable[[_Block], _Computed], finish: Callable[[_Computed], None], blocks: Sequence[_Block]
     ) -> None:
-        """Compute the blocks of a query and finish their parts; what has not begun does not begin after an error.
+        """Compute the blocks of a query and finish them; what has not begun does not begin after an error.
 
         Parameters
         ----------
         compute
-            Computes a block, and returns its parts.
+            Computes a block.
         finish
-            Does the rest for a part.
+            Does the rest for it.
         blocks
             Of the query.
         """
@@ -61,8 +61,7 @@ class Workers:
             return
 
         def both(block: _Block) -> None:
-            for part in compute(block):
-                finish(part)
+            finish(compute(block))
 
         if len(blocks) == 1 or self._threads == 1:
             # Here, rather than in another thread that this one waits for.
@@ -74,36 +73,27 @@ class Workers:
     def _side_by_side(
         self,
         lanes: ThreadPoolExecutor,
-        compute: Callable[[_Block], list[_Part]],
-        finish: Callable[[_Part], None],
+        compute: Callable[[_Block], _Computed],
+        finish: Callable[[_Computed], None],
         blocks: Sequence[_Block],
     ) -> None:
         """Finish what is computed while further blocks are: as many ahead as keep all threads busy, and no more."""
         ahead = Semaphore(self.n_blocks + self._threads // 2)
 
-        def begin(block: _Block) -> list[Future[None]]:
+        def begin(block: _Block) -> Future[None]:
             ahead.acquire()
             try:
-                parts = compute(block)
+                finished = self._pool.submit(finish, compute(block))
             except BaseException:
                 ahead.release()
                 raise
-            left = iter(reversed(range(len(parts))))
-
-            def count(_: Future[None]) -> None:
-                if next(left) == 0:
-                    ahead.release()
-
-            begun = [self._pool.submit(finish, part) for part in parts]
-            for each in begun:
-                each.add_done_callback(count)
-            return begun
+            finished.add_done_callback(lambda _: ahead.release())
+            return finished
 
         begun = [lanes.submit(begin, block) for block in blocks]
         try:
-            for parts in begun:
-                for part in parts.result():
-                    part.result()
+            for each in begun:
+                each.result().result()
         finally:
-            for parts in begun:
-                parts.cancel()
+            for each in begun:
+                each.cancel()

@@ -32,7 +32,7 @@ def provenance(
     rna, proteins
         Which parts of the query were read, such as ``"layer 'counts'"``; None for no proteins.
     """
-    described = {
+    described: dict[str, Any] = {
         "reference": {"name": reference.name, "version": reference.version, "digest": reference.digest},
         "options": {**options.as_dict(), "impute_as": options.impute_as or "average"},
         "query": {"rna": rna, "proteins": proteins or "none"},
@@ -47,6 +47,8 @@ def provenance(
         },
         "totalanvi": software_version(),
     }
+    if reference.precision is not None:
+        described["reference"]["precision"] = reference.precision.precision
     if options.impute:
         described["protein_reliability"] = reliability_table(reference)
     return described

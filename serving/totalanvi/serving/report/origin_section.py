@@ -30,6 +30,7 @@ def origin_section(query: str, record: MappingRecord, tally: Tally) -> Section:
         ("Proteins read from", record.query.proteins),
         ("Reference", f"{reference.name} {reference.version}"),
         ("Its SHA-256", element("span", reference.digest, class_="digest")),
+        *([] if reference.precision is None else [("Its precision", reference.precision)]),
         ("Mapped by", f"totalanvi {record.totalanvi}"),
         ("Label sets hold the label", f"of {percent(options.coverage)} of cells like the reference's"),
         ("May be called unknown", f"{percent(options.false_positive_rate)} of cells like the reference's"),

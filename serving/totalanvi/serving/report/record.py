@@ -24,6 +24,7 @@ class ReferenceRecord(_Record):
     name: str
     version: str
     digest: str
+    precision: str | None = None
 
 
 class OptionsRecord(_Record):

@@ -3,7 +3,7 @@
 import { address, ask, askJson, key, mapped, references, send } from "./api.js";
 import { Cells } from "./cells.js";
 import { mapCommand } from "./command.js";
-import { byId, bytes, count, make, several } from "./dom.js";
+import { byId, bytes, count, make, several, share } from "./dom.js";
 import { describe } from "./preview.js";
 import { Result } from "./result.js";
 
@@ -70,13 +70,20 @@ async function begin() {
   }, gone);
 }
 
+/** Say what a reference computes with, and what that costs, where it is not float32. */
+function precision(cost) {
+  if (!cost) return "";
+  const changed = Math.max(...Object.values(cost.modes).map((mode) => mode.changed));
+  return ` It is in ${cost.precision}: of the reference's own cells, ${share(changed)} have another label than in float32.`;
+}
+
 /** Say what cells will be mapped to. */
 async function introduce() {
   const info = (state.info = await askJson(address("/v1/info", { reference: state.reference })));
   const { limits } = info;
   byId("about").textContent =
     `${info.name} ${info.version}: ${several(info.labels.length, "cell type")}, ${several(info.proteins.length, "protein")} and ` +
-    `${several(info.n_genes, "gene")}, from ${several(info.provenance.n_cells, "cell")}.`;
+    `${several(info.n_genes, "gene")}, from ${several(info.provenance.n_cells, "cell")}.${precision(info.precision)}`;
   byId("accepted").textContent =
     `.h5ad, .h5mu or 10x .h5, with raw counts, up to ${bytes(limits.max_file_bytes)} and ${count(limits.max_file_cells)} cells`;
   byId("kept").textContent = several(Math.round(limits.kept_seconds / 60), "minute");

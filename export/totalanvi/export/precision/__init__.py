@@ -1,0 +1,1 @@
+"""Graphs in less than float32: an option of export, whose cost is measured and told."""
