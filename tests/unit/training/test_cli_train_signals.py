@@ -38,7 +38,7 @@ def test_a_signal_ends_training_in_one_line(tmp_path: Path, sent: signal.Signals
             assert process.stderr is not None
             assert "cells" in process.stderr.readline()  # training begins
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(timeout=3)
+                process.wait(timeout=1.5)
             process.send_signal(sent)
             _, errors = process.communicate(timeout=60)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from totalanvi.serving.alignment.genes import VAR_NAMES
 from totalanvi.serving.alignment.matching import Matching
 from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import examples
-from totalanvi.serving.queries.overlooked import Overlooked
+
+if TYPE_CHECKING:
+    from totalanvi.serving.queries.overlooked import Overlooked
 
 __all__ = ["alignment_notes", "alignment_warnings", "map_warnings", "overlooked_warnings"]
 

@@ -70,7 +70,7 @@ def map_object(
     batch_size
         Cells in a block.
     progress
-        Whether to show a progress bar, on a terminal.
+        Whether to show a progress bar, or elsewhere than on a terminal a line now and then.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def map_file(
     batch_size
         Cells in a block, and in each part of a folder.
     progress
-        Whether to show a progress bar, on a terminal.
+        Whether to show a progress bar, or elsewhere than on a terminal a line now and then.
     report
         Where to write how the query's features were matched, as JSON, or what became of the query, as a page that ends
         in ``.html``; like `output`, it replaces nothing unless `overwrite`.

@@ -93,7 +93,7 @@ class MapsQueries(ABC):
         batch_size
             Cells that are aligned and scored together, `chunk_cells` unless given; results do not depend on it.
         progress
-            Whether to show a progress bar, on a terminal.
+            Whether to show a progress bar, or elsewhere than on a terminal a line now and then.
         gene_column
             Column of ``var`` that names genes by symbol or Ensembl id, or ``"var_names"``; None takes what matches
             best.
