@@ -7,7 +7,7 @@ stored in: each machine makes float32 of them when a graph is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import numpy as np
@@ -36,7 +36,7 @@ def rounded(weight: npt.NDArray[np.float32], precision: Half) -> npt.NDArray[np.
     return _lowered(weight, precision).float().numpy()
 
 
-def halve(model: ModelProto, precision: Half, *, multiply: bool) -> None:
+def halve(model: ModelProto, precision: Half, *, multiply: bool, of: Collection[str] | None = None) -> None:
     """Lower a graph's products by weights, in place; all else, inputs and outputs stay float32.
 
     Parameters
@@ -47,8 +47,10 @@ def halve(model: ModelProto, precision: Half, *, multiply: bool) -> None:
         What to store weights in.
     multiply
         Whether to multiply in it, too; what is added to a product is added in float32.
+    of
+        Names of what is multiplied in the products to lower; None for all.
     """
-    graph, products = model.graph, products_of(model)
+    graph, products = model.graph, [each for each in products_of(model) if of is None or each.left in of]
     weights = frozenset().union(*(product.weights for product in products))
     tensors = [tensor for tensor in graph.initializer if tensor.name in weights]
     for tensor in tensors:

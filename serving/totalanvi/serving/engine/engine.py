@@ -33,6 +33,7 @@ from totalanvi.serving.bundles.manifest import (
     READOUT_RNA,
     GraphSignature,
 )
+from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
@@ -45,7 +46,6 @@ from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.imputation import Imputer
 from totalanvi.serving.engine.memory import HostMemory, Memory
 from totalanvi.serving.engine.missing_genes import MissingGenes
-from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
 from totalanvi.serving.engine.scores import Scores
@@ -122,7 +122,7 @@ class Engine:
         self.bundle = bundle
         self.threads = threads or usable_cores()
         first = bundle.first_layers
-        compile_ahead(readout=bundle.readout is not None, paired=fit_in_pairs(first.encoder.weight))
+        compile_ahead(readout=bundle.readout is not None, paired=is_bfloat16(first.encoder.weight))
         sessions, self._device = open_sessions(bundle, provider, self.threads, after_first_layers=not complete_graphs)
         self._memory: Memory = HostMemory() if self._device == "cpu" else CudaMemory()
         self._graphs = Graphs(sessions, self._memory, widths_of(bundle))

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.serving.bundles.first_layer import FirstLayer
+from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
-from totalanvi.serving.engine.paired_columns import fit_in_pairs, in_pairs
+from totalanvi.serving.engine.paired_columns import in_pairs
 from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
 
 __all__ = ["Rows", "SparseLayer", "compiled_product"]
@@ -75,7 +76,7 @@ class SparseLayer:
         # Not a second copy of what needs no padding.
         lacks_columns = n_padded > self.n_columns
         weight = np.pad(layer.weight, ((0, 0), (0, n_padded - self.n_columns))) if lacks_columns else layer.weight
-        paired = fit_in_pairs(layer.weight)
+        paired = is_bfloat16(layer.weight)
         self._weight = aligned(in_pairs(weight)) if paired else aligned(weight)
         self._tile = np.array([max(_TILE_BYTES // self._weight[:1].nbytes, 1)])
         self._start = np.zeros(n_padded)
