@@ -29,6 +29,9 @@ cache. Half or twice as many were slower by a twentieth."""
 _MOST_TERMS = 64
 """That are added up in single precision: a cell has fewer of them in a tile, unless most of its genes have counts."""
 
+_SKIPPED = 8
+"""Counts of a cell that are passed at a time where the end of a tile is sought."""
+
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
@@ -150,7 +153,7 @@ def compiled_product(*, paired: bool = False) -> Callable[..., None]:
 
 def _product() -> Callable[..., None]:
     add_wide, add_narrow = summing_rows(_WIDE), summing_rows(_NARROW)
-    wide, most = _WIDE * COLUMNS, _MOST_TERMS
+    wide, most, far = _WIDE * COLUMNS, _MOST_TERMS, _SKIPPED
 
     def product(
         pointers: npt.NDArray[np.int64],
@@ -175,6 +178,8 @@ def _product() -> Callable[..., None]:
         for beyond in range(tile[0], weight.shape[0] + tile[0], tile[0]):
             for row in range(n_rows):
                 k, end, last = at[row], at[row], pointers[row + 1]
+                while end + far <= last and indices[end + far - 1] < beyond:
+                    end += far
                 while end < last and indices[end] < beyond:
                     end += 1
                 at[row] = end
