@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from safetensors.numpy import load
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 from tests.support.pages import parse_page
@@ -154,6 +155,19 @@ def test_rounding_is_to_the_nearest(precision: Half) -> None:
     np.testing.assert_array_equal(rounded(found, precision), found)
 
 
+def test_first_layers_are_what_complete_graphs_hold(lowered: Bundle, full: Bundle) -> None:
+    """In bfloat16 beside whole numbers, too; files hold 16 bits."""
+    precision: Half = "float16" if precision_of(lowered) == "float16" else "bfloat16"
+    for layer, before in zip(lowered.first_layers, full.first_layers, strict=True):
+        assert layer.weight.dtype == np.float32
+        np.testing.assert_array_equal(layer.weight, rounded(before.weight, precision))
+        content = load((lowered.path / layer.FILE).read_bytes())["weight"]
+        assert content.dtype == {"float16": np.float16, "bfloat16": np.uint16}[precision]
+    for name, shape in ((ENCODER.file, lowered.first_layers.encoder.weight.T.shape),):
+        (tensor,) = (each for each in graph(lowered, name).graph.initializer if tuple(each.dims) == shape)
+        assert TensorProto.DataType.Name(tensor.data_type) == precision.upper()
+
+
 # What is served
 
 
@@ -268,9 +282,7 @@ def test_so_it_is_of_imputed_proteins_and_sizes(lowered: Bundle, full: Bundle, s
     query, counts = aligned(cells, with_proteins=False), MapOptions(background="include")
     before, after = (Engine(each, provider="cpu").run(query, counts).protein for each in bundles)
     assert cost.count_change == pytest.approx(np.median(np.abs(after / before - 1)), rel=1e-2)
-    # Here, too few proteins for int8: products as small as these stay in float32.
-    assert cost.count_change < 0.02
-    assert (cost.count_change > 0) == (precision_of(lowered) != "int8")
+    assert 0 < cost.count_change < 0.02
     for said, imputed in ((cost.correlation.before, before), (cost.correlation.after, after)):
         each = [
             np.corrcoef(np.log1p(one[there]), np.log1p(other[there]))[0, 1]
