@@ -33,7 +33,6 @@ from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 
-PRECISIONS = ("float32", *LOWERED)
 CACHE = speed_inputs.CACHE.parent / "precision"
 LABELS, PROTEINS = MapOptions(impute=False), MapOptions(samples=25, impute_as="batch1")
 N_CELLS = {"cpu": {"labels": 20_000, "proteins": 2_000}, "cuda": {"labels": 200_000, "proteins": 20_000}}
