@@ -153,6 +153,7 @@ def export_bundle(
         parity = check_parity(draft, source.module, everyone, readout)
         in_float32, cost = draft.manifest.files, None
         if less_than_full is not None:
+            in_float32 = in_float32 | _save_first_layers(draft)
             draft, cost = lowered(draft, less_than_full, source.sample, say)
         draft = with_shares(draft, everyone)
         say("Drawing the map")
@@ -167,8 +168,7 @@ def export_bundle(
         evaluation.arrays.save(folder, draft.manifest)
         if placed.readout is not None:
             placed.readout.save(folder, draft.manifest)
-        for layer in draft.first_layers:
-            layer.save(folder, draft.manifest)
+        _save_first_layers(draft)
         served = dict.fromkeys((*bundle_files(readout=readout is not None), *draft.manifest.files))
         files = hash_files(folder, served)
         manifest = draft.manifest.model_copy(
@@ -242,6 +242,12 @@ def _draft(folder: Path, source: Source, name: str, files: dict[str, FileRecord]
     unknown = CalibrationArrays.unknown(len(manifest.proteins))
     layers = first_layers(source.module, None if source.readout is None else source.readout.network)
     return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, layers, digest="")
+
+
+def _save_first_layers(draft: Bundle) -> dict[str, FileRecord]:
+    for layer in draft.first_layers:
+        layer.save(draft.path, draft.manifest)
+    return hash_files(draft.path, [layer.FILE for layer in draft.first_layers])
 
 
 def _empty_reference(manifest: Manifest) -> ReferenceArrays:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from safetensors.numpy import load
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 from tests.support.pages import parse_page
@@ -32,12 +33,10 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
     ENCODER,
-    ENCODER_PANEL,
     ENCODER_REST,
     MANIFEST_FILE,
     PROTEINS,
     READOUT_LABELS,
-    READOUT_PANEL,
     REPORT_FILE,
 )
 from totalanvi.serving.bundles.modes import MODES
@@ -118,6 +117,16 @@ def test_what_a_device_computes_is_multiplied_in_float16(lowered: Bundle) -> Non
         assert (TensorProto.FLOAT16 in to) == casts
 
 
+def test_first_layers_are_rounded_as_complete_graphs_are(lowered: Bundle, full: Bundle) -> None:
+    precision: Half = "float16" if precision_of(lowered) == "float16" else "bfloat16"
+    for before, after in zip(full.first_layers, lowered.first_layers, strict=True):
+        np.testing.assert_array_equal(after.weight, rounded(before.weight, precision))
+        np.testing.assert_array_equal(after.offset, before.offset)
+    stored = {tensor.name: tensor for tensor in graph(lowered, ENCODER.file).graph.initializer}
+    kind = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[precision]
+    assert stored["encoder.rna_in.weight.stored"].data_type == kind
+
+
 def test_int8_sums_fit_every_processor(lowered: Bundle) -> None:
     """Two products of a byte and a weight, added up in 16 bits where there is no VNNI, must not saturate."""
     if precision_of(lowered) != "int8":
@@ -142,6 +151,19 @@ def test_rounding_is_to_the_nearest(precision: Half) -> None:
     np.testing.assert_array_equal(rounded(found, precision), found)
 
 
+def test_first_layers_are_what_complete_graphs_hold(lowered: Bundle, full: Bundle) -> None:
+    """In bfloat16 beside whole numbers, too; files hold 16 bits."""
+    precision: Half = "float16" if precision_of(lowered) == "float16" else "bfloat16"
+    for layer, before in zip(lowered.first_layers, full.first_layers, strict=True):
+        assert layer.weight.dtype == np.float32
+        np.testing.assert_array_equal(layer.weight, rounded(before.weight, precision))
+        content = load((lowered.path / layer.FILE).read_bytes())["weight"]
+        assert content.dtype == {"float16": np.float16, "bfloat16": np.uint16}[precision]
+    for name, shape in ((ENCODER.file, lowered.first_layers.encoder.weight.T.shape),):
+        (tensor,) = (each for each in graph(lowered, name).graph.initializer if tuple(each.dims) == shape)
+        assert TensorProto.DataType.Name(tensor.data_type) == precision.upper()
+
+
 # What is served
 
 
@@ -162,20 +184,24 @@ def test_complete_graphs_say_what_first_layers_and_the_rest_do(lowered: Bundle, 
         np.testing.assert_allclose(np.log1p(found.protein), np.log1p(complete.protein), rtol=tolerance, atol=tolerance)
 
 
-def test_a_cell_does_not_depend_on_its_neighbours(lowered: Bundle, sample: ReferenceSample) -> None:
+@pytest.mark.parametrize("with_proteins", [True, False])
+def test_a_cell_does_not_depend_on_its_neighbours(
+    lowered: Bundle, sample: ReferenceSample, with_proteins: bool
+) -> None:
     """Alone, in blocks of other sizes, and among cells of another panel, for which there are other graphs."""
-    cells = aligned(sample.held_out)
+    cells = aligned(sample.held_out, with_proteins=with_proteins)
     engine = Engine(lowered, provider="cpu", threads=1)
     whole = engine.run(cells, LABELS_ALONE)
     assert cells.has_one_panel
-    others = replace(cells, measured=cells.measured.copy(), protein=cells.protein.copy())
-    others.measured[:, 0], others.protein[:, 0] = False, 0
+    measured = sample.held_out.measured.copy()
+    measured[:, 0] = False
+    others = aligned(replace(sample.held_out, measured=measured))
     mixed = engine.run(joined(cells, others), LABELS_ALONE)
-    with_proteins = engine.run(cells, MapOptions(samples=2))
+    imputed = engine.run(cells, MapOptions(samples=2))
     for size in (1, 7, 50):
         alone = engine.run(cells.rows(slice(3, 3 + size)), LABELS_ALONE)
         for name in ("latent", "probabilities", "novelty"):
-            for found in (whole, mixed, with_proteins):
+            for found in (whole, mixed, imputed):
                 expected = getattr(found, name)[3 : 3 + size]
                 np.testing.assert_allclose(getattr(alone, name), expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
@@ -187,9 +213,8 @@ def joined(one: AlignedCells, other: AlignedCells) -> AlignedCells:
     )
 
 
-def test_int8_has_no_graphs_that_take_products_apart(lowered: Bundle) -> None:
-    has = [graph.file in lowered.manifest.files for graph in (ENCODER_PANEL, READOUT_PANEL)]
-    assert has == [precision_of(lowered) != "int8"] * 2
+def test_a_lowered_bundle_has_all_files(lowered: Bundle, full: Bundle) -> None:
+    assert lowered.manifest.files.keys() == full.manifest.files.keys()
     assert {file.name for file in lowered.path.iterdir()} == {*lowered.manifest.files, MANIFEST_FILE}
 
 
@@ -253,9 +278,7 @@ def test_so_it_is_of_imputed_proteins_and_sizes(lowered: Bundle, full: Bundle, s
     query, counts = aligned(cells, with_proteins=False), MapOptions(background="include")
     before, after = (Engine(each, provider="cpu").run(query, counts).protein for each in bundles)
     assert cost.count_change == pytest.approx(np.median(np.abs(after / before - 1)), rel=1e-2)
-    # Here, too few proteins for int8: products as small as these stay in float32.
-    assert cost.count_change < 0.02
-    assert (cost.count_change > 0) == (precision_of(lowered) != "int8")
+    assert 0 < cost.count_change < 0.02
     for said, imputed in ((cost.correlation.before, before), (cost.correlation.after, after)):
         each = [
             np.corrcoef(np.log1p(one[there]), np.log1p(other[there]))[0, 1]

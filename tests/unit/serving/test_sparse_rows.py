@@ -28,10 +28,10 @@ from totalanvi.serving.bundles.manifest import (
     READOUT_RNA,
     GraphSignature,
 )
+from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, SparseFeeds, blocks_of
-from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 from totalanvi.serving.mapped import MapOptions
 
@@ -81,7 +81,7 @@ def test_a_layer_is_a_product(
     kind: type[FirstLayer], n_columns: int, density: float, lacks_genes: bool, rounded: bool
 ) -> None:
     layer, cells = draw_layer(kind, n_columns, rounded=rounded), draw_cells(density)
-    assert fit_in_pairs(layer.weight) == rounded
+    assert is_bfloat16(layer.weight) == rounded
     if lacks_genes:
         present = np.arange(N_GENES) % 3 != 0
         rna = sparse.csr_matrix(cells.rna.multiply(present), dtype=np.float32)
@@ -125,7 +125,7 @@ def test_halves_are_added_up_as_the_same_weights_in_full() -> None:
     rna = sparse.csr_matrix(cells.rna.multiply(np.arange(N_GENES) > 0), dtype=np.float32)
     full = replace(layer, weight=layer.weight.copy(), centre=layer.centre * (np.arange(N_GENES) > 0))
     full.weight[0, 0] = 0.1
-    assert not fit_in_pairs(full.weight)
+    assert not is_bfloat16(full.weight)
     paired, single = (
         _fed(replace(cells, rna=rna), SparseLayer(each)) for each in (replace(layer, centre=full.centre), full)
     )

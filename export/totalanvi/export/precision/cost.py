@@ -116,15 +116,15 @@ def with_sizes(cost: PrecisionCost, before: Mapping[str, FileRecord], after: Map
     cost
         What else it costs.
     before
-        Graphs in float32.
+        Graphs and first layers in float32.
     after
-        All files, but the manifest and pages. Those that are no graph, float32 would not have made another size of.
+        All files, but the manifest and pages. The others, float32 would not have made another size of.
     """
     n_bytes = sum(record.bytes for record in after.values())
-    graphs = sum(record.bytes for name, record in after.items() if name in before)
+    weights = sum(record.bytes for name, record in after.items() if name in before)
     return cost.model_copy(
         update={
-            "bytes_before": n_bytes - graphs + sum(record.bytes for record in before.values()),
+            "bytes_before": n_bytes - weights + sum(record.bytes for record in before.values()),
             "bytes_after": n_bytes,
         }
     )

@@ -7,7 +7,7 @@ stored in: each machine makes float32 of them when a graph is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from totalanvi.export.precision.products import Product, products_of
+from totalanvi.export.precision.products import Product
 
 __all__ = ["Half", "halve", "rounded"]
 
@@ -36,19 +36,21 @@ def rounded(weight: npt.NDArray[np.float32], precision: Half) -> npt.NDArray[np.
     return _lowered(weight, precision).float().numpy()
 
 
-def halve(model: ModelProto, precision: Half, *, multiply: bool) -> None:
-    """Lower a graph's products by weights, in place; all else, inputs and outputs stay float32.
+def halve(model: ModelProto, products: Sequence[Product], precision: Half, *, multiply: bool) -> None:
+    """Lower products of a graph, in place; all else, inputs and outputs stay float32.
 
     Parameters
     ----------
     model
         A graph that torch's exporter wrote.
+    products
+        Some of `products_of` it.
     precision
         What to store weights in.
     multiply
         Whether to multiply in it, too; what is added to a product is added in float32.
     """
-    graph, products = model.graph, products_of(model)
+    graph = model.graph
     weights = frozenset().union(*(product.weights for product in products))
     tensors = [tensor for tensor in graph.initializer if tensor.name in weights]
     for tensor in tensors:

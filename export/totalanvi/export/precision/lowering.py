@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from totalanvi.export.errors import GraphError, PrecisionError
+from totalanvi.export.errors import PrecisionError
 from totalanvi.export.precision.cost import cost_of, measure
 from totalanvi.export.precision.half import Half, halve, rounded
-from totalanvi.export.precision.ranges import ranges_of
+from totalanvi.export.precision.products import products_of
+from totalanvi.export.precision.steps import steps_of
 from totalanvi.export.precision.whole_numbers import quantize
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
@@ -39,7 +40,12 @@ _ON_DEVICE = frozenset(graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS, R
 """Graphs that a device computes, too. The others are a CPU's, which has no products in float16: there, it would change
 nothing but how far graphs for one panel and for several agree."""
 
-_BUG = "this is a bug: please report it."
+_FIRST_LAYERS: Mapping[Lowered, Half] = {"float16": "float16", "bfloat16": "bfloat16", "int8": "bfloat16"}
+"""What first layers are rounded to, in the arrays for sparse rows and in complete graphs. Whole numbers would be no
+faster there; what bfloat16 holds is read two columns at a time."""
+
+_FIRST_WEIGHTS = (frozenset(["encoder.rna_in.weight"]), frozenset(["network.projection"]))
+"""In complete graphs; the modules that are exported name them."""
 
 
 def checked_precision(precision: str) -> Lowered | None:
@@ -79,41 +85,31 @@ def lowered(
     before = measure(bundle, sample)
     say(f"Lowering weights to {precision}")
     if precision == "int8":
-        files, first_layers = _quantize_files(bundle, sample.landmarks), bundle.first_layers
+        _quantize_files(bundle, sample.landmarks)
     else:
-        files, first_layers = _halve_files(bundle, precision), _rounded_first_layers(bundle.first_layers, precision)
-    manifest = bundle.manifest.model_copy(update={"files": hash_files(bundle.path, files)})
+        _halve_files(bundle, precision)
+    first_layers = _rounded_first_layers(bundle.first_layers, _FIRST_LAYERS[precision])
+    manifest = bundle.manifest.model_copy(update={"files": hash_files(bundle.path, bundle.manifest.files)})
     made = replace(bundle, manifest=manifest, first_layers=first_layers)
     say("Measuring what that costs")
     return made, cost_of(precision, before, measure(made, sample), held_out=len(sample.held_out) > 0)
 
 
-def _halve_files(bundle: Bundle, precision: Half) -> list[str]:
-    """Store weights in 16 bits, and return the names of all graphs."""
+def _halve_files(bundle: Bundle, precision: Half) -> None:
+    """Store weights in 16 bits."""
     for name in _with_weights(bundle):
         with _rewritten(bundle.path / name) as model:
-            halve(model, precision, multiply=precision == "float16" and name in _ON_DEVICE)
-    return list(bundle.manifest.files)
+            halve(model, products_of(model), precision, multiply=precision == "float16" and name in _ON_DEVICE)
 
 
-def _quantize_files(bundle: Bundle, landmarks: Cells) -> list[str]:
-    """Multiply whole numbers, and return the names of the graphs that are left.
-
-    Those for cells of one panel take products apart that others have in one: their whole numbers would be others, and a
-    cell's labels would depend on whether its neighbours have its panel. What they save is less than what whole numbers
-    do.
-    """
-    ranges = ranges_of(bundle, landmarks)
+def _quantize_files(bundle: Bundle, landmarks: Cells) -> None:
+    """Multiply whole numbers after first layers."""
+    steps = steps_of(bundle, landmarks)
     for name in _with_weights(bundle):
-        if name not in ranges:
-            (bundle.path / name).unlink()
-            continue
         with _rewritten(bundle.path / name) as model:
-            stayed = quantize(model, ranges[name])
-        # The first layers of complete graphs, which the arrays beside them are held against.
-        if len(stayed) != (name in (ENCODER.file, READOUT.file)):
-            raise GraphError(f"{name}: expected a range of all that is multiplied, found none of {stayed}; {_BUG}")
-    return [name for name in bundle.manifest.files if (bundle.path / name).exists()]
+            quantize(model, steps)
+            first = [product for product in products_of(model) if product.weights in _FIRST_WEIGHTS]
+            halve(model, first, _FIRST_LAYERS["int8"], multiply=False)
 
 
 def _with_weights(bundle: Bundle) -> list[str]:

@@ -14,6 +14,8 @@ from totalanvi.serving.errors import BundleError
 
 __all__ = ["ArrayFile"]
 
+_Arrays = dict[str, np.ndarray[Any, Any]]
+
 
 class ArrayFile(ABC):
     """A dataclass of arrays that is stored in a file of the bundle, under the names of its fields."""
@@ -45,7 +47,7 @@ class ArrayFile(ABC):
             raise BundleError(
                 f"{source}: expected {cls.FILE} to hold {sorted(names)}, found {sorted(arrays)}; export again."
             )
-        found = cls(**arrays)
+        found = cls(**cls._from_stored(arrays))
         if problem := found.problem(manifest):
             raise BundleError(f"{source}: {cls.FILE}: {problem}; export again.")
         return found
@@ -64,7 +66,8 @@ class ArrayFile(ABC):
         if problem := self.problem(manifest):
             raise BundleError(f"{file}: {problem}.")
         # Not save_file, which makes a file that nobody but its owner can read, whatever the umask says.
-        file.write_bytes(save({name: np.ascontiguousarray(getattr(self, name)) for name in self._names()}))
+        arrays = self._stored({name: getattr(self, name) for name in self._names()})
+        file.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
     def shape_problem(self, shapes: dict[str, tuple[int, ...]], integers: tuple[str, ...] = ()) -> str | None:
         """Return the first array whose type or shape is not as expected: float32, but for int32 where named."""
@@ -81,6 +84,16 @@ class ArrayFile(ABC):
             if not np.isfinite(getattr(self, name)).all():
                 return f"{name}: expected finite values, found others"
         return None
+
+    @classmethod
+    def _from_stored(cls, arrays: _Arrays) -> _Arrays:
+        """Return arrays as they are used, from those that the file holds."""
+        return arrays
+
+    @classmethod
+    def _stored(cls, arrays: _Arrays) -> _Arrays:
+        """Return the arrays that the file is to hold."""
+        return arrays
 
     @classmethod
     def _names(cls) -> list[str]:

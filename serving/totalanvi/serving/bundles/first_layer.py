@@ -11,13 +11,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.array_file import ArrayFile
 from totalanvi.serving.bundles.manifest import ENCODER_FIRST_FILE, READOUT_FIRST_FILE, Manifest
+from totalanvi.serving.bundles.sixteen_bits import from_stored, stored
 
 __all__ = ["EncoderFirst", "FirstLayer", "FirstLayers", "ReadoutFirst"]
 
@@ -27,7 +28,8 @@ _READOUT_LIBRARY = np.float32(10_000)
 
 @dataclass(frozen=True, eq=False)
 class FirstLayer(ArrayFile):
-    """One linear map of log(1 + scaled count); all float32.
+    """One linear map of log(1 + scaled count); all float32. A file holds weights that 16 bits hold as such
+    (`totalanvi.serving.bundles.sixteen_bits`), as a bundle in lower precision has them.
 
     Parameters
     ----------
@@ -57,6 +59,14 @@ class FirstLayer(ArrayFile):
             "offset": (n_columns,),
         }
         return self.shape_problem(shapes) or self.finite_problem(tuple(shapes))
+
+    @classmethod
+    def _from_stored(cls, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        return arrays | {"weight": from_stored(arrays["weight"])}
+
+    @classmethod
+    def _stored(cls, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        return arrays | {"weight": stored(arrays["weight"])}
 
 
 class EncoderFirst(FirstLayer):

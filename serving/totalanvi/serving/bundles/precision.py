@@ -14,7 +14,7 @@ __all__ = ["LOWERED", "Change", "Lowered", "ModeCost", "PrecisionCost", "precisi
 Lowered = Literal["float16", "bfloat16", "int8"]
 """What weights of matrix products are stored in, instead of float32. In "float16", the graphs that a device computes
 multiply in it as well; in "bfloat16", products are in float32; in "int8", whole numbers of eight bits are multiplied in
-the larger products, and the smaller ones and first layers are in float32."""
+the larger products; smaller ones are in float32, and weights of first layers in bfloat16."""
 
 LOWERED: tuple[Lowered, ...] = get_args(Lowered)
 

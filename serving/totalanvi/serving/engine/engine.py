@@ -21,6 +21,7 @@ from scipy import sparse
 
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.certainty import Certainty
@@ -28,7 +29,6 @@ from totalanvi.serving.engine.computation import Computation
 from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, blocks_of
 from totalanvi.serving.engine.finite import NotFinite
-from totalanvi.serving.engine.paired_columns import fit_in_pairs
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.scores import Scores
 from totalanvi.serving.engine.sessions import Device, Provider, open_sessions
@@ -95,7 +95,7 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.threads = threads or usable_cores()
-        paired = fit_in_pairs(bundle.first_layers.encoder.weight)
+        paired = is_bfloat16(bundle.first_layers.encoder.weight)
         compile_ahead(readout=bundle.readout is not None, paired=paired)
         sessions, self._device = open_sessions(bundle, provider, self.threads, after_first_layers=not complete_graphs)
         self._placement, self._certainty = Placement(bundle), Certainty(bundle)

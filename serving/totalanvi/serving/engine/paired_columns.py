@@ -10,23 +10,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PAIRED", "fit_in_pairs", "in_pairs"]
+__all__ = ["in_pairs"]
 
-PAIRED = 16
+_PAIRED = 16
 """Columns that follow one another in lower halves; the next ones are in the upper halves of the same numbers."""
 
 _UPPER = np.uint32(0xFFFF0000)
-
-
-def fit_in_pairs(weight: npt.NDArray[np.float32]) -> bool:
-    """Say whether bfloat16 holds all of these weights.
-
-    Examples
-    --------
-    >>> fit_in_pairs(np.float32([1.5, -0.25])), fit_in_pairs(np.float32([1.5, 0.1]))
-    (True, False)
-    """
-    return not (weight.view(np.uint32) & ~_UPPER).any()
 
 
 def in_pairs(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
@@ -35,13 +24,13 @@ def in_pairs(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     Parameters
     ----------
     weight
-        That fit; as many columns as are a multiple of 32.
+        In bfloat16, though float32 here; as many columns as are a multiple of 32.
 
     Examples
     --------
     >>> hex(in_pairs(np.repeat(np.float32([[1, -2]]), 16, axis=1))[0, 0])
     '0xc0003f80'
     """
-    bits = weight.view(np.uint32).reshape(len(weight), -1, 2, PAIRED)
+    bits = weight.view(np.uint32).reshape(len(weight), -1, 2, _PAIRED)
     pairs: npt.NDArray[np.uint32] = (bits[:, :, 0] >> np.uint32(16)) | (bits[:, :, 1] & _UPPER)
     return pairs.reshape(len(weight), -1)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from totalanvi.serving.bundles.first_layer import FirstLayer
+from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
-from totalanvi.serving.engine.paired_columns import fit_in_pairs, in_pairs
+from totalanvi.serving.engine.paired_columns import in_pairs
 from totalanvi.serving.engine.row_sums import COLUMNS, summing_rows
 
 __all__ = ["Rows", "SparseLayer", "compiled_product"]
@@ -27,6 +28,9 @@ cache. Half or twice as many were slower by a twentieth."""
 
 _MOST_TERMS = 64
 """That are added up in single precision: a cell has fewer of them in a tile, unless most of its genes have counts."""
+
+_SKIPPED = 8
+"""Counts of a cell that are passed at a time where the end of a tile is sought."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -75,7 +79,7 @@ class SparseLayer:
         # Not a second copy of what needs no padding.
         lacks_columns = n_padded > self.n_columns
         weight = np.pad(layer.weight, ((0, 0), (0, n_padded - self.n_columns))) if lacks_columns else layer.weight
-        paired = fit_in_pairs(layer.weight)
+        paired = is_bfloat16(layer.weight)
         self._weight = aligned(in_pairs(weight)) if paired else aligned(weight)
         self._tile = np.array([max(_TILE_BYTES // self._weight[:1].nbytes, 1)])
         self._start = np.zeros(n_padded)
@@ -149,7 +153,7 @@ def compiled_product(*, paired: bool = False) -> Callable[..., None]:
 
 def _product() -> Callable[..., None]:
     add_wide, add_narrow = summing_rows(_WIDE), summing_rows(_NARROW)
-    wide, most = _WIDE * COLUMNS, _MOST_TERMS
+    wide, most, far = _WIDE * COLUMNS, _MOST_TERMS, _SKIPPED
 
     def product(
         pointers: npt.NDArray[np.int64],
@@ -174,6 +178,8 @@ def _product() -> Callable[..., None]:
         for beyond in range(tile[0], weight.shape[0] + tile[0], tile[0]):
             for row in range(n_rows):
                 k, end, last = at[row], at[row], pointers[row + 1]
+                while end + far <= last and indices[end + far - 1] < beyond:
+                    end += far
                 while end < last and indices[end] < beyond:
                     end += 1
                 at[row] = end
