@@ -23,6 +23,6 @@ def test_a_sign_of_life_now_and_then(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with still_going(lambda: "Counting sheep"):
+    with still_going(lambda: "Counting sheep", every=3600):
         pass
     assert capsys.readouterr().err == ""

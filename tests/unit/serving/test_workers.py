@@ -50,6 +50,36 @@ def test_what_fails_on_either_side_is_raised_and_ends_the_rest(threads: int, lan
     assert len(begun) < 20_000
 
 
+@pytest.mark.parametrize(("threads", "lanes"), [(3, None), (1, 2), (3, 2)])
+def test_nothing_goes_on_once_an_error_is_raised(threads: int, lanes: int | None) -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    finishing = threading.Event()
+
+    def compute(block: int) -> int:
+        if block == 0:
+            assert finishing.wait(30)
+            raise ArithmeticError("block 0")
+        return block
+
+    def finish(block: int) -> None:
+        begun.append(block)
+        finishing.set()
+        # Long enough for the error to overtake it.
+        time.sleep(0.2)
+        ended.append(block)
+
+    workers = Workers(threads, lanes)
+    with pytest.raises(ArithmeticError, match="block 0"):
+        workers.through(compute, finish, range(20))
+    known = sorted(begun)
+    assert sorted(ended) == known
+    # Whatever still waited for a thread would be done before these.
+    workers.through(lambda block: block, lambda _: None, range(20))
+    assert sorted(begun) == sorted(ended) == known
+    assert 0 not in known
+
+
 def test_no_more_is_computed_ahead_than_threads_keep_up_with() -> None:
     computed: list[int] = []
     go_on = threading.Event()

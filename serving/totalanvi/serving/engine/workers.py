@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Semaphore
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from threading import Event, Semaphore
 from typing import TypeVar
 
 __all__ = ["Workers"]
@@ -45,7 +45,7 @@ class Workers:
     def through(
         self, compute: Callable[[_Block], _Computed], finish: Callable[[_Computed], None], blocks: Sequence[_Block]
     ) -> None:
-        """Compute the blocks of a query and finish them; what has not begun does not begin after an error.
+        """Compute the blocks of a query and finish them; after an error no more begin, and once it is raised none goes on.
 
         Parameters
         ----------
@@ -68,7 +68,13 @@ class Workers:
             for block in blocks:
                 both(block)
         else:
-            list(self._pool.map(both, blocks))
+            begun = [self._pool.submit(both, block) for block in blocks]
+            try:
+                for each in begun:
+                    each.result()
+            finally:
+                # The last first: threads take the first ones meanwhile.
+                wait([each for each in reversed(begun) if not each.cancel()])
 
     def _side_by_side(
         self,
@@ -78,11 +84,13 @@ class Workers:
         blocks: Sequence[_Block],
     ) -> None:
         """Finish what is computed while further blocks are: as many ahead as keep all threads busy, and no more."""
-        ahead = Semaphore(self.n_blocks + self._threads // 2)
+        ahead, ended = Semaphore(self.n_blocks + self._threads // 2), Event()
 
         def begin(block: _Block) -> Future[None]:
             ahead.acquire()
             try:
+                if ended.is_set():
+                    raise CancelledError
                 finished = self._pool.submit(finish, compute(block))
             except BaseException:
                 ahead.release()
@@ -95,5 +103,8 @@ class Workers:
             for each in begun:
                 each.result().result()
         finally:
-            for each in begun:
-                each.cancel()
+            ended.set()
+            running = [each for each in reversed(begun) if not each.cancel()]
+            wait(running)
+            finishing = [each.result() for each in running if each.exception() is None]
+            wait([each for each in finishing if not each.cancel()])
