@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -28,10 +30,14 @@ from totalanvi.serving.errors import (
     ServingError,
     StaleFeaturesError,
     TooLargeError,
+    UnknownReferenceError,
     UnreachableError,
 )
+from totalanvi.serving.jobs.here import map_here
 from totalanvi.serving.jobs.job import map_job
+from totalanvi.serving.jobs.listed import Listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
+from totalanvi.serving.jobs.worker import Setting
 from totalanvi.serving.mapping.local import LocalReference
 
 PLUG_IN = ("--samples", 1)
@@ -194,7 +200,7 @@ def test_a_replaced_reference_ends_a_job_once(
 
     with pytest.raises(StaleFeaturesError) as ended:
         map_job(site.url, [str(queries)], scored, told=replace)
-    for part in ("expected the reference toy 1 (", "has been replaced", "1 of 3 queries", "another folder", "--resume"):
+    for part in ("reference toy 1 (", "no longer there", "'toy@2'", "1 of 3 queries", "another folder", "--resume"):
         assert part in str(ended.value)
     assert listing(scored) == ["_job", "donor0"]
 
@@ -204,3 +210,25 @@ def test_a_replaced_reference_ends_a_job_once(
     site.app = first
     summary = map_job(site.url, [str(queries)], scored, start="resume")
     assert [query.parts_before for query in summary.queries] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("n_done", [0, 1])
+def test_a_reference_that_is_gone_is_not_called_replaced(
+    site: Site, queries: Path, tmp_path: Path, n_done: int
+) -> None:
+    endpoint = endpoint_of(write_toy_bundle(tmp_path / "other", name="liver"))
+    endpoint.references.look()
+    scored, other = tmp_path / "scored", create_app(endpoint)
+
+    def gone_soon(setting: Setting, named: Mapping[str, Listed]) -> Iterator[QueryOutcome]:
+        outcomes = map_here(setting, named)
+        yield from islice(outcomes, n_done)
+        site.app = other
+        yield from outcomes
+
+    with pytest.raises((UnknownReferenceError, StaleFeaturesError)) as ended:
+        map_job(f"{site.url}?reference=toy", [str(queries)], scored, engine=gone_soon)
+    said = str(ended.value)
+    for part in ("reference toy 1 (", "no longer there", "'liver@1'", f"{n_done} of 3 queries", "--resume"):
+        assert part in said
+    assert "replaced" not in said

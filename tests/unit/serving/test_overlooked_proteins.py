@@ -6,19 +6,25 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
 import mudata
+import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 from tests.support.command_line import Run
 from tests.support.queries import make_mudata, protein_modality, refusal, rna_modality, write_anndata, write_mudata
 from tests.support.toy_bundle import TOY, toy_query
 
 from totalanvi.serving.errors import QueryError
+from totalanvi.serving.mapped import MapOptions
+from totalanvi.serving.mapping.beforehand import preview
 from totalanvi.serving.mapping.local import LocalReference
+from totalanvi.serving.queries.readers import open_query
 
 PLUG_IN = ("--samples", 1)
 START = "No proteins were read, as there are none under the usual names; but "
@@ -44,6 +50,19 @@ def warned_of(reference: LocalReference, query: AnnData | mudata.MuData, protein
         warnings.simplefilter("always")
         reference.map(query, proteins, impute=False)
     return [str(each.message) for each in caught if "proteins" in str(each.message)]
+
+
+def overlooked_by(reference: LocalReference, query: AnnData, folder: Path, stored: str) -> list[str]:
+    """What is said of a query, as an object or as a file."""
+    if stored == "object":
+        return warned_of(reference, query)
+    path = folder / f"query.{stored}"
+    if stored == "zarr":
+        query.write_zarr(path)
+    else:
+        query.write_h5ad(path)
+    with open_query(path) as source:
+        return list(preview(reference, source, MapOptions(impute=False)).alignment.warnings)
 
 
 @pytest.mark.parametrize(
@@ -106,12 +125,51 @@ def test_the_same_is_told_of_an_object(reference: LocalReference) -> None:
 
 
 def test_a_key_may_say_it_where_names_do_not(reference: LocalReference) -> None:
-    unnamed = under("X_protein")
-    unnamed.obsm["X_protein"] = unnamed.obsm["X_protein"].to_numpy()
-    assert warned_of(reference, unnamed)[0].startswith(f"{START}obsm 'X_protein' (without names) looks like")
-    refusal(QueryError, lambda: reference.map(unnamed, "X_protein"), "has no names", "DataFrame")
     others = under("CITEseq", [f"target {i}" for i in range(6)])
     assert warned_of(reference, others)[0].startswith(f"{START}obsm 'CITEseq' (0 of 6 names are the reference's)")
+
+
+@pytest.mark.parametrize("stored", ["object", "h5ad", "zarr"])
+@pytest.mark.parametrize("kept", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_of_counts_without_names_it_is_told_how_to_name_them(
+    reference: LocalReference, tmp_path: Path, stored: str, kept: Callable[[np.ndarray], Any]
+) -> None:
+    query = under("X_protein")
+    query.obsm["X_protein"] = kept(query.obsm["X_protein"].to_numpy())
+    told = overlooked_by(reference, query, tmp_path, stored)
+    assert told[0].startswith(f"{START}obsm 'X_protein' (without names) looks like counts of proteins. Make it a Data")
+    assert len(told) == 1
+    refusal(QueryError, lambda: reference.map(query, "X_protein"), "has no names", "DataFrame")
+
+    query.obsm["protein_expression"] = pd.DataFrame(
+        query.obsm["X_protein"] if kept is np.asarray else query.obsm["X_protein"].toarray(),
+        index=query.obs_names,
+        columns=TOY.proteins,
+    )
+    assert overlooked_by(reference, query, tmp_path, stored) == []
+
+
+@pytest.mark.parametrize("stored", ["object", "h5ad", "zarr"])
+def test_what_is_called_proteins_and_holds_no_counts_is_not_told(
+    reference: LocalReference, tmp_path: Path, stored: str
+) -> None:
+    query = toy_query(12, proteins=False)
+    draws = np.random.default_rng(1).normal(size=(12, 2, 3))
+    query.obsm["X_prot_umap"] = draws[:, :, 0]
+    query.obsm["prot_pairs"] = draws
+    query.obsm["prot_sparse"] = sparse.csr_matrix(draws[:, :, 0])
+    query.obsm["prot_none"] = np.zeros((12, 3))
+    query.obsm["adt_empty"] = pd.DataFrame(index=query.obs_names)
+    assert overlooked_by(reference, query, tmp_path, stored) == []
+
+
+def test_what_has_names_goes_before_what_has_none(reference: LocalReference) -> None:
+    query = under("surface")
+    query.obsm["adt"] = query.obsm["surface"].to_numpy()
+    query.obsm = {key: query.obsm[key] for key in ("adt", "surface")}
+    told = warned_of(reference, query)
+    assert "obsm 'adt' (without names) or obsm 'surface' (6 of 6 names" in told[0]
+    assert "(proteins='surface', --proteins surface)" in told[0]
 
 
 def test_what_is_no_counts_of_proteins_is_not_told(reference: LocalReference) -> None:

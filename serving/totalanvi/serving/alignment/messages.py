@@ -113,11 +113,21 @@ def overlooked_warnings(overlooked: Sequence[Overlooked]) -> tuple[str, ...]:
     """
     if not overlooked:
         return ()
-    option, places = overlooked[0].option, " or ".join(place.said for place in overlooked)
+    places = " or ".join(place.said for place in overlooked)
+    options = [place.option for place in overlooked if place.named]
+    if options:
+        cure = (
+            f"Say where they are (proteins={options[0]!r}, --proteins {quote(options[0])}), or that there are none "
+            "('none')."
+        )
+    else:
+        cure = (
+            "Make it a DataFrame in obsm['protein_expression'] with the proteins' names as columns, or say that there "
+            "are none (proteins='none', --proteins none)."
+        )
     return (
-        f"No proteins were read, as there are none under the usual names; but {places} looks like "
-        f"counts of proteins. Say where they are (proteins={option!r}, --proteins {quote(option)}), or that there are "
-        f"none ('none').",
+        f"No proteins were read, as there are none under the usual names; but {places} looks like counts of proteins. "
+        f"{cure}",
     )
 
 

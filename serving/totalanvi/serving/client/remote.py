@@ -119,7 +119,7 @@ class RemoteReference(MapsQueries):
         Raises
         ------
         StaleFeaturesError
-            When the endpoint's reference has been replaced since the cells were aligned.
+            When the endpoint's reference has been replaced or taken away since the cells were aligned.
         EndpointError
             When the endpoint cannot be reached, or answers with anything but the whole result.
         """
@@ -184,8 +184,8 @@ class RemoteReference(MapsQueries):
             return self._carrier.post("/v1/map", body, headers)
         except UnknownReferenceError as error:
             raise StaleFeaturesError(
-                f"Expected an answer of {info.name} {info.version}, found that the endpoint's reference has been "
-                f"replaced ({error}). Map the query again."
+                f"Expected an answer of {info.name} {info.version}, found that the endpoint has it no longer "
+                f"({str(error).removesuffix('.')}). Map the query again."
             ) from error
 
     def _understood(self, info: EndpointInfo, answer: bytes, n_cells: int, options: MapOptions) -> MappedCells:

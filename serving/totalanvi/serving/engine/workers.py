@@ -45,7 +45,7 @@ class Workers:
     def through(
         self, compute: Callable[[_Block], _Computed], finish: Callable[[_Computed], None], blocks: Sequence[_Block]
     ) -> None:
-        """Compute the blocks of a query and finish them; after an error no more begin, and once it is raised none goes on.
+        """Compute the blocks of a query and finish them; after an error no more begin, and those that run are awaited.
 
         Parameters
         ----------

@@ -12,7 +12,10 @@ __all__ = ["ended", "ends_a_job"]
 
 
 def ends_a_job(error: BaseException) -> bool:
-    """Tell whether no other query would be spared: there is no place for results, no reference, or no endpoint to ask.
+    """Tell whether no other query would be spared.
+
+    So it is where results have no place, the reference or the device is of no use, or the endpoint has gone, does not
+    let this key in, or do more, has too much work, or answers too late.
 
     Examples
     --------
@@ -22,7 +25,9 @@ def ends_a_job(error: BaseException) -> bool:
     return isinstance(error, ServingError) and error.concerns_all
 
 
-def ended(error: ServingError, reference: JobReference, address: str, folder: Path, done: str) -> ServingError:
+def ended(
+    error: ServingError, reference: JobReference, address: str, folder: Path, n_done: int, n_queries: int
+) -> ServingError:
     """Return the error that a job ends with: it says how to go on.
 
     Parameters
@@ -33,16 +38,17 @@ def ended(error: ServingError, reference: JobReference, address: str, folder: Pa
         What the job maps to, and where it was.
     folder
         The job's.
-    done
-        How much is done, such as ``"1 of 3 queries"``.
+    n_done, n_queries
+        How many queries are done, of how many.
     """
-    resume = f"go on with --resume {str(folder)!r}"
-    if isinstance(error, (StaleFeaturesError, UnknownReferenceError)):
-        was = f"{reference.name} {reference.version} ({reference.digest[:12]}…)"
-        return StaleFeaturesError(
-            f"{address}: expected the reference {was} until the job's end; found that it has been replaced. What is "
-            f"done ({done}) is kept: map all anew, into another folder, or {resume} once that reference is back."
-        )
+    kept, resume = f"What is done ({n_done:,} of {n_queries:,} queries) is kept", f"go on with --resume {str(folder)!r}"
     said = copy.copy(error)  # with all that it carries, such as when to ask again
-    said.args = (f"{error} What is done ({done}) is kept: {resume}.",)
+    if isinstance(error, (StaleFeaturesError, UnknownReferenceError)):
+        was, found = f"{reference.name} {reference.version} ({reference.digest[:12]}…)", str(error).removesuffix(".")
+        said.args = (
+            f"{address}: expected the reference {was} until the job's end; found that it is no longer there ({found}). "
+            f"{kept}: map all anew, into another folder, or {resume} once that reference is back.",
+        )
+    else:
+        said.args = (f"{error} {kept}: {resume}.",)
     return said

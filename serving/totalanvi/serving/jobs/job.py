@@ -97,8 +97,7 @@ def map_job(
             if not ends_a_job(error):
                 raise
             n_done = sum(outcome.status == "done" for outcome in outcomes)
-            done = f"{n_done:,} of {len(named):,} queries"
-            raise ended(error, job.reference, reference, folder, done) from error
+            raise ended(error, job.reference, reference, folder, n_done, len(named)) from error
         others = len({record.name for record in ledger.records()} - set(named))
         summary = JobSummary.of(job, outcomes, others, time.perf_counter() - began)
         ledger.write(summary, folder / SUMMARY)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from totalanvi.formats.counts_place import Place, computable
+from totalanvi.formats.counts_place import computable
 from totalanvi.formats.stored_rows import StoredRows
 from totalanvi.formats.stores import row_pointers
 from totalanvi.serving.errors import QueryError
@@ -77,7 +77,7 @@ def take_rows(matrix: Matrix, positions: npt.NDArray[np.intp]) -> Matrix:
     return matrix[positions[order]][np.argsort(order, kind="stable")]
 
 
-def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[str, ...]) -> Matrix:
+def readable(matrix: Any, place: object, shape: tuple[int, int], stored: tuple[str, ...]) -> Matrix:
     """Bring a matrix into a form whose rows can be sliced cheaply, once its shape is what the names say.
 
     Parameters
@@ -100,7 +100,7 @@ def readable(matrix: Any, place: Place, shape: tuple[int, int], stored: tuple[st
 
     if tuple(matrix.shape) != tuple(shape):
         raise QueryError(
-            f"Expected {shape[0]} cells × {shape[1]} genes in {place}, as obs and var say; found a matrix of shape "
+            f"Expected {shape[0]} cells × {shape[1]} columns in {place}, as obs and var say; found a matrix of shape "
             f"{tuple(matrix.shape)}. Write the query again."
         )
     if isinstance(matrix, CSRDataset):

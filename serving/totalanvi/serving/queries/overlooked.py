@@ -28,10 +28,13 @@ class Overlooked:
         What chooses it: a key of ``obsm``, or a modality.
     said
         The same in words, with how many of its names are the reference's.
+    named
+        Whether it names its columns; it cannot be chosen otherwise.
     """
 
     option: str
     said: str
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -70,18 +73,18 @@ class Elsewhere:
         """
         n_known = sum(map(knows, self.names))
         called = any(word in self.option.casefold() for word in _WORDS)
-        if not (n_known or called) or (self.names and not self.holds_counts()):
+        if not (n_known or called) or not self.holds_counts():
             return None
         names = f"{n_known} of {len(self.names)} names are the reference's" if self.names else "without names"
-        return Overlooked(self.option, f"{self.where} ({names})")
+        return Overlooked(self.option, f"{self.where} ({names})", bool(self.names))
 
 
 def obsm_elsewhere(table: Table) -> list[Elsewhere]:
     """Give the entries of ``obsm`` of an AnnData; no values are read yet."""
 
     def holding(key: str) -> bool:
-        found = table.obsm(key)
-        return not isinstance(found, str) and holds_counts(found.matrix)
+        matrix = table.obsm_matrix(key)
+        return matrix is not None and holds_counts(matrix)
 
     return [
         Elsewhere(f"obsm {key!r}", key, table.obsm_columns(key), partial(holding, key))

@@ -53,6 +53,9 @@ class Table(Protocol):
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return an entry of ``obsm``; of one without names, what it is."""
 
+    def obsm_matrix(self, key: str) -> Matrix | None:
+        """Return the values of an entry of ``obsm``, (cells, columns), named or not; None where it is no matrix."""
+
     def obsm_columns(self, key: str) -> tuple[str, ...]:
         """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
 
@@ -99,6 +102,11 @@ class MemoryTable:
                 f"Expected numbers in obsm {key!r}; found columns that are none ({error}). Keep protein counts only."
             ) from error
         return NamedMatrix(self.obsm_columns(key), values.index.astype(str), numbers)
+
+    def obsm_matrix(self, key: str) -> Matrix | None:
+        """Return the values of an entry of ``obsm``, (cells, columns), named or not; None where it is no matrix."""
+        found = self.obsm(key)
+        return _unnamed(self._adata.obsm[key], key, self.cell_names, ()) if isinstance(found, str) else found.matrix
 
     def obsm_columns(self, key: str) -> tuple[str, ...]:
         """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
@@ -149,6 +157,16 @@ class FileTable:
         frame = StoredFrame(stored, f"obsm {key!r}")
         return NamedMatrix(frame.names, frame.cells, frame)
 
+    def obsm_matrix(self, key: str) -> Matrix | None:
+        """Return the values of an entry of ``obsm``, (cells, columns), named or not; None where it is no matrix."""
+        from anndata.io import sparse_dataset
+
+        found, values = self.obsm(key), self._group["obsm"][key]
+        if isinstance(found, str):
+            values = sparse_dataset(values) if found in ("csr_matrix", "csc_matrix") else values
+            return _unnamed(values, key, self.cell_names, stored=("h5py", "zarr"))
+        return found.matrix
+
     def obsm_columns(self, key: str) -> tuple[str, ...]:
         """Return the names of the columns of an entry of ``obsm``; none where it has no names."""
         return column_names(self._group["obsm"][key])
@@ -184,8 +202,11 @@ class TenxTable:
 
     def obsm(self, key: str) -> NamedMatrix | str:
         """Return the counts of proteins (cells, proteins), not yet read."""
-        proteins = Columns(self._rows, self._features.proteins)
-        return NamedMatrix(self._features.protein_names, self.cell_names, proteins)
+        return NamedMatrix(self._features.protein_names, self.cell_names, self.obsm_matrix(key))
+
+    def obsm_matrix(self, key: str) -> Matrix | None:
+        """Return the counts of proteins (cells, proteins), not yet read."""
+        return Columns(self._rows, self._features.proteins)
 
     def obsm_columns(self, key: str) -> tuple[str, ...]:
         """Return the names of the proteins (proteins,)."""
@@ -194,6 +215,11 @@ class TenxTable:
     def feature_columns(self, place: Place) -> dict[str, tuple[str, ...]]:
         """Return the ids, types and genomes of the genes (genes,), by name."""
         return _text_columns(self._features.var)
+
+
+def _unnamed(values: Any, key: str, cells: pd.Index, stored: tuple[str, ...]) -> Matrix | None:
+    shape = getattr(values, "shape", ())
+    return readable(values, f"obsm {key!r}", (len(cells), shape[1]), stored) if len(shape) == 2 else None
 
 
 def _text_columns(frame: pd.DataFrame) -> dict[str, tuple[str, ...]]:
