@@ -99,15 +99,6 @@ def test_a_thousand_idle_connections_keep_nobody_waiting(server: RunningServer, 
         assert httpx.get(f"{server.url}/livez", trust_env=False, timeout=10).is_success
 
 
-def test_a_bundle_that_is_altered_or_removed_meanwhile_changes_nothing(tmp_path: Path, expected: AnnData) -> None:
-    bundle = write_toy_bundle(tmp_path / "toy")
-    with running_server(bundle, tmp_path) as server:
-        (bundle / "encoder_rest.onnx").write_bytes(b"something else")
-        require_served(server, expected)
-        shutil.rmtree(bundle)
-        require_served(server, expected)
-
-
 def test_a_full_disk_for_the_log_stops_nobody(tmp_path: Path, bundle: Path, expected: AnnData) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
@@ -135,8 +126,8 @@ def test_a_full_disk_for_uploads_is_told_and_leaves_nothing(server: RunningServe
     assert {file.path for file in worker.open_files()} == before
 
 
-def test_a_client_finishes_although_the_worker_is_killed(tmp_path: Path, bundle: Path, expected: AnnData) -> None:
-    with running_server(bundle, tmp_path) as server, Client(server.url, chunk_cells=10, retries=20) as client:
+def test_a_client_finishes_although_the_worker_is_killed(server: RunningServer, expected: AnnData) -> None:
+    with Client(server.url, chunk_cells=10, retries=20) as client:
         client.info()
         killed = worker_of(server)
         threading.Timer(0.2, killed.kill).start()
@@ -165,3 +156,14 @@ def test_a_client_finishes_although_the_endpoint_is_restarted(tmp_path: Path, bu
     assert len(found) == 1
     require_same(found[0], expected)
     assert "Traceback" not in first.log.read_text()
+
+
+def test_a_bundle_that_is_altered_or_removed_meanwhile_changes_nothing(
+    server: RunningServer, bundle: Path, expected: AnnData
+) -> None:
+    """The last test: it takes away what the others need."""
+    require_served(server, expected)
+    (bundle / "encoder_rest.onnx").write_bytes(b"something else")
+    require_served(server, expected)
+    shutil.rmtree(bundle)
+    require_served(server, expected)

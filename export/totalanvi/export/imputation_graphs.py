@@ -34,7 +34,12 @@ def average_graph() -> onnx.ModelProto:
         helper.make_node("Where", ["counts_for_it", "weighted", "zero"], ["part"]),
         helper.make_node("Add", ["total", "part"], ["sum"]),
     ]
-    return weightless(AVERAGE, nodes, {"total": _CELLS, "decoded": _CELLS, "weight": _PROTEINS, "sum": _CELLS}, {})
+    shapes: Shapes = {
+        "total": ("cells or one", "proteins"),
+        **dict.fromkeys(("decoded", "sum"), _CELLS),
+        "weight": _PROTEINS,
+    }
+    return weightless(AVERAGE, nodes, shapes, {})
 
 
 def readout_counts_graph() -> onnx.ModelProto:

@@ -58,7 +58,11 @@ def test_every_output_is_held_to_the_tolerance(bundle: Path) -> None:
         for output in graph.outputs
     }
     assert outputs < figures.keys()
-    assert figures.keys() - outputs == {("engine", output) for output in ("latent", "probabilities", "protein")}
+    assert figures.keys() - outputs == {
+        (engine, output)
+        for engine in ("engine", "engine, complete graphs")
+        for output in ("latent", "probabilities", "protein")
+    }
     for figure in figures.values():
         assert 0 <= figure.relative_error <= figure.tolerance == TOLERANCE
         assert figure.n_cells > N_DRAWN

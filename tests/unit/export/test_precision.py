@@ -151,17 +151,11 @@ def test_rounding_is_to_the_nearest(precision: Half) -> None:
     np.testing.assert_array_equal(rounded(found, precision), found)
 
 
-def test_first_layers_are_what_complete_graphs_hold(lowered: Bundle, full: Bundle) -> None:
-    """In bfloat16 beside whole numbers, too; files hold 16 bits."""
-    precision: Half = "float16" if precision_of(lowered) == "float16" else "bfloat16"
-    for layer, before in zip(lowered.first_layers, full.first_layers, strict=True):
-        assert layer.weight.dtype == np.float32
-        np.testing.assert_array_equal(layer.weight, rounded(before.weight, precision))
+def test_files_of_first_layers_hold_sixteen_bits(lowered: Bundle) -> None:
+    for layer in lowered.first_layers:
         content = load((lowered.path / layer.FILE).read_bytes())["weight"]
-        assert content.dtype == {"float16": np.float16, "bfloat16": np.uint16}[precision]
-    for name, shape in ((ENCODER.file, lowered.first_layers.encoder.weight.T.shape),):
-        (tensor,) = (each for each in graph(lowered, name).graph.initializer if tuple(each.dims) == shape)
-        assert TensorProto.DataType.Name(tensor.data_type) == precision.upper()
+        assert content.dtype == (np.float16 if precision_of(lowered) == "float16" else np.uint16)
+        assert layer.weight.dtype == np.float32
 
 
 # What is served

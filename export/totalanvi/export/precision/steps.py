@@ -175,7 +175,8 @@ class _Watched:
 
 def _columns(weights: Floats) -> Floats:
     largest: Floats = np.abs(weights).max(axis=-2, keepdims=True)
-    return np.maximum(largest / np.float32(_WEIGHT_LEVELS), np.float32(1e-12))
+    steps: Floats = np.maximum(largest / np.float32(_WEIGHT_LEVELS), np.float32(1e-12))
+    return steps
 
 
 def _is_large(weights: Floats) -> bool:

@@ -186,7 +186,8 @@ lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells,
 
 AVERAGE = GraphSignature(file="average.onnx", inputs=("total", "decoded", "weight"), outputs=("sum",))
 """Adds up proteins where the decoder computes, (cells, proteins): what was ``decoded`` as one batch, or from some of
-the samples, times its ``weight`` (1, proteins). What has no weight need not be finite."""
+the samples, times its ``weight`` (1, proteins). What has no weight need not be finite. ``total`` may be (1, proteins),
+the same for all cells, as it is where nothing has been added yet."""
 
 READOUT_COUNTS = GraphSignature(
     file="readout_counts.onnx", inputs=("standardised", "centre", "spread", "smear"), outputs=("of_batch",)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import (
     CLASSIFIER,
@@ -28,7 +31,7 @@ from totalanvi.serving.engine.bounds import Bounds
 from totalanvi.serving.engine.cuda_memory import CudaMemory
 from totalanvi.serving.engine.decodings import decodings
 from totalanvi.serving.engine.device_feeds import DeviceFeeds, device_block_sizes
-from totalanvi.serving.engine.device_imputer import DeviceImputation, DeviceImputer
+from totalanvi.serving.engine.device_imputer import DeviceImputation
 from totalanvi.serving.engine.device_search import DeviceSearch
 from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, SparseFeeds
 from totalanvi.serving.engine.graphs import Graphs
@@ -84,14 +87,20 @@ class Computation:
             self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
         else:
             self._search = DeviceSearch(placement, self._graphs, self._memory)
-            self._imputation = DeviceImputation(self._graphs, self._memory, bundle.readout)
+            self._imputation = DeviceImputation(bundle, self._graphs, self._memory)
         self._missing_genes: MissingGenes | None = None
         if bundle.readout is not None and first.readout is not None:
             self._missing_genes = MissingGenes(first.readout, bundle.readout)
         n_genes = len(bundle.manifest.genes.names)
         self.block_sizes = BLOCK_SIZES if device == "cpu" else device_block_sizes(n_genes)
 
-    def of_query(self, cells: AlignedCells, options: MapOptions, bounds: Bounds) -> Callable[[Block], Computed]:
+    def of_query(
+        self,
+        cells: AlignedCells,
+        options: MapOptions,
+        weights: npt.NDArray[np.float64] | None,
+        bounds: Callable[[MapOptions], Bounds],
+    ) -> Callable[[Block], Computed]:
         """Return what computes the blocks of a query.
 
         Parameters
@@ -100,16 +109,13 @@ class Computation:
             The query.
         options
             What to compute.
+        weights
+            What each batch counts for in each imputed protein; None where none are imputed.
         bounds
-            Of imputed proteins, for a device that can look there.
-
-        Raises
-        ------
-        QueryError
-            When proteins cannot be imputed as the options ask.
+            Returns those of imputed proteins, for a device that can look there.
         """
-        imputer = self._imputer(options, bounds) if options.impute else None
-        return partial(self._compute, cells, self._feeds(cells, imputes=options.impute), imputer)
+        imputer = None if weights is None else self._imputer(options, weights, bounds)
+        return partial(self._compute, cells, self._feeds(cells, imputes=weights is not None), imputer)
 
     def _compute(self, cells: AlignedCells, feeds: Feeds, imputer: ImputesProteins | None, block: Block) -> Computed:
         feed = feeds.feed(block)
@@ -142,10 +148,12 @@ class Computation:
             read["least"] = search.least(there["components"], block.size)
         return Readings.of(read), there.get("standardised")
 
-    def _imputer(self, options: MapOptions, bounds: Bounds) -> ImputesProteins:
-        to_decode = decodings(self._bundle.manifest, options)
+    def _imputer(
+        self, options: MapOptions, weights: npt.NDArray[np.float64], bounds: Callable[[MapOptions], Bounds]
+    ) -> ImputesProteins:
         if self._imputation is not None and self._imputation.serves:
-            return DeviceImputer(self._imputation, to_decode, bounds)
+            return self._imputation.imputer(options, weights, bounds)
+        to_decode = decodings(self._bundle.manifest, options.samples, weights)
         most_rows = None if self._device == "cuda" else _ROWS_IN_CACHE
         return Imputer(to_decode, partial(self._graphs.fetch, PROTEINS), most_rows)
 

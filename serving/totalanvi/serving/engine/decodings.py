@@ -10,7 +10,6 @@ import numpy.typing as npt
 from totalanvi.serving.bundles.manifest import Manifest
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.listing import quoted
-from totalanvi.serving.mapped import MapOptions
 
 __all__ = ["Decoding", "batch_weights", "decodings"]
 
@@ -40,23 +39,19 @@ class Decoding:
     weight: npt.NDArray[np.float64]
 
 
-def decodings(manifest: Manifest, options: MapOptions) -> list[Decoding]:
+def decodings(manifest: Manifest, samples: int, weights: npt.NDArray[np.float64]) -> list[Decoding]:
     """Return what proteins are an average of.
 
     Parameters
     ----------
     manifest
         Of the bundle.
-    options
-        How many samples, and as which batch.
-
-    Raises
-    ------
-    QueryError
+    samples
+        Posterior samples; 1 is the plug-in estimate.
+    weights
         See `batch_weights`.
     """
-    weights = batch_weights(manifest, options.impute_as)
-    noise = _noise(options.samples, manifest.n_latent, manifest.noise_seed)
+    noise = _noise(samples, manifest.n_latent, manifest.noise_seed)
     found = []
     for batch in np.flatnonzero(weights.any(axis=1)).tolist():
         code = np.zeros((1, len(weights)), dtype=np.float32)

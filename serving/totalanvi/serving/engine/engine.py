@@ -5,7 +5,7 @@ sizes, padded with empty cells; random draws are the same for all cells; all els
 
 On the CPU, first layers are computed from sparse rows, and each core has blocks of its own, from the first layer to
 what their scores are worth. A device is sent sparse rows and makes them whole itself; a few blocks are there at a time,
-so that one is sent while another computes. What it says of a block, the cores share.
+so that one is sent while another computes. What is left to do for a block, one of the cores does.
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ class Engine:
         """Compute and score cells, and hand the scores on, which returns what of it has to be finite, by name."""
         self._require_fit(cells)
         not_finite = NotFinite()
-        compute_block = self._computation.of_query(cells, options, self._certainty.bounds(options))
         weights = batch_weights(self.bundle.manifest, options.impute_as) if options.impute else None
+        compute_block = self._computation.of_query(cells, options, weights, self._certainty.bounds)
 
         def compute(block: Block) -> Computed:
             if abandoned is not None and abandoned.is_set():

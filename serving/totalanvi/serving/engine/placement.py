@@ -99,7 +99,7 @@ class Placement:
             The query that they belong to.
         weights
             What each batch counts for in each protein, where proteins are imputed: see
-            `totalanvi.serving.engine.imputation.batch_weights`.
+            `totalanvi.serving.engine.decodings.batch_weights`.
         """
         neighbours, imputed = self.landmarks.find(computed.latent, computed.nearest), computed.imputed
         novelty, strangeness = neighbours.distance, neighbours.distance[:, None]
@@ -109,6 +109,6 @@ class Placement:
                 computed.readings, cells.protein[computed.rows], measured, neighbours.distance
             )
             novelty = self.readout.novelty(strangeness)
-            if imputed is not None and weights is not None:
+            if imputed is not None and imputed.bounds is None and weights is not None:
                 imputed = self.readout.impute(imputed, computed.readings, measured, weights)
         return Scores(computed.latent, neighbours.coordinates, computed.logits, strangeness, novelty, imputed)

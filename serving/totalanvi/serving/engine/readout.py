@@ -133,8 +133,7 @@ class Readout:
             Of each batch in each protein, (batches, proteins), summing to 1 for a protein.
         """
         arrays, standardised = self._arrays, readings.standardised
-        if standardised is None:
-            return decoded
+        assert standardised is not None, "whoever imputes here has asked for it"
         expected = np.zeros(decoded.expected.shape)
         for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
             if weight.any():

@@ -25,7 +25,8 @@ class Imputed:
     foreground
         Probability that a count is more than background, (cells, proteins), float32.
     bounds
-        The lower and the upper bound of a count, each (cells, proteins), float32, where a device has looked.
+        The lower and the upper bound of a count, each (cells, proteins), float32, where a device has imputed: then
+        nothing is left to do.
     """
 
     denoised: npt.NDArray[np.float32]
