@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
-from tests.support.toy_bundle import toy_cells
+from tests.support.toy_bundle import toy_cells, write_toy_bundle
 
 from totalanvi.export import export_bundle
 from totalanvi.serving.bundles.bundle import Bundle
@@ -50,9 +50,9 @@ def test_both_devices_agree(bundle: Path, options: MapOptions, n_cells: int) -> 
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_both_devices_agree_without_a_readout(toy_folder: Path, whole: bool) -> None:
+def test_both_devices_agree_without_a_readout(tmp_path: Path, whole: bool) -> None:
     """One of its proteins has no bounds: that stays so on a device."""
-    opened = Bundle.open(toy_folder)
+    opened = Bundle.open(write_toy_bundle(tmp_path / "toy"))
     as_batch = MapOptions(samples=1, impute_as=opened.manifest.batches[0] if whole else None)
     assert_alike(opened, toy_cells(3000)[0], as_batch)
 

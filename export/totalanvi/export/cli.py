@@ -78,7 +78,7 @@ def export(
         typer.echo(f"{line} …", err=True)
 
     started = time.perf_counter()
-    with still_going(lambda: said[-1]):
+    with still_going(lambda: said[-1], unless_terminal=True):
         made = export_bundle(
             checkpoint,
             output,

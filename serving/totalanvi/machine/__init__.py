@@ -1,4 +1,4 @@
-"""What a process may use of its machine, or of what a container leaves of it: cores and memory; and a sign of life.
+"""What a process may use of its machine, or of what a container leaves of it, and what it tells whoever watches there.
 
-Training and serving both ask; like `totalanvi.formats`, this package knows neither of them.
+All parts ask, and tell; like `totalanvi.formats`, this package knows neither of them.
 """

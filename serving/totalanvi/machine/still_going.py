@@ -1,4 +1,4 @@
-"""A sign of life from work that takes minutes and has no steps to count."""
+"""A sign of life from work that takes minutes and has no steps to count, or no terminal to count them on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["still_going"]
+__all__ = ["at_terminal", "still_going"]
 
 _EVERY = 30.0
 
 
+def at_terminal() -> bool:
+    """Tell whether standard error is a terminal, where bars can move."""
+    return sys.stderr.isatty()
+
+
 @contextmanager
-def still_going(doing: Callable[[], str], every: float = _EVERY) -> Iterator[None]:
+def still_going(doing: Callable[[], str], every: float = _EVERY, *, unless_terminal: bool = False) -> Iterator[None]:
     """Say on standard error now and then, while the block runs, what is being done and for how long.
 
     Parameters
@@ -23,6 +28,8 @@ def still_going(doing: Callable[[], str], every: float = _EVERY) -> Iterator[Non
         Returns what it is.
     every
         Seconds from one line to the next.
+    unless_terminal
+        Whether nothing is said where standard error is a terminal.
 
     Examples
     --------
@@ -30,6 +37,9 @@ def still_going(doing: Callable[[], str], every: float = _EVERY) -> Iterator[Non
     ...     model.fit_readout()
     Fitting the readout: 30 s so far
     """
+    if unless_terminal and at_terminal():
+        yield
+        return
     done = threading.Event()
     started = time.monotonic()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +29,7 @@ def push(
     """Push a bundle to the Hugging Face hub, as the user that `hf auth login` or HF_TOKEN says."""
     from totalanvi.serving.hub.push import push_bundle
 
-    with _told_of(f"Pushing to {repository}"):
+    with still_going(lambda: f"Pushing to {repository}", unless_terminal=True):
         pushed = push_bundle(bundle, repository, public, revision)
     typer.echo(f"Pushed:     {pushed}")
 
@@ -49,13 +47,8 @@ def pull(
     """Pull a bundle from the Hugging Face hub; nothing is kept unless its digests are right."""
     from totalanvi.serving.hub.pull import pull_bundle
 
-    with _told_of(f"Pulling {repository}"):
+    with still_going(lambda: f"Pulling {repository}", unless_terminal=True):
         bundle = pull_bundle(repository, output, revision, overwrite)
     typer.echo(f"Reference:  {bundle.manifest.name} {bundle.manifest.version}")
     typer.echo(f"Digest:     {bundle.digest}")
     typer.echo(f"Output:     {output}")
-
-
-def _told_of(doing: str) -> AbstractContextManager[None]:
-    """Say now and then what is being done, where the hub's own bars, which need a terminal, do not."""
-    return nullcontext() if sys.stderr.isatty() else still_going(lambda: doing)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 
 import pytest
+from tests.support.terminal import at_a_terminal
 
 from totalanvi.machine.still_going import still_going
 
@@ -26,3 +28,16 @@ def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with still_going(lambda: "Counting sheep", every=3600):
         pass
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("unless_terminal", [False, True])
+def test_a_terminal_may_have_something_better(monkeypatch: pytest.MonkeyPatch, unless_terminal: bool) -> None:
+    asked = threading.Event()
+
+    def doing() -> str:
+        asked.set()
+        return "Counting sheep"
+
+    with at_a_terminal(monkeypatch) as shown, still_going(doing, every=0.001, unless_terminal=unless_terminal):
+        asked.wait(0.1 if unless_terminal else 30)
+    assert ("Counting sheep: " in shown.text) is not unless_terminal

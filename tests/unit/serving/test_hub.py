@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.support.command_line import Run
+from tests.support.command_line import Run, exit_code
 from tests.support.files import contents, listing
 from tests.support.hub import Hub, running_hub
+from tests.support.terminal import at_a_terminal
 from tests.support.toy_bundle import write_toy_bundle
 
 from totalanvi.machine.still_going import still_going
@@ -66,6 +67,9 @@ def test_a_hub_that_takes_long_is_waited_for_aloud(
     assert re.fullmatch(r"(Pushing to lab/toy: \d+ s so far\n)+", told)
     told = run("pull", REPOSITORY, "-o", tmp_path / "pulled")[2]
     assert re.fullmatch(r"(Pulling lab/toy: \d+ s so far\n)+", told)
+    with at_a_terminal(monkeypatch) as shown:
+        assert exit_code("pull", REPOSITORY, "-o", tmp_path / "again") == 0
+    assert "so far" not in shown.text
 
 
 def test_what_is_pushed_is_what_is_pulled(hub: Hub, run: Run, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.support.command_line import Run
+from tests.support.command_line import Run, exit_code
 from tests.support.queries import write_anndata
+from tests.support.terminal import at_a_terminal
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.machine.still_going import still_going
@@ -44,3 +45,16 @@ def test_a_job_says_how_many_queries_are_done(
     found = re.findall(r"^Mapping queries, (\d) done or failed: \d+ s so far$", said, re.MULTILINE)
     assert len(found) == said.count("\n")
     assert {"0", "1"} <= set(found)
+
+
+def test_at_a_terminal_a_file_has_a_bar_and_a_job_what_is_done(
+    toy_folder: Path, query: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_anndata(toy_query(12), tmp_path / "other.h5ad")
+    monkeypatch.setattr(progress, "still_going", OFTEN)
+    monkeypatch.setattr(command, "still_going", OFTEN)
+    with at_a_terminal(monkeypatch) as shown:
+        assert exit_code("map", toy_folder, query, "-o", tmp_path / "out.parquet", "--samples", 1) == 0
+        assert exit_code("map", toy_folder, query, other, "-o", f"{tmp_path}/scored/", "--samples", 1) == 0
+    assert "23/23" in shown.text
+    assert "so far" not in shown.text

@@ -10,8 +10,9 @@ import mudata as md
 import numpy as np
 import pytest
 import torch
-from tests.support.command_line import QuietRun
+from tests.support.command_line import QuietRun, exit_code
 from tests.support.reference_cells import draw_adata, draw_mudata
+from tests.support.terminal import at_a_terminal
 
 from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.machine.still_going import still_going
@@ -54,6 +55,10 @@ def test_reading_that_takes_long_says_so(
     assert code == 0, said
     assert said.startswith("Reading the reference: ")
     assert "Reading" not in said.partition("20 cells (")[2]
+    with at_a_terminal(monkeypatch) as shown:
+        assert exit_code(*words, "-o", tmp_path / "again") == 0
+    assert "20 cells (" in shown.text
+    assert "so far" not in shown.text
 
 
 def test_a_run_that_ends_early_says_so(run: QuietRun, h5ad: Path, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def train(
         "continuous_covariate_keys": continuous_covariate,
     }
     reading: AbstractContextManager[None] = (
-        nullcontext() if tell is _tell_nothing else still_going(lambda: "Reading the reference")
+        nullcontext() if tell is _tell_nothing else still_going(lambda: "Reading the reference", unless_terminal=True)
     )
     with told_warnings(tell), reading:
         stored = is_large(reference) if backed is None else backed

@@ -172,7 +172,7 @@ def run_job(
         told.append(outcome)
         _tell(outcome)
 
-    with still_going(lambda: f"Mapping queries, {len(told):,} done or failed"):
+    with still_going(lambda: f"Mapping queries, {len(told):,} done or failed", unless_terminal=True):
         summary = map_job(
             asked.reference, asked.queries, folder, how, start, _engine(asked), tell, deadline=asked.deadline
         )

@@ -19,7 +19,7 @@ from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
 from totalanvi.serving.mapping.beforehand import aligner_for, measured_doubtful, messages_before, provenance_of
 from totalanvi.serving.mapping.cell_counts import CellCounts
-from totalanvi.serving.mapping.progress import progress_bar
+from totalanvi.serving.mapping.progress import shown_progress
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
 from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
@@ -93,7 +93,7 @@ def map_object(
         for message in messages_before(reference, source, aligner, options):
             warnings.warn(message, UserWarning, stacklevel=3)
         blocks, counts = [], CellCounts(reference.features, options)
-        with progress_bar(len(source), progress) as advance:
+        with shown_progress(len(source), progress) as advance:
             for block in score_blocks(reference, source, aligner, options, batch_size):
                 blocks.append(block.mapped)
                 counts.add(block)
@@ -178,7 +178,7 @@ def map_file(
         with (
             nullcontext() if report_plan is None else staged(report_plan) as report_file,
             open_writer(plan, query, source.rna_modality, reference.features, uns) as writer,
-            progress_bar(len(source), progress) as advance,
+            shown_progress(len(source), progress) as advance,
             closing(score_blocks(reference, source, aligner, options, batch_size)) as blocks,
         ):
             for block in blocks:

@@ -1,28 +1,27 @@
-"""How far mapping is, on stderr: a bar where there is a terminal to show it on, or a line now and then."""
+"""How far mapping is, on stderr: a bar at a terminal, or elsewhere a line now and then."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from totalanvi.machine.still_going import still_going
+from totalanvi.machine.still_going import at_terminal, still_going
 
-__all__ = ["progress_bar"]
+__all__ = ["shown_progress"]
 
 
 @contextmanager
-def progress_bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+def shown_progress(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     """Show progress over `total` cells, if `wanted`; yields a function to be told how many more are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if wanted and not console.is_terminal:
-        done = [0]
-        with still_going(lambda: f"Mapping cells, {sum(done):,} of {total:,} done"):
-            yield done.append
-        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not wanted) as bar:
-        task = bar.add_task("Mapping cells", total=total)
+    bar = Progress(*columns, console=Console(stderr=True), disable=not (wanted and at_terminal()))
+    task = bar.add_task("Mapping cells", total=total)
+
+    def so_far() -> str:
+        return f"Mapping cells, {bar.tasks[0].completed:,.0f} of {total:,} done"
+
+    with bar, still_going(so_far, unless_terminal=True) if wanted else nullcontext():
         yield lambda n_cells: bar.advance(task, n_cells)

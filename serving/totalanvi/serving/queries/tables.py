@@ -218,7 +218,7 @@ class TenxTable:
 
 
 def _unnamed(values: Any, key: str, cells: pd.Index, stored: tuple[str, ...]) -> Matrix | None:
-    shape = getattr(values, "shape", ())
+    shape: tuple[int, ...] = getattr(values, "shape", ())
     return readable(values, f"obsm {key!r}", (len(cells), shape[1]), stored) if len(shape) == 2 else None
 
 
