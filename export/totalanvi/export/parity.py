@@ -17,7 +17,7 @@ from torch import Tensor
 
 from totalanvi.export.parity_figures import ParityFigures
 from totalanvi.export.probes import probe_cells
-from totalanvi.export.readout_parity import readout_counts, readout_feed, readout_outputs
+from totalanvi.export.readout_parity import added_up, readout_counts, readout_feed, readout_outputs
 from totalanvi.export.reference_cells import aligned
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
@@ -105,7 +105,7 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
         found = sessions[graph.file].run(list(graph.outputs), arrays)
         figures.add(graph.file.removesuffix(".onnx"), dict(zip(graph.outputs, found, strict=True)), expected)
 
-    known = EncoderInputs.of(cells.to_batch(), module.dims)
+    known = _inputs(module, cells)
     rna = torch.from_numpy(cells.rna.toarray())
     places, counts = map(torch.from_numpy, place(cells.rna, slice(0, len(cells))))
     compare(ROWS, {"places": places, "counts": counts, "library": known.library}, {"rna": rna})
@@ -168,7 +168,7 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
 
 def _after_first_layers(module: TotalANVAE, readout: Readout | None, cells: Cells) -> dict[str, Tensor]:
     """Ask torch for what graphs of encoder and readout say of cells whose batch is unknown, by name."""
-    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
+    inputs = _inputs(module, cells)
     unknown = module.usual_covariates(torch.zeros_like(inputs.covariates.batch))
     z, _ = module.encode(replace(inputs, covariates=unknown))
     expected = {"z_mean": z.mean, "z_scale": z.scale, "latent": module.transform(z.mean)}
@@ -180,7 +180,7 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
     query = aligned(cells)
     # As cores compute, and the way of a device, whose graphs without weights have no other check.
     engines = {_ENGINE: Engine(bundle, "cpu"), _AS_ON_A_DEVICE: Engine(bundle, "cpu", complete_graphs=True)}
-    inputs = EncoderInputs.of(cells.to_batch(), module.dims)
+    inputs = _inputs(module, cells)
     unknown = torch.zeros_like(inputs.covariates.batch)
     z, _ = module.encode(replace(inputs, covariates=module.usual_covariates(unknown)))
     latent = module.transform(z.mean)
@@ -206,6 +206,10 @@ def _check_engine(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
         torch_made = {**expected, "protein": wanted}
         figures.add(name, {output: mapped[output] for output in expected} | {"protein": found}, torch_made)
     return figures.within_tolerance()
+
+
+def _inputs(module: TotalANVAE, cells: Cells) -> EncoderInputs:
+    return replace(EncoderInputs.of(cells.to_batch(), module.dims), library=added_up(cells))
 
 
 def _average(module: TotalANVAE, z: Normal, weights: npt.NDArray[np.floating]) -> dict[str, Tensor]:

@@ -15,16 +15,23 @@ from totalanvi.training.data import Cells
 from totalanvi.training.readout.network import ReadoutNetwork
 from totalanvi.training.readout.readout import Readout
 
-__all__ = ["readout_counts", "readout_feed", "readout_outputs"]
+__all__ = ["added_up", "readout_counts", "readout_feed", "readout_outputs"]
 
 
 def readout_feed(cells: Cells, network: ReadoutNetwork) -> dict[str, Tensor]:
     """Return the inputs of `totalanvi.serving.bundles.manifest.READOUT` for cells with all genes."""
     batch = cells.to_batch()
-    # As serving adds up: in single precision, thousands of large counts would add up to something else.
-    library = torch.from_numpy(np.asarray(cells.rna.sum(axis=1, dtype=np.float64), dtype=np.float32))
-    inputs = (batch.rna.to_dense(), library, batch.protein, batch.measured.float())
+    inputs = (batch.rna.to_dense(), added_up(cells), batch.protein, batch.measured.float())
     return dict(zip(READOUT.inputs, (*inputs, *network.every_gene), strict=True))
+
+
+def added_up(cells: Cells) -> Tensor:
+    """Return the total counts of cells as serving adds them up, (cells, 1).
+
+    Training adds in single precision: the same for all that a cell can hold, but not for thousands of genes with a
+    million counts each, of which a small latent is made.
+    """
+    return torch.from_numpy(np.asarray(cells.rna.sum(axis=1, dtype=np.float64), dtype=np.float32))
 
 
 def readout_outputs(readout: Readout, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
