@@ -25,6 +25,7 @@ from tests.support.toy_bundle import sign
 
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.export.cli import _summary_lines
+from totalanvi.export.errors import PrecisionError
 from totalanvi.export.precision.half import Half, rounded
 from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned
@@ -352,3 +353,18 @@ def test_an_unknown_precision_is_one_clear_error(
     assert said.startswith("Error: precision: expected one of")
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_weight_beyond_float16_is_told() -> None:
+    with pytest.raises(PrecisionError, match=r"up to 65504, found one of 100000; choose bfloat16"):
+        rounded(np.float32([1, -1e5]), "float16")
+    assert rounded(np.float32([1, -1e5]), "bfloat16")[1] == pytest.approx(-1e5, rel=2**-8)
+
+
+def test_a_cost_without_a_query_mode_is_refused(exported: tuple[Bundle, list[str]]) -> None:
+    cost = exported[0].manifest.precision
+    assert cost is not None
+    values = cost.model_dump(mode="json")
+    del values["modes"]["part"]
+    with pytest.raises(ValueError, match="found none for"):
+        type(cost).model_validate(values)

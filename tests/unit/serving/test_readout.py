@@ -62,6 +62,19 @@ def test_counts_are_averages_of_the_batches(arrays, readings) -> None:
         assert np.array_equal(found.denoised[:, protein].argsort(), found.expected[:, protein].argsort())
 
 
+def test_what_a_batch_did_not_measure_need_not_be_finite(arrays, readings) -> None:
+    decoded = Imputed(*(np.full((N_CELLS, N_PROTEINS), 7.0, np.float32) for _ in range(3)))
+    weights = np.array([[1.0] * N_PROTEINS, [0.0] + [1.0] * (N_PROTEINS - 1)])
+    weights /= weights.sum(axis=0)
+    measured = np.zeros((N_CELLS, N_PROTEINS), dtype=bool)
+    centre = arrays.batch_centre.copy()
+    centre[1, 0] = 200  # the exponential of which is no number of single precision
+    found = Readout(replace(arrays, batch_centre=centre)).impute(decoded, readings, measured, weights)
+    usual = Readout(arrays).impute(decoded, readings, measured, weights)
+    assert np.array_equal(found.expected, usual.expected)
+    assert np.isfinite(found.denoised).all()
+
+
 def test_what_was_measured_stays_with_the_decoder(arrays, readings) -> None:
     decoded = Imputed(*(np.full((N_CELLS, N_PROTEINS), value, np.float32) for value in (3.0, 7.0, 0.5)))
     measured = np.random.default_rng(3).random((N_CELLS, N_PROTEINS)) < 0.5

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from totalanvi.export.errors import PrecisionError
 from totalanvi.export.precision.products import Product
 
 __all__ = ["Half", "halve", "rounded"]
@@ -27,6 +28,11 @@ _ONNX = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 
 def rounded(weight: npt.NDArray[np.float32], precision: Half) -> npt.NDArray[np.float32]:
     """Round weights to what 16 bits hold, to the nearest and from the middle to the even one; float32 as before.
+
+    Raises
+    ------
+    PrecisionError
+        When one is larger than they hold.
 
     Examples
     --------
@@ -88,7 +94,13 @@ def _stored(tensor: TensorProto, precision: Half) -> TensorProto:
 
 
 def _lowered(weight: npt.NDArray[np.float32], precision: Half) -> torch.Tensor:
-    return torch.from_numpy(np.array(weight, dtype=np.float32)).to(_TORCH[precision])
+    found = torch.from_numpy(np.array(weight, dtype=np.float32)).to(_TORCH[precision])
+    if not found.isfinite().all():
+        raise PrecisionError(
+            f"precision: expected weights that {precision} holds, up to {torch.finfo(_TORCH[precision]).max:g}, found "
+            f"one of {np.abs(weight).max():g}; choose bfloat16, int8 or float32."
+        )
+    return found
 
 
 def _name(weight: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from totalanvi.serving.bundles.modes import MODE_NAMES, Mode
+from totalanvi.serving.bundles.modes import MODE_NAMES, MODES, Mode
 from totalanvi.serving.bundles.schema import Schema
 
 __all__ = ["LOWERED", "Change", "Lowered", "ModeCost", "PrecisionCost", "precision_lines"]
@@ -50,6 +50,7 @@ class PrecisionCost(Schema):
     held_out: bool
     """Whether training did not see these cells."""
     modes: dict[Mode, ModeCost]
+    """All of them."""
     correlation: Change | None
     """Of proteins imputed from RNA alone with measured ones (Pearson, log1p), a mean over proteins; None where none was
     measured."""
@@ -59,6 +60,13 @@ class PrecisionCost(Schema):
     """Of the bundle's files, but for its manifest and its pages, in float32."""
     bytes_after: int = Field(ge=0)
     """The same as it is."""
+
+    @field_validator("modes")
+    @classmethod
+    def _each_mode(cls, modes: dict[Mode, ModeCost]) -> dict[Mode, ModeCost]:
+        if missing := [mode for mode in MODES if mode not in modes]:
+            raise ValueError(f"expected an entry for each of {list(MODES)}, found none for {missing}")
+        return modes
 
 
 def precision_lines(cost: PrecisionCost) -> list[str]:

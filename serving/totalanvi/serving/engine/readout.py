@@ -137,12 +137,15 @@ class Readout:
         expected = np.zeros(decoded.expected.shape)
         for centre, spread, weight in zip(arrays.batch_centre, arrays.batch_spread, weights, strict=True):
             if weight.any():
-                counts = spread * standardised
-                counts += centre
-                np.exp(counts, out=counts)
-                counts *= arrays.protein_smear
+                # Not a product with zero: what the batch did not measure need not be finite there.
+                of = slice(None) if weight.all() else np.flatnonzero(weight)
+                counts = spread[of] * standardised[:, of]
+                counts += centre[of]
+                with np.errstate(over="ignore"):  # what is infinite is refused by whoever looks at the results
+                    np.exp(counts, out=counts)
+                counts *= arrays.protein_smear[of]
                 counts -= 1
-                expected += weight * np.maximum(counts, 0, out=counts)
+                expected[:, of] += weight[of] * np.maximum(counts, 0, out=counts)
         share = self._share.read(np.log1p(expected))[0]
         share *= expected
         found = {"denoised": share.astype(np.float32), "expected": expected.astype(np.float32)}
