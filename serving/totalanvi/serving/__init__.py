@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from totalanvi.machine.telemetry import tell_nobody
+
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
     from totalanvi.serving.errors import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
         UnreachableError,
     )
     from totalanvi.serving.reference import load_reference
+
+tell_nobody()
 
 __all__ = [
     "AccessError",
