@@ -11,13 +11,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from totalanvi.machine.telemetry import tell_nobody
+from totalanvi.machine import telemetry
 
 if TYPE_CHECKING:
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.errors import ExportError
 
-tell_nobody()
+telemetry.tell_nobody()
 
 __all__ = ["ExportError", "export_bundle"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from totalanvi.machine.telemetry import tell_nobody
+from totalanvi.machine import telemetry
 
 if TYPE_CHECKING:
     from totalanvi.serving.bundles.info import ReferenceInfo
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from totalanvi.serving.reference import load_reference
 
-tell_nobody()
+telemetry.tell_nobody()
 
 __all__ = [
     "AccessError",

@@ -76,10 +76,11 @@ def test_warnings_go_to_stderr(run: Run, toy_folder: Path, tmp_path: Path) -> No
         "map", toy_folder, write_anndata(adata, tmp_path / "q.h5ad"), "-o", tmp_path / "o.parquet"
     )
     assert code == 0
-    assert errors.count("Warning: ") == 3
+    assert errors.count("Warning: ") == 4
     assert "RNA cannot predict 'IgG1'" in errors
     assert "of what the model has learned from genes, less than 80%" in errors
     assert "None of the query's 6 proteins" in errors
+    assert "more novel than cells like the reference's" in errors
     assert "30 of 60 genes" in printed
     assert "0 of 6 proteins" in printed
 

@@ -24,6 +24,7 @@ from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
 from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
 from totalanvi.serving.outputs.map_summary import MapSummary
+from totalanvi.serving.outputs.novelty_notes import many_unknown_messages
 from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import write_report
@@ -81,7 +82,8 @@ def map_object(
     Warns
     -----
     UserWarning
-        When the query's genes cover little of the reference, its proteins are all unknown, or cells have no RNA.
+        When the query's genes cover little of the reference, its proteins are all unknown, cells have no RNA, or many
+        of them look like none of the reference's.
     """
     _require_batch_size(batch_size)
     options = options or MapOptions()
@@ -98,9 +100,9 @@ def map_object(
                 blocks.append(block.mapped)
                 counts.add(block)
                 advance(len(block.cell_ids))
-        for message in few_proteins_messages(
-            measured_doubtful(reference, aligner, options), counts.n_with_proteins, len(source) - source.n_without_rna
-        ):
+        n_mapped = len(source) - source.n_without_rna
+        few = few_proteins_messages(measured_doubtful(reference, aligner, options), counts.n_with_proteins, n_mapped)
+        for message in (*few, *many_unknown_messages(counts.n_unknown, n_mapped, options.false_positive_rate)):
             warnings.warn(message, UserWarning, stacklevel=3)
         mapped = MappedCells.concatenate(blocks)
         uns = provenance_of(reference, source, aligner, options)
@@ -187,7 +189,11 @@ def map_file(
                 if tally is not None:
                     tally.add(CellResults.of(block.mapped))
                 advance(len(block.cell_ids))
+            n_mapped = len(source) - source.n_without_rna
+            doubtful = measured_doubtful(reference, aligner, options)
+            messages += tuple(few_proteins_messages(doubtful, counts.n_with_proteins, n_mapped))
             if report_file is not None and tally is not None:
+                # Of unknown cells the page says by itself how many there are.
                 write_query_page(report_file, query.name, uns, reference.features, tally, messages, landmarks)
             elif report_file is not None:
                 cells = {
@@ -196,8 +202,7 @@ def map_file(
                     "with_proteins": counts.n_with_proteins,
                 }
                 write_report(report_file, uns, aligner.report, cells)
-    n_mapped = len(source) - source.n_without_rna
-    few = few_proteins_messages(measured_doubtful(reference, aligner, options), counts.n_with_proteins, n_mapped)
+    unknown = many_unknown_messages(counts.n_unknown, n_mapped, options.false_positive_rate)
     return MapSummary(
         output=plan.path,
         n_cells=len(source),
@@ -207,7 +212,7 @@ def map_file(
         options=options,
         labels=counts.labels(),
         alignment=aligner.report,
-        messages=(*messages, *few),
+        messages=(*messages, *unknown),
         seconds=time.perf_counter() - start,
     )
 

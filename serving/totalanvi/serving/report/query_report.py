@@ -11,7 +11,8 @@ import numpy.typing as npt
 from totalanvi.pages.citation import citation
 from totalanvi.pages.elements import Child
 from totalanvi.pages.page import Section, notices, page, paragraph
-from totalanvi.pages.tables import count, percent, share
+from totalanvi.pages.tables import count, share
+from totalanvi.serving.outputs.novelty_notes import many_unknown_messages
 from totalanvi.serving.report.alignment_section import alignment_section
 from totalanvi.serving.report.cell_sections import certainty_section, map_section, novelty_section, types_section
 from totalanvi.serving.report.origin_section import origin_section
@@ -20,9 +21,6 @@ from totalanvi.serving.report.record import MappingRecord
 from totalanvi.serving.report.tally import Tally
 
 __all__ = ["QueryReport", "query_page"]
-
-_MANY_UNKNOWN = 0.05
-"""Share of unknown cells that a reader is warned of, when it is several times what was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +61,7 @@ def query_page(report: QueryReport) -> str:
         What to say.
     """
     record, tally = report.record, report.tally
+    unknown = many_unknown_messages(tally.n_beyond, tally.n_mapped, record.options.false_positive_rate)
     sections = [
         origin_section(report.query, record, tally),
         types_section(report.labels, tally),
@@ -75,7 +74,7 @@ def query_page(report: QueryReport) -> str:
     ]
     lead = [
         paragraph(_summary(report), class_="lead"),
-        notices([*report.messages, *_many_unknown(record, tally)], "No warnings."),
+        notices([*report.messages, *unknown], "No warnings."),
     ]
     return page(f"Mapped query: {report.query}", lead, sections)
 
@@ -96,17 +95,6 @@ def _summary(report: QueryReport) -> str:
         f"{count(tally.n_mapped)} cells were mapped to {reference}, which has {count(len(report.labels))} cell types; "
         f"they were given {kinds}. The median confidence is {tally.median_confidence():.2f}. {unknown}"
     )
-
-
-def _many_unknown(record: MappingRecord, tally: Tally) -> list[str]:
-    part = tally.n_beyond / max(tally.n_mapped, 1)
-    if part < max(_MANY_UNKNOWN, 3 * record.options.false_positive_rate):
-        return []
-    return [
-        f"{share(part)} of the cells are more novel than cells like the reference's, of which "
-        f"{percent(record.options.false_positive_rate)} would be. They may be of types that the reference lacks, "
-        "damaged, two cells in one, or from a batch that differs much: look at them before you use their labels."
-    ]
 
 
 def _citation(record: MappingRecord) -> Child:
