@@ -24,7 +24,7 @@ from totalanvi.serving.engine.scores import Scores
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 
-__all__ = ["Measured", "cost_of", "measure", "with_sizes"]
+__all__ = ["Measured", "cost_of", "landmark_distance", "measure", "with_sizes"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -44,15 +44,12 @@ class Measured:
         Counts expected from RNA alone, (cells, proteins).
     reliability
         How they correlate with measured ones, (proteins,).
-    near
-        Distance from a landmark to its nearest others, their median.
     """
 
     scores: Mapping[Mode, Scores]
     calibration: Mapping[Mode, Calibration]
     imputed: Floats
     reliability: list[ProteinReliability]
-    near: float
 
 
 def measure(bundle: Bundle, sample: ReferenceSample) -> Measured:
@@ -75,17 +72,24 @@ def measure(bundle: Bundle, sample: ReferenceSample) -> Measured:
         calibration[mode] = calibrate(scores[mode].logits, cells.label[rows], spread)
     imputed = engine.score(aligned(cells, with_proteins=False), MapOptions()).imputed
     assert imputed is not None
+    reliability = judge_reliability(cells.protein, cells.measured, imputed)
+    return Measured(scores, calibration, imputed.expected, reliability)
+
+
+def landmark_distance(bundle: Bundle, sample: ReferenceSample) -> float:
+    """Return how far a landmark is from its nearest others in the latent, the median: what moves are a share of.
+
+    Parameters
+    ----------
+    bundle, sample
+        As for `measure`.
+    """
     latent = landmark_latent(bundle, sample.landmarks)
-    return Measured(
-        scores,
-        calibration,
-        imputed.expected,
-        judge_reliability(cells.protein, cells.measured, imputed),
-        max(float(np.median(leave_one_out_distances(latent, latent, np.arange(len(latent))))), _LEAST_DISTANCE),
-    )
+    distances = leave_one_out_distances(latent, latent, np.arange(len(latent)))
+    return max(float(np.median(distances)), _LEAST_DISTANCE)
 
 
-def cost_of(precision: Lowered, before: Measured, after: Measured, *, held_out: bool) -> PrecisionCost:
+def cost_of(precision: Lowered, before: Measured, after: Measured, *, near: float, held_out: bool) -> PrecisionCost:
     """Compare two bundles of one checkpoint; `with_sizes` adds how large they are.
 
     Parameters
@@ -94,13 +98,15 @@ def cost_of(precision: Lowered, before: Measured, after: Measured, *, held_out: 
         Of the second.
     before, after
         What `measure` says of the one in float32, and of the other.
+    near
+        `landmark_distance` of the one in float32.
     held_out
         Whether training did not see the cells.
     """
     return PrecisionCost(
         precision=precision,
         held_out=held_out,
-        modes={mode: _mode_cost(mode, before, after) for mode in MODES},
+        modes={mode: _mode_cost(mode, before, after, near) for mode in MODES},
         correlation=_change(*(_mean_correlation(found.reliability) for found in (before, after))),
         count_change=float(np.median(_relative_change(before.imputed, after.imputed))),
         bytes_before=0,
@@ -130,10 +136,10 @@ def with_sizes(cost: PrecisionCost, before: Mapping[str, FileRecord], after: Map
     )
 
 
-def _mode_cost(mode: Mode, before: Measured, after: Measured) -> ModeCost:
+def _mode_cost(mode: Mode, before: Measured, after: Measured, near: float) -> ModeCost:
     old, new = before.scores[mode], after.scores[mode]
     n_cells = len(old.logits)
-    moved = np.linalg.norm(new.latent.astype(np.float64) - old.latent, axis=1) / before.near
+    moved = np.linalg.norm(new.latent.astype(np.float64) - old.latent, axis=1) / near
     of_labels = (before.calibration[mode], after.calibration[mode])
     return ModeCost(
         n_cells=n_cells,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from totalanvi.export.errors import PrecisionError
-from totalanvi.export.precision.cost import cost_of, measure
+from totalanvi.export.precision.cost import cost_of, landmark_distance, measure
 from totalanvi.export.precision.half import Half, halve, rounded
 from totalanvi.export.precision.products import products_of
 from totalanvi.export.precision.steps import steps_of
@@ -82,7 +82,7 @@ def lowered(
         Called with a line about each step.
     """
     say("Mapping the reference's own cells in float32")
-    before = measure(bundle, sample)
+    before, near = measure(bundle, sample), landmark_distance(bundle, sample)
     say(f"Lowering weights to {precision}")
     if precision == "int8":
         _quantize_files(bundle, sample.landmarks)
@@ -92,7 +92,8 @@ def lowered(
     manifest = bundle.manifest.model_copy(update={"files": hash_files(bundle.path, bundle.manifest.files)})
     made = replace(bundle, manifest=manifest, first_layers=first_layers)
     say("Measuring what that costs")
-    return made, cost_of(precision, before, measure(made, sample), held_out=len(sample.held_out) > 0)
+    after = measure(made, sample)
+    return made, cost_of(precision, before, after, near=near, held_out=len(sample.held_out) > 0)
 
 
 def _halve_files(bundle: Bundle, precision: Half) -> None:
