@@ -12,7 +12,7 @@ cannot be opened `totalanvi.serving.errors.BundleError`.
     ├── TargetError     the output exists already, or is something else; a name that no store takes
     ├── GraphError      a graph does not have the inputs and outputs that serving expects
     ├── ParityError     a graph's output differs from what torch computes
-    ├── PrecisionError  a precision that no bundle has
+    ├── PrecisionError  a precision that no bundle has, or that does not hold the weights
     ├── ParentsError    a table of parents that does not fit the labels
     └── DemoError       the demo's endpoint finds no port, or does not get ready
 """
@@ -54,7 +54,7 @@ class ParityError(ExportError):
 
 
 class PrecisionError(ExportError):
-    """A precision that no bundle has."""
+    """A precision that no bundle has, or that does not hold the weights."""
 
 
 class ParentsError(ExportError):

@@ -76,7 +76,7 @@ class SparseLayer:
         self._layer = layer
         n_genes, self.n_columns = layer.weight.shape
         n_padded = self.n_columns + -self.n_columns % (_NARROW * COLUMNS)
-        # Not a second copy of what needs no padding.
+        # Not a second copy of what needs neither padding nor pairs.
         lacks_columns = n_padded > self.n_columns
         weight = np.pad(layer.weight, ((0, 0), (0, n_padded - self.n_columns))) if lacks_columns else layer.weight
         paired = is_bfloat16(layer.weight)
