@@ -18,7 +18,7 @@ NON_ZERO = 0.073
 """Share of RNA counts that are not zero: that of real droplets at this many genes; more are simulated, and thinned."""
 EPOCHS, PEER_EPOCHS = 20, 5
 """Of training: enough for labels that are worth something; how fast they come does not depend on it."""
-DEFAULTS = 3
+DEFAULTS = 2
 """Counted up when the model's defaults change: one of before is trained anew."""
 LABELS, PROTEINS = "cell_type", "protein_expression"
 BUNDLES = ("plain", "readout")

@@ -27,7 +27,7 @@ class ReadoutDimensions(NamedTuple):
     n_proteins: int
     n_labels: int
     n_components: int
-    n_members: int = 4
+    n_members: int = 6
     n_hidden: int = 96
 
 
