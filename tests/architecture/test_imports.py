@@ -62,6 +62,39 @@ def test_an_import_stays_light(module: str) -> None:
     assert loaded.stdout.split() == []
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train nothing.h5ad --labels type -o new", "found nothing at 'nothing.h5ad'"),
+        ("train cells.csv --labels type -o new", "found that 'cells.csv' is none"),
+        ("train folder --labels type -o new", "found that 'folder' is a folder of neither kind"),
+        ("train cells.csv --labels type -o folder", "Expected a folder that does not exist yet, found folder"),
+        ("import-scvi nothing -o new", "Expected a folder that scvi-tools saved at nothing, found nothing"),
+        ("import-scvi save -o new --data nothing.h5ad", "found nothing at 'nothing.h5ad'"),
+        ("import-scvi save -o folder", "Expected a folder that does not exist yet, found folder"),
+        ("export nothing -o new", "Expected a checkpoint at nothing, found no such folder"),
+        ("export folder -o new", "Expected a checkpoint at folder, found a folder without config.json"),
+        ("export nothing -o folder", "folder: expected a folder that does not exist"),
+        ("export nothing -o cells.csv", "cells.csv: expected the name of a folder to make, found a file"),
+        ("demo -o cells.csv", "Expected a folder for the demo at cells.csv, found a file"),
+    ],
+)
+def test_a_slip_in_a_name_is_told_before_what_is_heavy_is_imported(tmp_path: Path, command: str, message: str) -> None:
+    for folder in ("folder", "save"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "save" / "model.pt").touch()
+    (tmp_path / "cells.csv").write_text("cell,gene\n")
+    told = python(
+        f"import os, sys; os.chdir({str(tmp_path)!r})\n"
+        "from totalanvi.serving.cli import main\n"
+        f"try: main({command.split()!r})\n"
+        "except SystemExit as end: print(end.code, *{'torch', 'anndata', 'onnx', 'onnxruntime'} & {*sys.modules})"
+    )
+    assert message in told.stderr
+    assert told.stdout.split() == ["2"], told.stderr
+    assert not (tmp_path / "new").exists()
+
+
 def unsafe_uses(tree: ast.Module) -> list[str]:
     """Return what a source does that would run code hidden in a file it reads."""
     found = []

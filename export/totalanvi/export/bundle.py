@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.export.ablation import ablate_genes, thresholds_of
+from totalanvi.export.beforehand import judged_name
 from totalanvi.export.device_graphs import write_device_graph
 from totalanvi.export.errors import ExportError
 from totalanvi.export.first_layers import first_layers
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
-from totalanvi.export.model_card import checked_licence, model_card
+from totalanvi.export.model_card import model_card
 from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
@@ -32,7 +33,7 @@ from totalanvi.export.reference_page import ReferenceReport, reference_page
 from totalanvi.export.served_genes import served_genes
 from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
-from totalanvi.export.target import checked_name, make_parents, require_writable
+from totalanvi.export.target import make_parents
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
 from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
@@ -125,10 +126,8 @@ def export_bundle(
     """
     say = report or (lambda line: None)
     target = Path(output)
-    name = checked_name(target, name, version)
-    require_writable(target, overwrite)
-    checked_licence(licence)
     less_than_full = checked_precision(precision)
+    name = judged_name(Path(checkpoint), target, name, version, overwrite, licence)
     key = None if sign is None else read_signing_key(Path(sign))
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:

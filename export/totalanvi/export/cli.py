@@ -65,6 +65,10 @@ def export(
     ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that is served without torch."""
+    from totalanvi.export.beforehand import judged_name
+
+    # A slip in a name is told before torch is imported, which takes seconds.
+    judged_name(checkpoint, output, name, None, overwrite, licence)
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.store import store_bundle
     from totalanvi.machine.still_going import still_going
@@ -111,6 +115,9 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job with nothing else at hand: simulate, train, export, serve, map."""
+    from totalanvi.export.demo_folder import require_replaceable
+
+    require_replaceable(output, overwrite)
     from totalanvi.export.demo import run_demo
     from totalanvi.export.demo_endpoint import show_page
 

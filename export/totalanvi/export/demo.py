@@ -21,9 +21,9 @@ from rich.table import Table
 
 from totalanvi.export.bundle import export_bundle
 from totalanvi.export.demo_endpoint import running_endpoint
+from totalanvi.export.demo_folder import PRODUCTS, require_replaceable
 from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FALSE_POSITIVE_RATE, Scores, score_query
-from totalanvi.export.errors import TargetError
 from totalanvi.export.target import make_parents
 from totalanvi.formats.mudata_options import not_pulling
 from totalanvi.serving.bundles.bundle import Bundle
@@ -35,7 +35,6 @@ from totalanvi.training.simulation.simulate import simulate, simulate_query
 __all__ = ["DemoSize", "run_demo"]
 
 UNLABELLED = "unknown"
-PRODUCTS = ("bundle", "query.h5mu", "query_annotated.h5mu", "map.png")
 PROTEIN_COLUMNS = 3
 
 
@@ -95,7 +94,7 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
         When the endpoint does not get ready.
     """
     size = size or DemoSize()
-    _require_replaceable(folder, overwrite)
+    require_replaceable(folder, overwrite)
     watch = _Stopwatch(Console())
     make_parents(folder)
     with staged(OutputPlan(folder, "parts")) as made, tempfile.TemporaryDirectory() as scratch:
@@ -174,23 +173,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _require_replaceable(folder: Path, overwrite: bool) -> None:
-    """Refuse before the work, not after it; never touch what no demo made."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise TargetError(f"Expected a folder for the demo at {folder}, found a file; choose another.")
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in PRODUCTS)
-    if foreign:
-        raise TargetError(
-            f"Expected {folder} to hold an earlier demo or nothing, found {foreign[0]!r}; choose another folder."
-        )
-    if not overwrite and any(folder.iterdir()):
-        raise TargetError(
-            f"Expected no earlier demo in {folder}, found one; choose another folder, or allow --overwrite."
-        )
 
 
 def _tables(scores: Scores, seconds: dict[str, float]) -> list[Table]:

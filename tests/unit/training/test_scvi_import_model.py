@@ -12,7 +12,8 @@ import torch
 from tests.reference.saves import Save, altered, save_named
 
 from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError, RegistrationError
-from totalanvi.training.scvi_import import data_beside, import_scvi, scvi_checkpoint
+from totalanvi.training.scvi_import.checkpoint import import_scvi, scvi_checkpoint
+from totalanvi.training.scvi_import.reference import data_beside
 from totalanvi.training.scvi_import.saves import read_save
 
 TOTALANVI_SAVE = save_named("totalanvi")

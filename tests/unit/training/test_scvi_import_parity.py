@@ -9,7 +9,7 @@ import torch
 from tests.reference.saves import SAVES, Save
 
 from totalanvi.training.network.inputs import EncoderInputs
-from totalanvi.training.scvi_import import import_scvi
+from totalanvi.training.scvi_import.checkpoint import import_scvi
 
 TOLERANCE = 1e-5
 FLOOR = 1e-2

@@ -20,7 +20,7 @@ from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError
 from totalanvi.training.cli_import import import_scvi
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
-from totalanvi.training.scvi_import import import_scvi as import_model
+from totalanvi.training.scvi_import.checkpoint import import_scvi as import_model
 from totalanvi.training.scvi_import.saves import read_save
 
 SAVE = save_named("totalanvi_missing")

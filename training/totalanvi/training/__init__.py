@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from totalanvi.training.models.totalvi import TOTALVI
     from totalanvi.training.network.augmentation import Augmentation
     from totalanvi.training.network.config import ModelConfig
-    from totalanvi.training.scvi_import import import_scvi
+    from totalanvi.training.scvi_import.checkpoint import import_scvi
     from totalanvi.training.simulation.simulate import simulate
 
 __all__ = [
@@ -56,7 +56,7 @@ _MODULES = {
     "Augmentation": "network.augmentation",
     "ModelConfig": "network.config",
     "TrainingConfig": "fitting.training_config",
-    "import_scvi": "scvi_import",
+    "import_scvi": "scvi_import.checkpoint",
     "simulate": "simulation.simulate",
 }
 """Where a name lives; the others are errors."""

@@ -63,14 +63,16 @@ def simulate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")] = False,
 ) -> None:
     """Simulate a CITE-seq reference with known cell types, and a query for it."""
-    from totalanvi.training.files import require_apart, require_new, write_mudata
-    from totalanvi.training.simulation.simulate import simulate as simulate_reference
-    from totalanvi.training.simulation.simulate import simulate_query
+    from totalanvi.training.places import require_apart, require_new
 
     require_new(output, ".h5mu", overwrite)
     if query is not None:
         require_new(query, ".h5mu", overwrite)
         require_apart(output, query)
+    from totalanvi.training.files import write_mudata
+    from totalanvi.training.simulation.simulate import simulate as simulate_reference
+    from totalanvi.training.simulation.simulate import simulate_query
+
     mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
     write_mudata(mdata, output)
     typer.echo(
@@ -178,19 +180,24 @@ def train(
     # Torch's threads wait for each other by spinning: where cores are shared, that made training many times slower. It
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from totalanvi.machine.still_going import still_going
     from totalanvi.training.checkpoints.folder import require_writable
+    from totalanvi.training.places import require_reference
+
+    # A slip in a name is told before torch is imported, which takes seconds.
+    require_writable(output, overwrite)
+    require_reference(reference)
+    from totalanvi.training.registration.obs_table import join_obs, read_obs_table
+
+    described = None if obs is None else read_obs_table(obs)
+    from totalanvi.machine.still_going import still_going
     from totalanvi.training.devices import chosen_device
     from totalanvi.training.files import is_large, read_reference
     from totalanvi.training.fitting.placement import placement
     from totalanvi.training.models.totalanvi import TOTALANVI
     from totalanvi.training.ranks import is_first_process, is_started_beside
-    from totalanvi.training.registration.obs_table import join_obs, read_obs_table
 
     # Of several processes that run this command, one tells of it.
     tell = partial(typer.echo, err=True) if devices * num_nodes == 1 or not is_started_beside() else _tell_nothing
-    require_writable(output, overwrite)
-    described = None if obs is None else read_obs_table(obs)
     target = chosen_device(device.value)
     place = placement(target.type, devices, num_nodes, strategy.value)
     started = time.monotonic()

@@ -35,12 +35,20 @@ def import_scvi(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace CHECKPOINT if it exists.")] = False,
 ) -> None:
     """Take over a TOTALVI or TOTALANVI that scvi-tools saved, versions 1.1 to 1.5; scvi-tools need not be installed."""
-    from totalanvi.training.checkpoints.checkpoint import write_checkpoint
     from totalanvi.training.checkpoints.folder import require_writable
-    from totalanvi.training.files import read_reference
-    from totalanvi.training.scvi_import import data_beside, scvi_checkpoint
+    from totalanvi.training.places import require_reference
+    from totalanvi.training.scvi_import.saved_folder import model_file
 
+    # A slip in a name is told before torch is imported, which takes seconds.
     require_writable(output, overwrite)
+    model_file(saved, prefix)
+    if data is not None:
+        require_reference(data)
+    from totalanvi.training.checkpoints.checkpoint import write_checkpoint
+    from totalanvi.training.files import read_reference
+    from totalanvi.training.scvi_import.checkpoint import scvi_checkpoint
+    from totalanvi.training.scvi_import.reference import data_beside
+
     cells = data_beside(saved, prefix) if data is None else read_reference(data)
     with told_warnings():
         checkpoint = scvi_checkpoint(saved, cells, prefix)

@@ -17,8 +17,7 @@ from totalanvi.formats.stored_objects import bytes_of_counts, open_object
 from totalanvi.machine.memory import bytes_of_memory
 from totalanvi.training.errors import OutputError, RegistrationError
 
-__all__ = ["is_large", "obstacle", "read_reference", "require_apart", "require_new", "write_data", "write_mudata"]
-
+__all__ = ["is_large", "read_reference", "write_data", "write_mudata"]
 
 _SHARE_OF_MEMORY = 0.25
 """What counts may take of the memory before they stay in their file: read whole, they are there up to three times."""
@@ -58,57 +57,6 @@ def is_large(path: Path) -> bool:
     except FormatError as error:
         raise RegistrationError(str(error)) from error
     return found is not None and found > _SHARE_OF_MEMORY * bytes_of_memory()
-
-
-_TEMPORARY_BYTES = 10
-"""By which the name is longer under which something is written at first."""
-
-
-def obstacle(path: Path) -> str | None:
-    """What is in the way of making a file or a folder with the folders above it, in words; `None` if nothing is."""
-    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    if not above.is_dir():
-        return f"{above}, which is a file"
-    if not os.access(above, os.W_OK):
-        return f"{above}, which may not be written"
-    longest = os.pathconf(above, "PC_NAME_MAX") - _TEMPORARY_BYTES
-    if any(len(os.fsencode(name)) > longest for name in path.absolute().relative_to(above).parts):
-        return f"a name of more than {longest} bytes"
-    return None
-
-
-def require_new(path: Path, suffix: str, overwrite: bool) -> None:
-    """Refuse an output that exists, cannot be made or has the wrong suffix, before any work is done.
-
-    Raises
-    ------
-    OutputError
-        Saying which.
-    """
-    if path.suffix != suffix:
-        raise OutputError(f"Expected an output that ends in {suffix}, found {path.name}; name it so.")
-    if found := obstacle(path):
-        raise OutputError(f"Expected a folder in which to make {path}, found {found}; choose another place.")
-    if path.is_dir():
-        raise OutputError(f"Expected the name of a file to write, found {path}, which is a folder; choose another.")
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"Expected an output that does not exist yet, found {path}; choose another, or overwrite it (--overwrite)."
-        )
-
-
-def require_apart(output: Path, query: Path) -> None:
-    """Refuse two outputs in one file, of which the second would replace the first.
-
-    Raises
-    ------
-    OutputError
-        Saying so.
-    """
-    if output.resolve() == query.resolve():
-        raise OutputError(
-            f"Expected another file for the query than for the reference, found {query} for both; name another."
-        )
 
 
 def write_mudata(mdata: MuData, path: Path) -> None:

@@ -11,13 +11,35 @@ from typing import Any
 from totalanvi.training.checkpoints.folder import CELLS, CONFIG, FORMAT, MODEL, READOUT, REGISTRY
 from totalanvi.training.errors import CheckpointError
 
-__all__ = ["VERSION", "checked_config", "digests", "readable_history", "verified_files", "written_history"]
+__all__ = [
+    "VERSION",
+    "checked_config",
+    "config_file",
+    "digests",
+    "readable_history",
+    "verified_files",
+    "written_history",
+]
 
 VERSION = 3
 """Version of the format. Since 2: digests, the split, frozen parameters, data beside. Since 3: a readout."""
 
 _SECTIONS = {"class": str, "model": dict, "training": dict, "history": dict, "versions": dict}
 _SECTIONS_SINCE_2 = {"frozen": list, "files": dict}
+
+
+def config_file(folder: Path, prefix: str = "") -> Path:
+    """Return the ``config.json`` of a checkpoint, which is not read.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none.
+    """
+    file = folder / f"{prefix}{CONFIG}"
+    if not file.is_file():
+        raise CheckpointError(f"Expected a checkpoint at {folder}, found {_instead(folder, prefix)}.")
+    return file
 
 
 def checked_config(folder: Path, prefix: str) -> dict[str, Any]:
@@ -30,9 +52,7 @@ def checked_config(folder: Path, prefix: str) -> dict[str, Any]:
     LookupError, TypeError, ValueError
         When it is not what `write_checkpoint` wrote.
     """
-    file = folder / f"{prefix}{CONFIG}"
-    if not file.is_file():
-        raise CheckpointError(f"Expected a checkpoint at {folder}, found {_instead(folder, prefix)}.")
+    file = config_file(folder, prefix)
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     if config["format"] != FORMAT:
         raise ValueError(f"format {config['format']!r}")

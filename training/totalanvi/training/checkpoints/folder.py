@@ -17,7 +17,7 @@ from typing import Any
 
 from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, CheckpointError
-from totalanvi.training.files import obstacle
+from totalanvi.training.places import obstacle
 
 __all__ = [
     "CELLS",

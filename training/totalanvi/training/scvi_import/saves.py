@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from totalanvi.training.checkpoints.folder import require_prefix
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.split import Split
 from totalanvi.training.scvi_import.inert import read_inert
+from totalanvi.training.scvi_import.saved_folder import model_file
 
 __all__ = ["ScviSave", "read_save"]
 
-_MODEL = "model.pt"
 _CLASSES = ("TOTALVI", "TOTALANVI")
 _SETUP_METHODS = ("setup_anndata", "setup_mudata")
 
@@ -87,7 +86,7 @@ def read_save(folder: Path, prefix: str = "") -> ScviSave:
     ArgumentError
         When the prefix leads out of the folder.
     """
-    content = read_inert(_model_file(folder, require_prefix(prefix)))
+    content = read_inert(model_file(folder, prefix))
     try:
         attributes = content["attr_dict"]
         registry = attributes["registry_"]
@@ -118,28 +117,6 @@ def read_save(folder: Path, prefix: str = "") -> ScviSave:
             f"Expected a model that scvi-tools 1.1 to 1.5 saved in {folder}, found another layout "
             f"({type(error).__name__}: {error}); load it and save it anew with scvi-tools."
         ) from error
-
-
-def _model_file(folder: Path, prefix: str) -> Path:
-    file = folder / f"{prefix}{_MODEL}"
-    if file.is_file():
-        return file
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing"
-        raise CheckpointError(f"Expected a folder that scvi-tools saved at {folder}, found {what}; give the folder.")
-    names = sorted(found.name for found in folder.iterdir() if found.is_file())
-    if f"{prefix}model_params.pt" in names or f"{prefix}attr.pkl" in names:
-        raise CheckpointError(
-            f"Expected {file.name} in {folder}, found the layout that scvi-tools had before 0.15; convert it with "
-            "scvi.model.TOTALVI.convert_legacy_save(...)."
-        )
-    if "config.json" in names and "model.safetensors" in names:
-        raise CheckpointError(
-            f"Expected a folder that scvi-tools saved at {folder}, found a checkpoint of totalanvi; use it as it is."
-        )
-    others = [name.removesuffix(_MODEL) for name in names if name.endswith(_MODEL)]
-    cure = f"name its prefix, {' or '.join(map(repr, others))}" if others else "give the folder that holds it"
-    raise CheckpointError(f"Expected {file.name} in {folder}, found {', '.join(names[:5]) or 'no file'}; {cure}.")
 
 
 def _flat(init_params: dict[str, Any]) -> dict[str, Any]:
