@@ -181,6 +181,7 @@ def train(
     # has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from totalanvi.training.checkpoints.folder import require_writable
+    from totalanvi.training.cli_interrupts import told_what_is_lost
     from totalanvi.training.places import require_reference
 
     # A slip in a name is told before torch is imported, which takes seconds.
@@ -225,13 +226,14 @@ def train(
     tell(_describe(model))
     if (processes := devices * num_nodes) > 1:
         tell(f"Training in {processes} processes, one for each device.")
-    model.train(max_epochs=max_epochs, **place)
-    if not is_first_process():
-        return
-    if readout:
-        tell("Fitting the readout, which labels and proteins are served from.")
-        model.fit_readout()
-    model.save(output, overwrite=overwrite)
+    with told_what_is_lost(output, tell):
+        model.train(max_epochs=max_epochs, **place)
+        if not is_first_process():
+            return
+        if readout:
+            tell("Fitting the readout, which labels and proteins are served from.")
+            model.fit_readout()
+        model.save(output, overwrite=overwrite)
     tell(_summary(model, output, time.monotonic() - started))
 
 
