@@ -20,6 +20,7 @@ from totalanvi.training.network.vae import TotalVAE
 from totalanvi.training.registration.codes import as_values
 from totalanvi.training.registration.setup import LabelledSetUp
 from totalanvi.training.registration.setup_note import Data, is_set_up, noted, read_setup
+from totalanvi.training.registration.shared_columns import warn_of_labels_as_effects
 from totalanvi.training.registration.unlabelled_words import warn_of_unlabelled_words
 from totalanvi.training.results.attribution_methods import AttributionMethods
 from totalanvi.training.results.prediction_methods import PredictionMethods
@@ -99,6 +100,7 @@ class TOTALANVI(
         if not self.registry.labels:
             raise RegistrationError("Expected a labels_key, found none; name the column of cell types when setting up.")
         warn_of_unlabelled_words(self.registry)
+        warn_of_labels_as_effects(self.registry)
 
     @classmethod
     def from_totalvi_model(
