@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.support.command_line import CONSOLE_SCRIPT, Run
-from tests.support.queries import assert_same_annotations, toy_mudata, write_anndata, write_mudata
+from tests.support.queries import assert_same_annotations, make_mudata, toy_mudata, write_anndata, write_mudata
 from tests.support.toy_bundle import toy_query
 
 from totalanvi.serving.bundles.info import ReferenceInfo
@@ -61,12 +61,32 @@ def test_a_mudata_maps_into_every_format(run: Run, toy_folder: Path, tmp_path: P
     assert code == 0
     assert "Cells:      13 mapped, 10 of them with proteins; 2 without RNA\n" in printed
     assert "Warning: 2 of 15 cells have no RNA and cannot be mapped" in errors
+    assert ("Warning: Left out of" in errors) == (name == "out.h5ad")
     if name == "out.h5ad":
         assert anndata.read_h5ad(tmp_path / name).n_obs == 13
     elif name == "out.h5mu":
         assert mudata.read_h5mu(tmp_path / name).obs["totalanvi_label"].notna().sum() == 13
     else:
         assert pq.read_table(tmp_path / name).num_rows == 15
+
+
+@pytest.mark.parametrize(
+    ("options", "left_out"),
+    [((), "'adt' (the measured proteins), 'spliced'"), (("--proteins", "none"), "'adt', 'spliced'")],
+    ids=["measured", "not read"],
+)
+def test_modalities_that_an_h5ad_leaves_out_are_told(
+    run: Run, toy_folder: Path, tmp_path: Path, options: tuple[str, ...], left_out: str
+) -> None:
+    parts = toy_mudata(n_cells=15).mod
+    query = write_mudata(make_mudata(**parts, spliced=parts["rna"].copy()), tmp_path / "query.h5mu")
+    code, _, errors = run("map", toy_folder, query, "-o", tmp_path / "out.h5ad", *options)
+    assert code == 0
+    assert (
+        f"Warning: Left out of 'out.h5ad', which holds one modality, 'rna': {left_out}. Write 'out.h5mu' to keep all "
+        "of them."
+    ) in errors.splitlines()
+    assert "protein_expression" not in anndata.read_h5ad(tmp_path / "out.h5ad").obsm
 
 
 def test_warnings_go_to_stderr(run: Run, toy_folder: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from totalanvi.serving.mapping.progress import shown_progress
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
 from totalanvi.serving.outputs.annotate import Annotations, annotate
 from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
+from totalanvi.serving.outputs.left_out_note import left_out_messages
 from totalanvi.serving.outputs.map_summary import MapSummary
 from totalanvi.serving.outputs.novelty_notes import many_unknown_messages
 from totalanvi.serving.outputs.object_copies import copy_object
@@ -169,6 +170,7 @@ def map_file(
     meanings = {} if feature_map is None else read_feature_map(feature_map)
     with open_query(query, proteins, layer) as source:
         plan.require_kind(source.kind)
+        left_out = left_out_messages(plan, source)
         reference = open_reference()
         start = time.perf_counter()
         aligner = aligner_for(reference, source, gene_column, meanings)
@@ -212,7 +214,7 @@ def map_file(
         options=options,
         labels=counts.labels(),
         alignment=aligner.report,
-        messages=(*messages, *unknown),
+        messages=(*messages, *unknown, *left_out),
         seconds=time.perf_counter() - start,
     )
 

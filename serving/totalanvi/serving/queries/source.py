@@ -54,6 +54,8 @@ class QuerySource:
     guard
         Makes the context in which cells are read: a file's turns what damage in the file brings up into an error that
         names it.
+    beside
+        Names of the modalities beside the RNA's, whether they are read or not.
 
     Raises
     ------
@@ -80,10 +82,12 @@ class QuerySource:
         rna_modality: str | None = None,
         elsewhere: Sequence[Elsewhere] = (),
         guard: Guard = nullcontext,
+        beside: Sequence[str] = (),
     ) -> None:
         self.kind = kind
         self.cell_ids = cell_ids
         self.rna_modality = rna_modality
+        self.beside = tuple(beside)
         self._rna = rna
         self._proteins = proteins
         self._layers = tuple(layers)
@@ -164,9 +168,10 @@ class QuerySource:
             place = choose_place(table, None, protein_name)
             chosen = ProteinTable(table.feature_names(place), table.matrix(place), f"modality {protein_name!r}")
             block = protein_modality_of(chosen, positions_in(cell_ids, table, protein_name))
-        others = [name for name in tables if name != rna_name] if proteins is None and block is None else []
+        beside = [name for name in tables if name != rna_name]
+        others = beside if proteins is None and block is None else []
         elsewhere = [modality_elsewhere(name, tables[name]) for name in others]
-        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, elsewhere, guard)
+        return cls("mudata", cell_ids, rna, block, _layers(tables[rna_name]), rna_name, elsewhere, guard, beside)
 
     def __len__(self) -> int:
         return len(self.cell_ids)
