@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 import mudata as md
 import pytest
 
-from totalanvi.export.demo import PRODUCTS, DemoSize, run_demo
+from totalanvi.export import demo
+from totalanvi.export.demo import DemoSize, run_demo
+from totalanvi.export.demo_folder import PRODUCTS
 from totalanvi.formats.mudata_options import not_pulling
+from totalanvi.machine.still_going import still_going
 from totalanvi.serving.mapping.local import LocalReference
 
 SMALL = DemoSize(n_cells=600, n_query=200, n_genes=150, n_proteins=6, n_labels=4, max_epochs=25)
 
 
-def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_main_job_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "still_going", partial(still_going, every=0.02))
     folder = tmp_path / "demo"
     folder.mkdir()
     (folder / "map.png").write_text("of an earlier demo")
@@ -29,7 +37,10 @@ def test_the_main_job_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert scores.novelty_auroc > 0.6
     assert scores.flagged_known < 0.25
 
-    printed = capsys.readouterr().out
+    printed, said = capsys.readouterr()
+    alive = set(re.findall(r"^(.+): \d+ s so far$", said, re.MULTILINE))
+    assert {"Start the endpoint", "Writing encoder.onnx", "Comparing with torch", "Drawing the map"} <= alive
+    assert not any(line.startswith("Train ") for line in alive), "training tells of itself"
     for text in ("Label accuracy, known types", "CD501", "Novelty of the unseen type", "Train on 600 cells", "All"):
         assert text in printed
     for product in PRODUCTS:

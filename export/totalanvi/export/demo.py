@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from totalanvi.export.demo_picture import draw_map
 from totalanvi.export.demo_scores import FALSE_POSITIVE_RATE, Scores, score_query
 from totalanvi.export.target import make_parents
 from totalanvi.formats.mudata_options import not_pulling
+from totalanvi.machine.still_going import still_going
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.client import Client
 from totalanvi.serving.outputs.output import OutputPlan, staged
@@ -54,16 +55,19 @@ class DemoSize:
 
 @dataclass
 class _Stopwatch:
-    """Announces steps and takes their times."""
+    """Announces steps, gives signs of life from those that have none of their own, and takes their times."""
 
     console: Console
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str, tells: bool = False) -> Iterator[Callable[[str], None]]:
+        """Time a step, which may name what it is at, or tell of itself how far it is."""
         self.console.print(f"{name} …", highlight=False)
+        said = [name]
         start = time.perf_counter()
-        yield
+        with nullcontext() if tells else still_going(lambda: said[-1], unless_terminal=True):
+            yield said.append
         self.seconds[name] = time.perf_counter() - start
 
 
@@ -112,10 +116,10 @@ def run_demo(folder: Path, seed: int = 0, overwrite: bool = False, size: DemoSiz
 def _run(made: Path, room: Path, watch: _Stopwatch, size: DemoSize, seed: int) -> Scores:
     with watch.step("Simulate a reference and a query"):
         reference, query, complete = _simulate(size, seed)
-    with watch.step(f"Train on {size.n_cells:,} cells, {size.labelled:.0%} of them labelled"):
+    with watch.step(f"Train on {size.n_cells:,} cells, {size.labelled:.0%} of them labelled", tells=True):
         _train(reference, room / "checkpoint", size.max_epochs, seed)
-    with watch.step("Export to ONNX, calibrate, prove it equal to the model"):
-        export_bundle(room / "checkpoint", made / "bundle", name="demo")
+    with watch.step("Export to ONNX, calibrate, prove it equal to the model") as say:
+        export_bundle(room / "checkpoint", made / "bundle", name="demo", report=say)
     with ExitStack() as stack:
         with watch.step("Start the endpoint"):
             url = stack.enter_context(running_endpoint(made / "bundle", room))

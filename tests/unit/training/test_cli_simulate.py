@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
 import mudata as md
 import pytest
-from tests.support.command_line import QuietRun
+from tests.support.command_line import QuietRun, exit_code
+from tests.support.terminal import at_a_terminal
 
 from totalanvi.formats.mudata_options import not_pulling
+from totalanvi.machine.still_going import still_going
 
 SIZES = ("--cells", 30, "--genes", 40, "--proteins", 3, "--labels", 2, "--batches", 2)
 
@@ -26,6 +30,18 @@ def test_simulate_writes_what_was_asked_for(run: QuietRun, tmp_path: Path) -> No
     assert one.obs["cell_type"].nunique() == one.obs["batch"].nunique() == 2
     assert (one["rna"].X != again["rna"].X).nnz == 0
     assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == ["again.h5mu", "one.h5mu"]
+
+
+def test_simulating_that_takes_long_says_so(run: QuietRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("totalanvi.machine.still_going.still_going", partial(still_going, every=0.001))
+    words = ("simulate", tmp_path / "cells.h5mu", *SIZES, "--query", tmp_path / "query.h5mu")
+    code, said = run(*words)
+    assert code == 0, said
+    alive = re.findall(r"^(.+): \d+ s so far$", said, re.MULTILINE)
+    assert set(alive) == {"Simulating the reference", "Simulating the query"}
+    with at_a_terminal(monkeypatch) as shown:
+        assert exit_code(*words, "--overwrite") == 0
+    assert "so far" not in shown.text
 
 
 def test_simulate_overwrites_only_when_told_to(run: QuietRun, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from tests.reference.saves import Save, save_named
 from typer.testing import CliRunner
 
 from totalanvi.export import ExportError, export_bundle
+from totalanvi.machine.still_going import still_going
 from totalanvi.serving import load_reference
 from totalanvi.training import TOTALANVI, TOTALVI, CheckpointError
 from totalanvi.training.cli_import import import_scvi
@@ -79,6 +82,12 @@ def as_a_query(model: TOTALVI) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.
     z, _ = module.encode(replace(known, covariates=module.usual_covariates(no_batch)))
     latent = module.transform(z.mean)
     return latent.numpy(), module.classify(latent).softmax(dim=-1).numpy()
+
+
+def test_importing_that_takes_long_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("totalanvi.machine.still_going.still_going", partial(still_going, every=0.001))
+    said = run(SAVE.folder, "-o", tmp_path / "checkpoint")
+    assert re.match(r"(Importing the model: \d+ s so far\n)+Imported a TOTALANVI", said)
 
 
 def test_without_data_it_says_what_is_missing_for_export(run: Run, tmp_path: Path) -> None:

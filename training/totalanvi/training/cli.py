@@ -69,21 +69,25 @@ def simulate(
     if query is not None:
         require_new(query, ".h5mu", overwrite)
         require_apart(output, query)
+    from totalanvi.machine.still_going import still_going
     from totalanvi.training.files import write_mudata
     from totalanvi.training.simulation.simulate import simulate as simulate_reference
     from totalanvi.training.simulation.simulate import simulate_query
 
-    mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
-    write_mudata(mdata, output)
+    with still_going(lambda: "Simulating the reference", unless_terminal=True):
+        mdata = simulate_reference(cells, genes, proteins, labels, batches, seed)
+        write_mudata(mdata, output)
     typer.echo(
         f"Simulated {cells} cells × {genes} genes × {proteins} proteins, {labels} cell types: {output}", err=True
     )
     if query is not None:
-        cells_to_map = simulate_query(n_genes=genes, n_proteins=proteins, n_labels=labels, n_batches=batches, seed=seed)
-        # Under the reference's name, adapting a model to the query would take the truth for labels that are known.
-        for part in (cells_to_map, *cells_to_map.mod.values()):
-            part.obs = part.obs.rename(columns={"cell_type": "true_type"})
-        write_mudata(cells_to_map, query)
+        sizes = {"n_genes": genes, "n_proteins": proteins, "n_labels": labels, "n_batches": batches, "seed": seed}
+        with still_going(lambda: "Simulating the query", unless_terminal=True):
+            cells_to_map = simulate_query(**sizes)
+            # Under the reference's name, adapting a model to the query would take the truth for labels that are known.
+            for part in (cells_to_map, *cells_to_map.mod.values()):
+                part.obs = part.obs.rename(columns={"cell_type": "true_type"})
+            write_mudata(cells_to_map, query)
         unseen = cells_to_map.uns["simulation"]["unseen_label"]
         typer.echo(f"Simulated {cells_to_map.n_obs} cells to map, some of the unseen type {unseen}: {query}", err=True)
 

@@ -44,15 +44,16 @@ def import_scvi(
     model_file(saved, prefix)
     if data is not None:
         require_reference(data)
+    from totalanvi.machine.still_going import still_going
     from totalanvi.training.checkpoints.checkpoint import write_checkpoint
     from totalanvi.training.files import read_reference
     from totalanvi.training.scvi_import.checkpoint import scvi_checkpoint
     from totalanvi.training.scvi_import.reference import data_beside
 
-    cells = data_beside(saved, prefix) if data is None else read_reference(data)
-    with told_warnings():
+    with told_warnings(), still_going(lambda: "Importing the model", unless_terminal=True):
+        cells = data_beside(saved, prefix) if data is None else read_reference(data)
         checkpoint = scvi_checkpoint(saved, cells, prefix)
-    write_checkpoint(output, checkpoint, overwrite)
+        write_checkpoint(output, checkpoint, overwrite)
     typer.echo(_summary(checkpoint, output), err=True)
 
 
