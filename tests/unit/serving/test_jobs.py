@@ -78,6 +78,28 @@ def test_a_folder_becomes_parts_that_are_what_each_query_gives_alone(
     assert [query["query"] for query in summary["queries"]] == ["donor1", "donor2", "joint"]
 
 
+def test_many_unknown_cells_are_told_of_a_query_as_they_are_of_it_alone(
+    run: Run, reference: LocalReference, toy_folder: Path, tmp_path: Path
+) -> None:
+    strange = write_anndata(toy_query(21)[:, :30].copy(), tmp_path / "strange.h5ad")
+    alike = write_anndata(toy_query(10, 2), tmp_path / "alike.h5ad")
+    (warning,) = (
+        message
+        for message in map_to(reference, strange, tmp_path / "alone.parquet").messages
+        if "more novel than cells like the reference's" in message
+    )
+    words = ("map", toy_folder, strange, alike, "--resume", tmp_path / "scored", "--part-cells", 8, *PLUG_IN)
+    for _ in range(2):  # Of what an earlier run has done, too.
+        code, _, said = run(*words)
+        assert code == 0, said
+        assert f"Warning: strange: {warning}" in said.splitlines()
+        assert said.count("more novel than") == 1
+    looser = (*words[:4], "-o", f"{tmp_path}/looser/", "--false-positive-rate", 0.4, *PLUG_IN)
+    code, _, said = run(*looser)
+    assert code == 0, said
+    assert "more novel than" not in said
+
+
 def test_copies_are_what_each_query_gives_alone(
     run: Run, reference: LocalReference, toy_folder: Path, queries: Path, tmp_path: Path
 ) -> None:

@@ -156,7 +156,7 @@ class _Account:
         """Say what became of the query; None while there is work left."""
         if len(self.made) < len(self.plan.left):
             return None
-        return QueryOutcome.done(self.plan.record, [*self.plan.done, *self.made], len(self.plan.done))
+        return self.plan.outcome(self.made)
 
 
 def _mapped(ray: Any, actors: list[Any], queries: Mapping[str, Listed]) -> Iterator[QueryOutcome]:

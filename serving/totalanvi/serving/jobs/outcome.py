@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from totalanvi.serving.jobs.records import JobRecord, PartRecord, QueryRecord
 from totalanvi.serving.outputs.imputation_notes import few_proteins_messages
 from totalanvi.serving.outputs.map_summary import mapped_line
+from totalanvi.serving.outputs.novelty_notes import many_unknown_messages
 
 __all__ = ["JobSummary", "QueryOutcome", "job_lines"]
 
@@ -39,11 +40,15 @@ class QueryOutcome(BaseModel):
     notes: list[str] = []
 
     @classmethod
-    def done(cls, record: QueryRecord, parts: Iterable[PartRecord], parts_before: int) -> QueryOutcome:
+    def done(
+        cls, record: QueryRecord, parts: Iterable[PartRecord], parts_before: int, false_positive_rate: float
+    ) -> QueryOutcome:
         """Add up the parts of a query that is done."""
         parts = list(parts)
         n_with_proteins = sum(part.n_with_proteins for part in parts)
         n_mapped = record.n_cells - record.n_without_rna
+        n_unknown = sum(part.n_unknown for part in parts)
+        few = few_proteins_messages(record.doubtful, n_with_proteins, n_mapped)
         return cls(
             query=record.name,
             address=record.address,
@@ -51,11 +56,11 @@ class QueryOutcome(BaseModel):
             n_cells=record.n_cells,
             n_without_rna=record.n_without_rna,
             n_with_proteins=n_with_proteins,
-            n_unknown=sum(part.n_unknown for part in parts),
+            n_unknown=n_unknown,
             labels=_summed(part.labels for part in parts),
             parts=len(parts),
             parts_before=parts_before,
-            messages=[*record.messages, *few_proteins_messages(record.doubtful, n_with_proteins, n_mapped)],
+            messages=[*record.messages, *few, *many_unknown_messages(n_unknown, n_mapped, false_positive_rate)],
             notes=record.notes,
         )
 

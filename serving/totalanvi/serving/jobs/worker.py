@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,11 +68,18 @@ class Plan:
         Entries of the ranges that are done.
     left
         Rows of those that are not.
+    false_positive_rate
+        See `totalanvi.serving.mapped.MapOptions`.
     """
 
     record: QueryRecord
     done: tuple[PartRecord, ...]
     left: tuple[range, ...]
+    false_positive_rate: float
+
+    def outcome(self, made: Sequence[PartRecord]) -> QueryOutcome:
+        """Add up the query once entries of what was left are made."""
+        return QueryOutcome.done(self.record, [*self.done, *made], len(self.done), self.false_positive_rate)
 
 
 class Worker:
@@ -142,7 +150,7 @@ class Worker:
             if ends_a_job(error):
                 raise
             return QueryOutcome.failed(name, shown(query.address), error)
-        return QueryOutcome.done(plan.record, [*plan.done, *made], len(plan.done))
+        return plan.outcome(made)
 
     def plan(self, name: str, query: Listed) -> Plan:
         """Find out what of a query is done already; a query of which all is done is not even opened.
@@ -162,7 +170,8 @@ class Worker:
             self._ledger.keep_query(record)
         ranges, done = self._how.ranges(record.n_cells), self._ledger.parts(record)
         left = tuple(rows for rows in ranges if rows not in done)
-        return Plan(record, tuple(done[rows] for rows in ranges if rows in done), left)
+        done_before = tuple(done[rows] for rows in ranges if rows in done)
+        return Plan(record, done_before, left, self._how.options.false_positive_rate)
 
     def score(self, record: QueryRecord, query: Listed, rows: range) -> PartRecord:
         """Map a range of a query, put its results where they belong, and enter it.
