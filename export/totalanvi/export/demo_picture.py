@@ -12,14 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.outputs.annotate import CONFIDENCE, LABEL, NOVELTY
 
-__all__ = ["draw_map"]
+__all__ = ["draw_map", "map_figure"]
 
 # Okabe and Ito's colours, which people with any common colour vision tell apart, but for their black: circles need it.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#882255")
 MARKERS = ("o", "s", "^", "D")
 """Labels beyond the colours repeat them with another marker."""
+UNKNOWN_COLOUR, UNKNOWN_MARKER = "0.35", "X"
+"""Crosses, as on the page and in reports; darker than the reference's cells behind, and no label's colour."""
 
 
 def draw_map(query: md.MuData, reference_map: npt.NDArray[np.float32], unseen_label: str, path: Path) -> None:
@@ -36,6 +39,11 @@ def draw_map(query: md.MuData, reference_map: npt.NDArray[np.float32], unseen_la
     path
         File to write.
     """
+    map_figure(query, reference_map, unseen_label).savefig(path, dpi=150)
+
+
+def map_figure(query: md.MuData, reference_map: npt.NDArray[np.float32], unseen_label: str) -> Figure:
+    """Draw an annotated query; see `draw_map`."""
     # Without pyplot there is no window system to ask for and no state to leave behind.
     figure = Figure(figsize=(15, 5.2), layout="constrained")
     panels: list[Axes] = list(figure.subplots(1, 3, sharex=True, sharey=True))
@@ -49,12 +57,15 @@ def draw_map(query: md.MuData, reference_map: npt.NDArray[np.float32], unseen_la
         axes.set_aspect("equal", adjustable="box")
 
     predicted = obs[LABEL]
-    for i, label in enumerate(predicted.cat.categories):
+    labels = [label for label in predicted.cat.categories if label != UNKNOWN]
+    styles = {
+        label: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS) % len(MARKERS)]) for i, label in enumerate(labels)
+    }
+    for label, (colour, marker) in {**styles, UNKNOWN: (UNKNOWN_COLOUR, UNKNOWN_MARKER)}.items():
         cells = place[(predicted == label).to_numpy()]
         if len(cells) == 0:
             continue
-        marker = MARKERS[i // len(COLOURS) % len(MARKERS)]
-        _dots(panels[0], cells, s=9, color=COLOURS[i % len(COLOURS)], marker=marker)
+        _dots(panels[0], cells, s=9, color=colour, marker=marker)
         _name(panels[0], float(np.median(cells[:, 0])), float(np.quantile(cells[:, 1], 0.9)), str(label))
     for axes, column in zip(panels[1:], (CONFIDENCE, NOVELTY), strict=True):
         # Poorly placed cells lie on top, where they are seen.
@@ -68,7 +79,7 @@ def draw_map(query: md.MuData, reference_map: npt.NDArray[np.float32], unseen_la
     figure.suptitle(
         f"{len(obs):,} query cells on the reference's map (grey); circled: {unseen_label}, which it never saw"
     )
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _dots(axes: Axes, places: npt.NDArray[np.floating], **style: Any) -> PathCollection:

@@ -10,11 +10,12 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from tests.support.toy_bundle import toy_query, write_toy_bundle
 
 from totalanvi.export.demo import run_demo
 from totalanvi.export.demo_endpoint import running_endpoint, show_page
-from totalanvi.export.demo_picture import draw_map
+from totalanvi.export.demo_picture import COLOURS, draw_map, map_figure
 from totalanvi.export.demo_scores import score_query
 from totalanvi.export.errors import DemoError, TargetError
 from totalanvi.serving.client import Client
@@ -86,6 +87,29 @@ def test_the_picture_is_a_picture(tmp_path: Path, annotated: md.MuData) -> None:
     picture = (tmp_path / "map.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert len(picture) > 20_000
+
+
+def test_unknown_has_no_label_s_colour_and_takes_none_from_them(annotated: md.MuData) -> None:
+    obs, place = annotated["rna"].obs, annotated["rna"].obsm["X_totalanvi_map"]
+    background = np.zeros((3, 2), np.float32)
+
+    def colours() -> dict[str, tuple[float, ...]]:
+        """Colour of each label's cells, by where they are."""
+        drawn = map_figure(annotated, background, "nothing").axes[0].collections
+        found = {}
+        for label in obs["totalanvi_label"].unique():
+            cells = place[(obs["totalanvi_label"] == label).to_numpy()]
+            (dots,) = (dots for dots in drawn if np.array_equal(np.asarray(dots.get_offsets()), cells))
+            found[label] = tuple(dots.get_facecolor()[0])
+        return found
+
+    found = colours()
+    unknown = found.pop("unknown")
+    assert unknown[0] == unknown[1] == unknown[2], "grey"
+    assert all(len(set(colour[:3])) > 1 for colour in found.values())
+    obs["totalanvi_label"] = obs["totalanvi_label"].cat.reorder_categories(["unknown", *found])
+    labels = obs["totalanvi_label"].cat.categories[1:]
+    assert [colours()[label] for label in labels] == [to_rgba(colour) for colour in COLOURS[: len(labels)]]
 
 
 def test_the_endpoint_runs_while_it_is_needed(tmp_path: Path) -> None:
