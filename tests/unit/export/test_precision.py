@@ -41,7 +41,7 @@ from totalanvi.serving.bundles.manifest import (
     REPORT_FILE,
 )
 from totalanvi.serving.bundles.modes import MODES
-from totalanvi.serving.bundles.precision import LOWERED, Change
+from totalanvi.serving.bundles.precision import LOWERED, Change, precision_lines
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.cli import main
 from totalanvi.serving.engine.engine import Engine
@@ -293,17 +293,22 @@ def test_it_is_told_wherever_a_bundle_is_described(
     assert cost is not None
     rna = cost.modes["rna"]
     assert rna.accuracy is not None
-    told = f"{rna.changed:.2%} of {rna.n_cells} (accuracy {rna.accuracy.before:.3f} → {rna.accuracy.after:.3f}"
-    first, second = (line for line in summary if line.startswith("Precision:   "))
-    assert first.startswith(f"Precision:   {precision}; labels of held-out cells")
-    assert told in first
-    assert f"{cost.bytes_before / 1e6:.1f} in float32" in second
+    n_changed = round(rna.changed * rna.n_cells)
+    told = (
+        f"from RNA alone: {n_changed} of {rna.n_cells} held-out cells {'gets' if n_changed == 1 else 'get'} another "
+        f"label; accuracy {rna.accuracy.after:.3f} ({rna.accuracy.before:.3f} in float32)"
+    )
+    lines = [line.removeprefix("Precision:   ") for line in summary if line.startswith("Precision:   ")]
+    assert lines == precision_lines(cost)
+    assert lines[0].startswith(f"Beside float32, {precision} changes ")
+    assert lines[0].endswith(f", and takes {cost.bytes_after / 1e6:.1f} MB instead of {cost.bytes_before / 1e6:.1f}.")
+    assert lines[3].startswith(told)
     assert any(line.startswith("Parity:") and line.endswith(", in float32") for line in summary)
     with pytest.raises(SystemExit):
         main(["info", str(lowered.path)])
-    assert told in capsys.readouterr().out
+    assert f"Precision:  {told}" in capsys.readouterr().out
     page = parse_page((lowered.path / REPORT_FILE).read_text(encoding="utf-8")).section("Precision")
-    assert f"This bundle is in {precision}" in page.text
+    assert f"This bundle is in {precision}. {lines[0]}" in " ".join(page.text.split())
     assert [row[0] for row in page.rows()[1:]] == ["with proteins", "with part of the panel", "from RNA alone"]
     card = (lowered.path / CARD_FILE).read_text(encoding="utf-8")
     assert f"| from RNA alone | {rna.n_cells} | {rna.changed:.2%} | {rna.accuracy.after:.3f} |" in card

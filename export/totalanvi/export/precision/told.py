@@ -5,7 +5,7 @@ from __future__ import annotations
 from totalanvi.pages.page import Section, paragraph, sideways
 from totalanvi.pages.tables import Cell, count, table
 from totalanvi.serving.bundles.modes import MODE_NAMES
-from totalanvi.serving.bundles.precision import Change, PrecisionCost
+from totalanvi.serving.bundles.precision import Change, ModeCost, PrecisionCost, precision_summary
 
 __all__ = ["precision_section", "precision_text"]
 
@@ -13,6 +13,8 @@ _COLUMNS = [
     *("Query", "Cells", "Other label", "Accuracy", "in float32", "Log-loss", "in float32"),
     *("Latent moves, mean", "Latent moves, most"),
 ]
+
+_NOT_MEASURED = "not measured"
 
 
 def precision_text(cost: PrecisionCost) -> str:
@@ -45,26 +47,29 @@ def _words(cost: PrecisionCost) -> str:
     if cost.correlation is not None:
         before, after = _figures(cost.correlation)
         proteins = f", and their mean correlation with measured ones is {after}, {before} in float32"
-    size, size_before = cost.bytes_after / 1e6, cost.bytes_before / 1e6
     return (
-        f"This bundle is in {cost.precision}: {size:.1f} MB, {size_before:.1f} in float32. Its {cells} cells were "
-        f"mapped in both. Imputed counts change by {cost.count_change:.2%}, the median over cells and "
-        f"proteins{proteins}. How far the latent moves is a share of the distance between near landmarks."
+        f"This bundle is in {cost.precision}. {precision_summary(cost)} Its {cells} cells were mapped in both; with "
+        "part of the panel, each counts once for each part that was tried. Imputed counts change by "
+        f"{cost.count_change:.2%}, the median over cells and proteins{proteins}. How far the latent moves is a share "
+        "of the distance between near landmarks."
     )
 
 
 def _rows(cost: PrecisionCost) -> list[list[Cell]]:
+    return [_row(MODE_NAMES[mode], found) for mode, found in cost.modes.items()]
+
+
+def _row(name: str, found: ModeCost) -> list[Cell]:
+    if not found.n_cells:
+        return [name, count(0), *[_NOT_MEASURED] * (len(_COLUMNS) - 2)]
     return [
-        [
-            MODE_NAMES[mode],
-            count(found.n_cells),
-            f"{found.changed:.2%}",
-            *reversed(_figures(found.accuracy)),
-            *reversed(_figures(found.log_loss)),
-            f"{found.latent_mean:.2%}",
-            f"{found.latent_largest:.2%}",
-        ]
-        for mode, found in cost.modes.items()
+        name,
+        count(found.n_cells),
+        f"{found.changed:.2%}",
+        *reversed(_figures(found.accuracy)),
+        *reversed(_figures(found.log_loss)),
+        f"{found.latent_mean:.2%}",
+        f"{found.latent_largest:.2%}",
     ]
 
 

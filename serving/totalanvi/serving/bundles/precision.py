@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from totalanvi.serving.bundles.modes import MODE_NAMES, MODES, Mode
 from totalanvi.serving.bundles.schema import Schema
 
-__all__ = ["LOWERED", "Change", "Lowered", "ModeCost", "PrecisionCost", "precision_lines"]
+__all__ = ["LOWERED", "Change", "Lowered", "ModeCost", "PrecisionCost", "precision_lines", "precision_summary"]
 
 Lowered = Literal["float16", "bfloat16", "int8"]
 """What weights of matrix products are stored in, instead of float32. In "float16", the graphs that a device computes
@@ -69,33 +69,64 @@ class PrecisionCost(Schema):
         return modes
 
 
-def precision_lines(cost: PrecisionCost) -> list[str]:
-    """Say what precision costs: labels, then the rest.
+def precision_summary(cost: PrecisionCost) -> str:
+    """Sum up in one sentence what precision costs and saves.
 
     Parameters
     ----------
     cost
         Of a bundle.
     """
-    cells = "held-out" if cost.held_out else "training"
-    modes = "; ".join(f"{MODE_NAMES[mode]} {_labels(found)}" for mode, found in cost.modes.items() if found.n_cells)
+    sizes = f"takes {cost.bytes_after / 1e6:.1f} MB instead of {cost.bytes_before / 1e6:.1f}"
+    seen = {mode: found for mode, found in cost.modes.items() if found.n_cells}
+    if not seen:
+        return f"{cost.precision} {sizes}; what it does to labels was not measured, for want of cells."
+    most = max(seen, key=lambda mode: seen[mode].changed)
+    labels = "changes no label"
+    if seen[most].changed:
+        labels = f"changes the label of at most {seen[most].changed:.2%} of {_cells(cost)} ({MODE_NAMES[most]})"
+    lost = [found.accuracy.before - found.accuracy.after for found in seen.values() if found.accuracy is not None]
+    accuracy = f", lowers accuracy by at most {100 * max(lost):.2f} percentage points" if lost else ""
+    if lost and max(lost) <= 0:
+        accuracy = ", lowers accuracy in no query mode"
+    return f"Beside float32, {cost.precision} {labels}{accuracy}, and {sizes}."
+
+
+def precision_lines(cost: PrecisionCost) -> list[str]:
+    """Say what precision costs: all of it in a sentence, then labels in each query mode, the latent, proteins.
+
+    Parameters
+    ----------
+    cost
+        Of a bundle.
+    """
     moved = [found for found in cost.modes.values() if found.n_cells]
     mean = max((found.latent_mean for found in moved), default=0.0)
     largest = max((found.latent_largest for found in moved), default=0.0)
-    known = "" if cost.correlation is None else f", mean correlation {_change(cost.correlation)}"
+    known = "" if cost.correlation is None else f"; mean correlation with measured ones {_change(cost.correlation)}"
     return [
-        f"{cost.precision}; labels of {cells} cells that are not those of float32: {modes or 'not measured'}",
-        f"the latent moves by {mean:.2%} of the distance between near landmarks, {largest:.2%} at most; imputed counts "
-        f"by {cost.count_change:.2%}{known}; {cost.bytes_after / 1e6:.1f} MB, {cost.bytes_before / 1e6:.1f} in float32",
+        precision_summary(cost),
+        *(f"{MODE_NAMES[mode]}: {_labels(mode, found, _cells(cost))}" for mode, found in cost.modes.items()),
+        f"latent: cells move by {mean:.2%} of the distance between near landmarks, {largest:.2%} at most",
+        f"imputed proteins: counts change by {cost.count_change:.2%} (median){known}",
     ]
 
 
-def _labels(found: ModeCost) -> str:
-    share = f"{found.changed:.2%} of {found.n_cells:,}"
+def _cells(cost: PrecisionCost) -> str:
+    return "held-out cells" if cost.held_out else "training cells"
+
+
+def _labels(mode: Mode, found: ModeCost, cells: str) -> str:
+    if not found.n_cells:
+        return f"not measured, as no {cells} can be mapped so"
+    # A cell is mapped several times there, so that there are more of them than elsewhere.
+    times = " (each counts once for each part of its panel)" if mode == "part" else ""
+    n_changed = round(found.changed * found.n_cells)
+    share = f"{n_changed:,} of {found.n_cells:,} {cells}{times} {'gets' if n_changed == 1 else 'get'} another label"
     if found.accuracy is None or found.log_loss is None:
         return share
-    return f"{share} (accuracy {_change(found.accuracy)}, log-loss {_change(found.log_loss)})"
+    return f"{share}; accuracy {_change(found.accuracy)}, log-loss {_change(found.log_loss)}"
 
 
 def _change(figure: Change) -> str:
-    return f"{figure.before:.3f} → {figure.after:.3f}"
+    return f"{figure.after:.3f} ({figure.before:.3f} in float32)"
