@@ -56,6 +56,17 @@ def test_an_option_that_a_text_names_is_a_commands() -> None:
         assert named <= known, page
 
 
+def test_who_reads_a_page_as_a_file_is_told_what_it_includes() -> None:
+    """A comment to what builds the documentation, and a line with a link to a host of code."""
+    for page, text in PAGES.items():
+        for above, file in re.findall(r"((?:.*\n){2})```\{include\} (\S+)", text):
+            line = above.splitlines()[0]
+            assert line.startswith("% "), (page, file)
+            if not file.startswith("generated/"):
+                assert f"]({file}" in line, (page, file)
+                assert (DOCS / file).is_file()
+
+
 @pytest.mark.parametrize(("page", "block"), blocks("python"))
 def test_code_is_python(page: str, block: str) -> None:
     ast.parse(block, filename=page)
