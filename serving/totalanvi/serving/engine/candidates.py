@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.engine.compiled import compiled, given, room
-from totalanvi.serving.engine.measured import measuring
 
 __all__ = ["compiled_order", "nearest_of"]
 
@@ -40,7 +39,11 @@ def nearest_of(
     """
     index = np.empty((len(cells), n_nearest), dtype=np.int64)
     distance = np.empty((len(cells), n_nearest))
-    compiled_order()(np.ascontiguousarray(cells), points, np.ascontiguousarray(candidates), index, distance)
+    n_candidates = candidates.shape[1]
+    compiled_order()(
+        *(np.ascontiguousarray(cells), points, np.ascontiguousarray(candidates)),
+        *(np.empty(n_candidates), np.empty(n_candidates, dtype=np.int64), index, distance),
+    )
     return index, distance
 
 
@@ -51,29 +54,43 @@ def compiled_order() -> Callable[..., None]:
         given("float32", 2),
         given("float32", 2),
         given("float32", 2),
+        room("float64", 1),
+        room("int64", 1),
         room("int64", 2),
         room("float64", 2),
         reorder_sums=True,
-        made=True,
     )
 
 
-def _order() -> Callable[..., None]:
-    measure = measuring()
+def _order(
+    cells: Floats,
+    points: Floats,
+    candidates: Floats,
+    squares: Doubles,
+    in_order: npt.NDArray[np.int64],
+    index: npt.NDArray[np.int64],
+    distance: Doubles,
+) -> None:
+    """Fill ``index`` and ``distance``; compiled by numba.
 
-    def order(
-        cells: Floats, points: Floats, candidates: Floats, index: npt.NDArray[np.int64], distance: Doubles
-    ) -> None:
-        """Fill ``index`` and ``distance``; compiled by numba."""
-        n_candidates, n_nearest = candidates.shape[1], index.shape[1]
-        squares, in_order = np.empty(n_candidates, np.float64), np.empty(n_candidates, np.int64)
-        for row in range(cells.shape[0]):
-            for found in range(n_candidates):
-                # Whatever a device says, no other memory is read.
-                candidate = min(max(np.int64(candidates[row, found]), 0), points.shape[0] - 1)
-                measure(cells, row, points, candidate, found, squares, in_order)
-            for found in range(n_nearest):
-                distance[row, found] = np.sqrt(squares[found])
-                index[row, found] = in_order[found]
-
-    return order
+    ``squares`` and ``in_order`` are room for the candidates of a cell. Of equally far ones, the first comes first.
+    """
+    n_candidates, n_nearest = candidates.shape[1], index.shape[1]
+    for row in range(cells.shape[0]):
+        for found in range(n_candidates):
+            # Whatever a device says, no other memory is read.
+            candidate = min(max(np.int64(candidates[row, found]), 0), points.shape[0] - 1)
+            square = 0.0
+            for d in range(points.shape[1]):
+                exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
+                square += exact * exact
+            place = found
+            while place > 0 and squares[place - 1] > square:
+                squares[place] = squares[place - 1]
+                in_order[place] = in_order[place - 1]
+                place -= 1
+            squares[place] = square
+            in_order[place] = candidate
+        for found in range(n_nearest):
+            distance[row, found] = np.sqrt(squares[found])
+            index[row, found] = in_order[found]

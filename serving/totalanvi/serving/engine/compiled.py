@@ -1,7 +1,10 @@
 """Loops over cells that are compiled by numba, where no library has the operation.
 
-Each compiles in about half a second, anew in every process, while the engine opens: numba's own cache is a pickle on
-disk, and needs a folder that it may write to. They hold no lock while they run, so that threads share the cores.
+Each compiles in about a third of a second, anew in every process, while the engine opens: numba's own cache is a pickle
+on disk, and needs a folder that it may write to. They hold no lock while they run, so that threads share the cores.
+
+`min`, `np.empty`, or a value for a whole array are functions to numba, and compiled by themselves, up to a tenth of a
+second each. So loops say `min` as a condition, fill arrays one by one, and are given the room that they need.
 """
 
 from __future__ import annotations

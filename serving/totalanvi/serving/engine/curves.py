@@ -78,7 +78,8 @@ class Curves:
         """
         exact = np.ascontiguousarray(places, dtype=np.float64)
         read = np.empty((len(self._values), *exact.shape))
-        compiled_curves()(exact, self._starts, self._values, self._slopes, read)
+        line = np.empty(exact.shape[1], dtype=np.int64)
+        compiled_curves()(exact, self._starts, self._values, self._slopes, line, read)
         return read
 
 
@@ -110,19 +111,21 @@ def compiled_curves() -> Callable[..., None]:
         given("float64", 2),
         given("float64", 3),
         given("float64", 3),
+        room("int64", 1),
         room("float64", 3),
         as_written=True,
     )
 
 
-def _read(places: Doubles, starts: Doubles, values: Doubles, slopes: Doubles, read: Doubles) -> None:
+def _read(
+    places: Doubles, starts: Doubles, values: Doubles, slopes: Doubles, line: npt.NDArray[np.int64], read: Doubles
+) -> None:
     """Fill ``read``; compiled by numba.
 
     The lines are (knots + 1, proteins): where each starts, its values there, and its slopes. The first one lies before
-    all knots, and goes through the first of them.
+    all knots, and goes through the first of them. ``line`` is room for which one a protein is on.
     """
     n_lines, n_proteins = starts.shape
-    line = np.empty(n_proteins, np.int64)
     for row in range(places.shape[0]):
         for protein in range(n_proteins):
             line[protein] = 0

@@ -117,8 +117,9 @@ class LabelDensities:
         for rows, pattern in _patterns(measured):
             panel = self._panel(pattern)
             known = features[rows].take(panel.features, axis=1)
-            first, least = np.ascontiguousarray(guess[rows], dtype=np.int64), np.empty(len(known))
-            self._least(known, first, panel.means, panel.columns, panel.log_ratios, least)
+            first, least = np.ascontiguousarray(guess[rows], dtype=np.int64), np.full(len(known), np.inf)
+            asked, total = np.empty(len(known), dtype=np.int64), np.empty(len(known))
+            self._least(known, first, panel.means, panel.columns, panel.log_ratios, asked, total, least)
             surprise[rows] = _scaled(least, panel.n_features)
         return surprise
 
@@ -183,6 +184,8 @@ def compiled_least() -> Callable[..., None]:
         given("float32", 2),
         given("float32", 2),
         given("float64", 1),
+        room("int64", 1),
+        room("float64", 1),
         room("float64", 1),
         made=True,
     )
@@ -197,9 +200,11 @@ def _least() -> Callable[..., None]:
         means: Floats,
         columns: Floats,
         log_ratios: Doubles,
+        asked: npt.NDArray[np.int64],
+        total: Doubles,
         least: Doubles,
     ) -> None:
-        """Set ``least`` to each cell's smallest M² + log ratio over the labels; compiled by numba.
+        """Set ``least``, infinite before, to each cell's smallest M² + log ratio over the labels; compiled by numba.
 
         A label's M² is a sum of squares: it is given up as soon as it has more than the smallest so far, which mostly
         is that of the ``first`` label. Some rows of one label are asked for all cells that have not given it up, so
@@ -207,8 +212,6 @@ def _least() -> Callable[..., None]:
         """
         n_cells, n_labels, n_features = features.shape[0], means.shape[0], means.shape[1]
         n_columns = columns.shape[0] // n_labels
-        asked, total = np.empty(n_cells, np.int64), np.empty(n_cells, np.float64)
-        least[:] = np.inf
         for turn in range(2):
             for label in range(n_labels):
                 n_asked = 0

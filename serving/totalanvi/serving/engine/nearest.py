@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from totalanvi.serving.engine.aligned import aligned, aligned_room
 from totalanvi.serving.engine.compiled import compiled, given, room
-from totalanvi.serving.engine.measured import measuring
 from totalanvi.serving.engine.nearest_in_group import GROUP, keeping_nearest
 
 __all__ = ["NearestSearch", "compiled_search"]
@@ -86,7 +85,13 @@ class NearestSearch:
         cells = np.require(cells, np.float32, ["C", "A"])
         index = np.empty((len(cells), n_nearest), dtype=np.int64)
         distance = np.empty((len(cells), n_nearest))
-        self._search(cells, self._points, self._groups, self._members, self._low, self._high, index, distance)
+        bound, keys = aligned_room(self._low.shape[1:], np.float32), aligned_room((_KEPT,), np.int64)
+        n_found = min(n_nearest + _SPARE, len(self._points))
+        squares, found = np.empty(n_found), np.empty(n_found, dtype=np.int64)
+        self._search(
+            *(cells, self._points, self._groups, self._members, self._low, self._high),
+            *(bound, bound.view(np.int32), keys, squares, found, index, distance),
+        )
         return index, distance
 
 
@@ -100,6 +105,11 @@ def compiled_search() -> Callable[..., None]:
         given("int32", 2),
         given("float32", 2),
         given("float32", 2),
+        room("float32", 1),
+        room("int32", 1),
+        room("int64", 1),
+        room("float64", 1),
+        room("int64", 1),
         room("int64", 2),
         room("float64", 2),
         reorder_sums=True,
@@ -125,7 +135,7 @@ def _halved(points: Floats, members: npt.NDArray[np.intp]) -> list[npt.NDArray[n
 
 
 def _search() -> Callable[..., None]:
-    keep, measure, n_kept, spare = keeping_nearest(_KEPT), measuring(), _KEPT, _SPARE
+    keep, n_kept = keeping_nearest(_KEPT), _KEPT
     infinite = np.int32(_INFINITE_BITS)
     no_key = np.int64(_INFINITE_BITS) << 32
 
@@ -136,35 +146,40 @@ def _search() -> Callable[..., None]:
         members: npt.NDArray[np.int32],
         low: Floats,
         high: Floats,
+        bound: Floats,
+        bits_of_bound: npt.NDArray[np.int32],
+        keys: npt.NDArray[np.int64],
+        squares: Doubles,
+        candidates: npt.NDArray[np.int64],
         index: npt.NDArray[np.int64],
         distance: Doubles,
     ) -> None:
         """Fill ``index`` and ``distance``; compiled by numba.
 
-        ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, boxes).
+        ``groups`` is (groups, dimensions, members), ``low`` and ``high`` are their boxes, (dimensions, boxes). Room for
+        one cell: ``bound``, (boxes,), the same memory as ``bits_of_bound``, ``keys``, ``squares`` and ``candidates``,
+        (measured,).
         """
-        n_dimensions, n_boxes, n_nearest = groups.shape[1], low.shape[1], index.shape[1]
-        n_found = min(n_nearest + spare, points.shape[0])
-        bound = np.empty(n_boxes, np.float32)
-        # Of numbers that are not negative, the bits are in the order of the numbers.
-        bits_of_bound = bound.view(np.int32)
-        keys = np.empty(n_kept, np.int64)
-        squares, candidates = np.empty(n_found, np.float64), np.empty(n_found, np.int64)
+        n_dimensions, n_boxes = low.shape
+        n_found, n_nearest = squares.shape[0], index.shape[1]
         for row in range(cells.shape[0]):
-            bound[:] = 0
+            for g in range(n_boxes):
+                bound[g] = 0
             for d in range(n_dimensions):
                 x = cells[row, d]
                 for g in range(n_boxes):
                     below, above = low[d, g] - x, x - high[d, g]
                     outside = below if below > above else above
                     bound[g] += outside * outside if outside > 0 else np.float32(0)
-            keys[:] = no_key
+            for k in range(n_kept):
+                keys[k] = no_key
             farthest = infinite
             while True:
-                # The nearest group first, so that what it holds rules most others out; then the next one.
+                # The nearest group first, so that what it holds rules most others out; then the next one. Of numbers
+                # that are not negative, the bits are in the order of the numbers.
                 least = infinite
                 for other in range(n_boxes):
-                    least = min(least, bits_of_bound[other])
+                    least = bits_of_bound[other] if bits_of_bound[other] < least else least
                 if not least < farthest:
                     break
                 g = 0
@@ -173,7 +188,19 @@ def _search() -> Callable[..., None]:
                 bits_of_bound[g] = infinite
                 farthest = np.int32(keep(cells, row, groups, members, g, keys))
             for found in range(n_found):
-                measure(cells, row, points, keys[found] & 0xFFFFFFFF, found, squares, candidates)
+                # As `totalanvi.serving.engine.candidates` does: a function for both took numba 0.3 s to put in here.
+                candidate = keys[found] & 0xFFFFFFFF
+                square = 0.0
+                for d in range(n_dimensions):
+                    exact = np.float64(points[candidate, d]) - np.float64(cells[row, d])
+                    square += exact * exact
+                place = found
+                while place > 0 and squares[place - 1] > square:
+                    squares[place] = squares[place - 1]
+                    candidates[place] = candidates[place - 1]
+                    place -= 1
+                squares[place] = square
+                candidates[place] = candidate
             for found in range(n_nearest):
                 distance[row, found] = np.sqrt(squares[found])
                 index[row, found] = candidates[found]

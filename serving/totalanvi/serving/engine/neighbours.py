@@ -116,7 +116,7 @@ def _averages(
 
     A neighbour weighs 1 − (d / d of the next neighbour)².
     """
-    n_neighbours = min(N_NEIGHBOURS, distance.shape[1])
+    n_neighbours = N_NEIGHBOURS if distance.shape[1] > N_NEIGHBOURS else distance.shape[1]
     for row in range(distance.shape[0]):
         farthest = distance[row, -1]
         total = weights = across = up = 0.0

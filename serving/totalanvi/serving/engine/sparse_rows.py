@@ -126,7 +126,8 @@ class SparseLayer:
             values *= rows.counts
         np.log1p(values, out=values)
         total = aligned_room((len(out), len(start)), np.float64)
-        self._product(rows.pointers, rows.genes, values, self._weight, start, self._tile, total, out)
+        at = np.empty(len(out), dtype=np.int64)
+        self._product(rows.pointers, rows.genes, values, self._weight, start, self._tile, at, total, out)
 
     def _centred(self, genes: npt.NDArray[np.bool_]) -> Doubles:
         """Add up the centres of some genes as the layer sees them, (columns,)."""
@@ -145,6 +146,7 @@ def compiled_product(*, paired: bool = False) -> Callable[..., None]:
         given("uint32" if paired else "float32", 2),
         given("float64", 1),
         given("int64", 1),
+        room("int64", 1),
         room("float64", 2),
         room("float32", 2),
         made=True,
@@ -162,15 +164,15 @@ def _product() -> Callable[..., None]:
         weight: npt.NDArray[np.float32 | np.uint32],
         start: Doubles,
         tile: npt.NDArray[np.int64],
+        at: npt.NDArray[np.int64],
         total: Doubles,
         out: Floats,
     ) -> None:
         """Set ``out[row]`` to ``start + Σ value · weight[index]``, rounded from ``total``; compiled by numba.
 
-        All rows go through a tile of indices before the next one.
+        All rows go through a tile of indices before the next one; ``at`` is room for where they are.
         """
         n_rows, n_columns = total.shape
-        at = np.empty(n_rows, np.int64)
         for row in range(n_rows):
             at[row] = pointers[row]
             for j in range(n_columns):
@@ -184,7 +186,7 @@ def _product() -> Callable[..., None]:
                     end += 1
                 at[row] = end
                 while k < end:
-                    stop, column = min(k + most, end), 0
+                    stop, column = k + most if k + most < end else end, 0
                     while column + wide <= n_columns:
                         add_wide(indices, values, k, stop, weight, column, total, row)
                         column += wide
