@@ -7,7 +7,7 @@ else, from the query's file to the annotated output, is the same code (`totalanv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.bundles.manifest import Manifest
 from totalanvi.serving.bundles.thresholds import Thresholds
-from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.mapped import MapOptions, MappedCells
+
+if TYPE_CHECKING:
+    from totalanvi.serving.cells import AlignedCells
+    from totalanvi.serving.mapped import MapOptions, MappedCells
 
 __all__ = ["Reference", "ReferenceFeatures", "ShownReference"]
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.alignment.align import FeatureIndex
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.bundles.manifest import MANIFEST_FILE
@@ -33,6 +33,9 @@ from totalanvi.serving.features import ReferenceFeatures
 from totalanvi.serving.listing import quoted
 from totalanvi.serving.reference import find_bundle
 from totalanvi.serving.wire.schemas import FeaturesAnswer
+
+if TYPE_CHECKING:
+    from totalanvi.serving.alignment.align import FeatureIndex
 
 __all__ = ["Catalogue", "Offer", "bundle_folders"]
 
@@ -84,6 +87,9 @@ class Offer:
     @cached_property
     def index(self) -> FeatureIndex:
         """The features, ready to be looked up by name: made once, for it takes longer than mapping a cell."""
+        # The process that supervises an endpoint has no use for alignment, nor for scipy.
+        from totalanvi.serving.alignment.align import FeatureIndex
+
         return FeatureIndex(self.features)
 
     @cached_property
