@@ -8,7 +8,7 @@ from threading import Thread
 __all__ = ["compile_ahead"]
 
 
-def compile_ahead(*, readout: bool, paired: bool = False) -> None:
+def compile_ahead(*, readout: bool, paired: bool | None = None) -> None:
     """Start compiling in a thread; who needs a function before it is done waits for it, and compiles nothing twice.
 
     Parameters
@@ -16,7 +16,8 @@ def compile_ahead(*, readout: bool, paired: bool = False) -> None:
     readout
         Whether to compile what only a bundle with a readout needs as well.
     paired
-        Whether weights of first layers are in pairs.
+        Whether weights of first layers are in pairs; None where that is not known yet, and nothing is compiled for
+        them.
 
     Examples
     --------
@@ -25,19 +26,20 @@ def compile_ahead(*, readout: bool, paired: bool = False) -> None:
     Thread(target=_compile, args=(readout, paired), name="totalanvi-compile", daemon=True).start()
 
 
-def _compile(readout: bool, paired: bool) -> None:
-    from totalanvi.serving.engine.curves import compiled_curves
-    from totalanvi.serving.engine.nearest import compiled_search
-    from totalanvi.serving.engine.neighbours import compiled_averages
-    from totalanvi.serving.engine.sparse_rows import compiled_product
-
+def _compile(readout: bool, paired: bool | None) -> None:
     # Without numba, whoever needs the functions says so, in words that tell what to install.
     with suppress(ImportError):
-        compiled_product(paired=paired)
+        from totalanvi.serving.engine.curves import compiled_curves
+        from totalanvi.serving.engine.nearest import compiled_search
+        from totalanvi.serving.engine.neighbours import compiled_averages
+        from totalanvi.serving.engine.sparse_rows import compiled_product
+
         compiled_search()
         compiled_averages()
+        compiled_curves()
+        if paired is not None:
+            compiled_product(paired=paired)
         if readout:
             from totalanvi.serving.engine.density import compiled_least
 
             compiled_least()
-        compiled_curves()
