@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
+from totalanvi.serving.engine.ahead import compile_ahead
 from totalanvi.serving.engine.compiled import compiled, given, room
 
 
@@ -30,3 +34,17 @@ def test_loops_that_threads_ask_for_at_a_time_are_made_once() -> None:
     out = np.empty(2)
     found[0](np.array([1.0, 4.0]), out)
     assert out.tolist() == [2.0, 8.0]
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_garbage_is_collected_after_compiling_as_before(was_enabled: bool) -> None:
+    (gc.enable if was_enabled else gc.disable)()
+    try:
+        for paired in (None, True, False):
+            compile_ahead(readout=True, paired=paired)
+        for thread in threading.enumerate():
+            if thread.name == "totalanvi-compile":
+                thread.join()
+        assert gc.isenabled() == was_enabled
+    finally:
+        gc.enable()
