@@ -179,7 +179,8 @@ def _search() -> Callable[..., None]:
                 # that are not negative, the bits are in the order of the numbers.
                 least = infinite
                 for other in range(n_boxes):
-                    least = bits_of_bound[other] if bits_of_bound[other] < least else least
+                    bits = bits_of_bound[other]
+                    least = bits if bits < least else least
                 if not least < farthest:
                     break
                 g = 0

@@ -121,14 +121,16 @@ def _averages(
         farthest = distance[row, -1]
         total = weights = across = up = 0.0
         for k in range(n_neighbours):
-            total += distance[row, k]
-            weights += farthest * farthest - distance[row, k] * distance[row, k]
+            near = distance[row, k]
+            total += near
+            weights += farthest * farthest - near * near
         for k in range(n_neighbours):
-            weight = farthest * farthest - distance[row, k] * distance[row, k]
+            near, landmark = distance[row, k], index[row, k]
+            weight = farthest * farthest - near * near
             # Where all are equally far (or all at the very same place) no weight is left: then all count the same.
             weight = weight / weights if weights > 0 else 1 / n_neighbours
-            across += weight * places[index[row, k], 0]
-            up += weight * places[index[row, k], 1]
+            across += weight * places[landmark, 0]
+            up += weight * places[landmark, 1]
         mean[row] = total / n_neighbours
         coordinates[row, 0] = across
         coordinates[row, 1] = up
