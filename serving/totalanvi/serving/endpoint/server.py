@@ -15,6 +15,7 @@ from totalanvi.serving.endpoint.access.settings import KEYS_FILE_VARIABLE, NO_AU
 from totalanvi.serving.endpoint.catalogue import Catalogue
 from totalanvi.serving.endpoint.settings import Settings, joined
 from totalanvi.serving.errors import BundleError, EndpointError
+from totalanvi.serving.garbage import left_alone
 from totalanvi.serving.reference import find_bundle, is_url
 from totalanvi.serving.wire.limits import variable
 
@@ -98,7 +99,8 @@ def serve(
     access.require_for(address)
     os.environ.update(given)
 
-    from totalanvi.serving.endpoint import service
+    with left_alone():
+        from totalanvi.serving.endpoint import service
 
     # BentoML's decorator turns the class into a service, which its types do not say.
     bento: Any = service.TotalanviService

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Lock, Thread
+from contextlib import suppress
+from threading import Thread
+
+from totalanvi.serving.garbage import left_alone
 
 __all__ = ["compile_ahead"]
 
@@ -30,7 +30,7 @@ def compile_ahead(*, readout: bool, paired: bool | None = None) -> None:
 
 def _compile(readout: bool, paired: bool | None) -> None:
     # Without numba, whoever needs the functions says so, in words that tell what to install.
-    with _collector.resting(), suppress(ImportError):
+    with left_alone(), suppress(ImportError):
         from totalanvi.serving.engine.curves import compiled_curves
         from totalanvi.serving.engine.nearest import compiled_search
         from totalanvi.serving.engine.neighbours import compiled_averages
@@ -45,29 +45,3 @@ def _compile(readout: bool, paired: bool | None) -> None:
             from totalanvi.serving.engine.density import compiled_least
 
             compiled_least()
-
-
-class _Collector:
-    """Python's garbage collector, which looks through all that was imported again and again while more is added."""
-
-    def __init__(self) -> None:
-        self._lock, self._n_resting, self._was_enabled = Lock(), 0, False
-
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Let it rest meanwhile: what numba and imports make stays. It took a tenth of a worker's start."""
-        with self._lock:
-            if self._n_resting == 0:
-                self._was_enabled = gc.isenabled()
-                gc.disable()
-            self._n_resting += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._n_resting -= 1
-                if self._n_resting == 0 and self._was_enabled:
-                    gc.enable()
-
-
-_collector = _Collector()
