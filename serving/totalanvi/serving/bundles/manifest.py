@@ -332,7 +332,7 @@ class Manifest(Schema):
     parity: list[Parity]
     """Of the float32 graphs, which a bundle of another precision was made from."""
     precision: PrecisionCost | None = None
-    """What the graphs compute with if it is not float32, and what that costs; None in float32."""
+    """What the graphs compute with if it is not float32, and what that costs; None, and not written, in float32."""
     files: dict[str, FileRecord]
 
     @field_validator("files")

@@ -21,6 +21,10 @@ __all__ = ["parse_manifest", "read_manifest", "verify_manifest", "write_manifest
 _OWN_DIGEST = "digest"
 """Field of the manifest's file that guards the other fields against accidents, as the records guard the files."""
 
+_LEFT_OUT = ("precision",)
+"""Fields that are not written where they say nothing: code from before them, which refuses fields that it does not
+know, serves such a bundle."""
+
 
 def read_manifest(folder: Path) -> bytes:
     """Return the bytes of a bundle's manifest.
@@ -104,6 +108,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     for name, record in manifest.files.items():
         verify(folder, name, record, hash_file(inside(folder, name)))
     values = manifest.model_dump(mode="json")
+    for name in _LEFT_OUT:
+        if values[name] is None:
+            del values[name]
     values[_OWN_DIGEST] = _digest_of(values)
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
     target = folder / MANIFEST_FILE
