@@ -40,10 +40,9 @@ from totalanvi.serving.bundles.manifest import (
 from totalanvi.serving.bundles.modes import MODES, modes_of
 from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.engine import Engine
-from totalanvi.serving.engine.feeds import Block, SparseFeeds
+from totalanvi.serving.engine.feeds import Block, FirstLayersOnCores
 from totalanvi.serving.engine.places import place
 from totalanvi.serving.engine.sessions import open_sessions
-from totalanvi.serving.engine.sparse_rows import SparseLayer
 from totalanvi.serving.mapped import Background, MapOptions
 from totalanvi.training.data import Cells
 from totalanvi.training.network.anvae import TotalANVAE
@@ -135,9 +134,8 @@ def _check_graphs(bundle: Bundle, module: TotalANVAE, readout: Readout | None, c
 
 def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | None, cells: Cells) -> list[Parity]:
     """Compute first layers from sparse rows, and what comes after them, for cells whose batch is unknown."""
-    figures, layers = ParityFigures(), bundle.first_layers
+    figures, first_layers = ParityFigures(), FirstLayersOnCores(bundle)
     sessions, _ = open_sessions(bundle, "cpu", usable_cores(), after_first_layers=True)
-    sparse = SparseLayer(layers.encoder), None if layers.readout is None else SparseLayer(layers.readout)
     without_proteins = replace(cells, protein=np.zeros_like(cells.protein), measured=np.zeros_like(cells.measured))
     everyone = [np.arange(len(cells))]
     of_panels = [np.flatnonzero((cells.measured == panel).all(axis=1)) for panel in np.unique(cells.measured, axis=0)]
@@ -154,7 +152,7 @@ def _check_first_layers(bundle: Bundle, module: TotalANVAE, readout: Readout | N
             for name in graph.outputs
         }
         for rows in groups:
-            feeds = SparseFeeds(query.rows(rows), module.dims.n_batches, *sparse, (encoder, of_readout), None)
+            feeds = first_layers.feeds(query.rows(rows), (encoder, of_readout))
             feed = feeds.feed(Block(slice(0, len(rows)), len(rows)))
             for graph in graphs:
                 arrays = sessions[graph.file].run(list(graph.outputs), {name: feed[name] for name in graph.inputs})

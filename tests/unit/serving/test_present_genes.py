@@ -67,10 +67,9 @@ def test_the_readout_is_told_which_genes_there_are(bundle: Path, checkpoint: Pat
     found = Engine(Bundle.open(bundle), provider="cpu").score(part, MapOptions(impute=False))
     inputs = (rna.toarray(), whole.library[:, None], whole.protein, whole.measured.astype(np.float32))
     assert source.readout is not None
-    network, opened = source.readout.network, Bundle.open(bundle)
-    assert opened.first_layers.readout is not None
-    assert opened.readout is not None
-    fill = MissingGenes(opened.first_layers.readout, opened.readout).fill(present)
+    network, missing_genes = source.readout.network, MissingGenes.of(Bundle.open(bundle))
+    assert missing_genes is not None
+    fill = missing_genes.fill(present)
     assert fill.any()
     with torch.no_grad():
         of_query = torch.from_numpy(present[None]).float(), torch.from_numpy(fill)

@@ -25,9 +25,7 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER_REST, PROTEINS, READOUT_REST, GraphSignature
 from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.cells import AlignedCells
-from totalanvi.serving.engine.feeds import SparseFeeds, blocks_of
-from totalanvi.serving.engine.missing_genes import MissingGenes
-from totalanvi.serving.engine.sparse_rows import SparseLayer
+from totalanvi.serving.engine.feeds import FirstLayersOnCores, blocks_of
 from totalanvi.training.data import Cells
 
 __all__ = ["Steps", "last_products", "steps_of"]
@@ -185,14 +183,9 @@ def _is_large(weights: Floats) -> bool:
 
 def _feeds(bundle: Bundle, landmarks: Cells) -> Iterator[Feed]:
     """Yield what encoder and readout are fed with after their first layers."""
-    first, n_batches = bundle.first_layers, len(bundle.manifest.batches)
-    layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
-    genes = None
-    if first.readout is not None and bundle.readout is not None:
-        genes = MissingGenes(first.readout, bundle.readout)
+    first_layers = FirstLayersOnCores(bundle)
     for query in _queries(bundle, landmarks):
-        fill = None if genes is None else genes.fill(query.present)
-        feeds = SparseFeeds(query, n_batches, *layers, (ENCODER_REST, READOUT_REST), fill)
+        feeds = first_layers.feeds(query, (ENCODER_REST, READOUT_REST))
         for block in blocks_of(len(query)):
             yield feeds.feed(block)
 

@@ -33,7 +33,7 @@ from totalanvi.serving.engine.decodings import decodings
 from totalanvi.serving.engine.device_feeds import DeviceFeeds, device_block_sizes
 from totalanvi.serving.engine.device_imputer import DeviceImputation
 from totalanvi.serving.engine.device_search import DeviceSearch
-from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, SparseFeeds
+from totalanvi.serving.engine.feeds import BLOCK_SIZES, Block, Feed, Feeds, FirstLayersOnCores
 from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.imputation import CellsToImpute, Imputer, ImputesProteins
 from totalanvi.serving.engine.memory import HostMemory, Memory, Value
@@ -41,7 +41,6 @@ from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
 from totalanvi.serving.engine.sessions import Device, Sessions, widths_of
-from totalanvi.serving.engine.sparse_rows import SparseLayer
 from totalanvi.serving.mapped import MapOptions
 
 __all__ = ["Computation"]
@@ -77,20 +76,18 @@ class Computation:
         self, bundle: Bundle, sessions: Sessions, device: Device, placement: Placement, *, on_cores: bool
     ) -> None:
         self._bundle, self._device, self.on_cores = bundle, device, on_cores
-        first = bundle.first_layers
         self._memory: Memory = HostMemory() if device == "cpu" else CudaMemory()
         self._graphs = Graphs(sessions, self._memory, widths_of(bundle))
-        self._layers: tuple[SparseLayer, SparseLayer | None] | None = None
+        self._first_layers: FirstLayersOnCores | None = None
+        self._missing_genes: MissingGenes | None = None
         self._search: DeviceSearch | None = None
         self._imputation: DeviceImputation | None = None
         if on_cores:
-            self._layers = SparseLayer(first.encoder), None if first.readout is None else SparseLayer(first.readout)
+            self._first_layers = FirstLayersOnCores(bundle)
         else:
+            self._missing_genes = MissingGenes.of(bundle)
             self._search = DeviceSearch(placement, self._graphs, self._memory)
             self._imputation = DeviceImputation(bundle, self._graphs, self._memory)
-        self._missing_genes: MissingGenes | None = None
-        if bundle.readout is not None and first.readout is not None:
-            self._missing_genes = MissingGenes(first.readout, bundle.readout)
         n_genes = len(bundle.manifest.genes.names)
         self.block_sizes = BLOCK_SIZES if device == "cpu" else device_block_sizes(n_genes)
 
@@ -158,11 +155,10 @@ class Computation:
         return Imputer(to_decode, partial(self._graphs.fetch, PROTEINS), most_rows)
 
     def _feeds(self, cells: AlignedCells, *, imputes: bool) -> Feeds:
-        n_batches = len(self._bundle.manifest.batches)
+        if self._first_layers is not None:
+            return self._first_layers.feeds(cells, self._after_first_layers(cells, imputes=imputes))
         fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
-        if self._layers is None:
-            return DeviceFeeds(cells, n_batches, fill, self._graphs, self._memory)
-        return SparseFeeds(cells, n_batches, *self._layers, self._after_first_layers(cells, imputes=imputes), fill)
+        return DeviceFeeds(cells, len(self._bundle.manifest.batches), fill, self._graphs, self._memory)
 
     def _after_first_layers(self, cells: AlignedCells, *, imputes: bool) -> tuple[GraphSignature, GraphSignature]:
         """Choose the graphs that compute no more than is asked for, of those that the bundle has."""

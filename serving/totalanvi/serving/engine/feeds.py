@@ -9,13 +9,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.aligned import aligned_room
 from totalanvi.serving.engine.memory import Value
+from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.sparse_rows import Rows, SparseLayer
 
-__all__ = ["BLOCK_SIZES", "Block", "Feed", "Feeds", "SparseFeeds", "blocks_of"]
+__all__ = ["BLOCK_SIZES", "Block", "Feed", "Feeds", "FirstLayersOnCores", "SparseFeeds", "blocks_of"]
 
 BLOCK_SIZES = (8, 64, 256, 1024)
 """Cells in a block. Few sizes, so that every kernel is chosen once and for all cells alike; the small ones answer a
@@ -139,3 +141,33 @@ class SparseFeeds:
                 made += made[:, : len(self._fill)] @ self._fill
             feed[name] = made
         return feed
+
+
+class FirstLayersOnCores:
+    """The first layers of a bundle, ready to compute from sparse rows. Safe to use from several threads.
+
+    Parameters
+    ----------
+    bundle
+        Whose arrays are in place.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        layers = bundle.first_layers
+        self._n_batches = len(bundle.manifest.batches)
+        self._encoder = SparseLayer(layers.encoder)
+        self._readout = None if layers.readout is None else SparseLayer(layers.readout)
+        self._missing_genes = MissingGenes.of(bundle)
+
+    def feeds(self, cells: AlignedCells, graphs: tuple[GraphSignature, GraphSignature]) -> SparseFeeds:
+        """Return the inputs of a query's blocks.
+
+        Parameters
+        ----------
+        cells
+            The query.
+        graphs
+            What comes after the first layers, of the encoder and of a readout.
+        """
+        fill = None if self._missing_genes is None else self._missing_genes.fill(cells.present)
+        return SparseFeeds(cells, self._n_batches, self._encoder, self._readout, graphs, fill)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.first_layer import ReadoutFirst
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 
@@ -41,6 +42,12 @@ class MissingGenes:
         self._loadings = components * self._squared_scale
         self._precision = np.diag(1 / arrays.component_variance.astype(np.float64))
         self._noise = float(arrays.gene_noise[0])
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> MissingGenes | None:
+        """Return those of a bundle; None where it has no readout."""
+        projection = bundle.first_layers.readout
+        return None if projection is None or bundle.readout is None else cls(projection, bundle.readout)
 
     def fill(self, present: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float32]:
         """Return what to add to projected cells, (components, columns): ``projected + components @ fill``.
