@@ -26,7 +26,7 @@ import speed_inputs
 from stopwatch import Stopwatch
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import N_NEAREST
+from totalanvi.serving.bundles.graphs import N_NEAREST
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import PROTEIN_ARRAYS, MapOptions

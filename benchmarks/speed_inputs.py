@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import brentq
 
-from totalanvi.serving.bundles.manifest import ENCODER_RNA
+from totalanvi.serving.bundles.graphs import ENCODER_RNA
 
 N_REFERENCE, N_QUERY, N_GENES, N_PROTEINS, N_LABELS = 4_000, 20_000, 4_000, 100, 20
 NON_ZERO = 0.073

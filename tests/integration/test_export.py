@@ -24,14 +24,8 @@ import totalanvi.export
 from totalanvi.export import ExportError, export_bundle
 from totalanvi.serving import BundleError, load_reference
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
-from totalanvi.serving.bundles.manifest import (
-    CARD_FILE,
-    MANIFEST_FILE,
-    REPORT_FILE,
-    SCHEMA_VERSION,
-    device_graphs,
-    label_graphs,
-)
+from totalanvi.serving.bundles.graphs import device_graphs, label_graphs
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE, SCHEMA_VERSION
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.cli import main
 from totalanvi.training.simulation.simulate import simulate, simulate_query

@@ -29,8 +29,8 @@ from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.first_layer import EncoderFirst
+from totalanvi.serving.bundles.graphs import ENCODER, device_graphs
 from totalanvi.serving.bundles.manifest import (
-    ENCODER,
     MANIFEST_FILE,
     SCHEMA_VERSION,
     Calibration,
@@ -38,7 +38,6 @@ from totalanvi.serving.bundles.manifest import (
     Manifest,
     Parity,
     Provenance,
-    device_graphs,
 )
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES, Mode

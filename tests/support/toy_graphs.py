@@ -11,16 +11,7 @@ from tests.support.toy import TOY
 from totalanvi.export.imputation_graphs import average_graph, bounds_graph
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import nearest_graph
-from totalanvi.serving.bundles.manifest import (
-    AVERAGE,
-    BOUNDS,
-    CLASSIFIER,
-    ENCODER,
-    ENCODER_REST,
-    NEAREST,
-    PROTEINS,
-    ROWS,
-)
+from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, CLASSIFIER, ENCODER, ENCODER_REST, NEAREST, PROTEINS, ROWS
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 

@@ -38,6 +38,7 @@ from totalanvi.serving.bundles.bundle import Bundle, bundle_files
 from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
 from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.files import hash_files
+from totalanvi.serving.bundles.graphs import device_graphs
 from totalanvi.serving.bundles.manifest import (
     CARD_FILE,
     REPORT_FILE,
@@ -47,7 +48,6 @@ from totalanvi.serving.bundles.manifest import (
     FileRecord,
     Manifest,
     Provenance,
-    device_graphs,
 )
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.bundles.modes import MODES

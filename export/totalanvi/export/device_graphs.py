@@ -1,4 +1,4 @@
-"""Writes what only a device is given: see `totalanvi.serving.bundles.manifest.device_graphs`."""
+"""Writes what only a device is given: see `totalanvi.serving.bundles.graphs.device_graphs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from totalanvi.export.imputation_graphs import (
 )
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import density_graph, nearest_graph
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     AVERAGE,
     BOUNDS,
     DENSITY,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     CLASSIFIER,
     ENCODER,
     ENCODER_PANEL,
@@ -83,7 +83,7 @@ class EncoderGraph(Graph):
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map `totalanvi.serving.bundles.manifest.ENCODER` inputs to z_mean, z_scale, latent (cells, latent)."""
+        """Map `totalanvi.serving.bundles.graphs.ENCODER` inputs to z_mean, z_scale, latent (cells, latent)."""
         z, _ = self.encoder(EncoderInputs(rna, library, protein, measured, self.usual_covariates(batch)))
         return z.mean, z.scale, self.transform(z.mean)
 
@@ -106,7 +106,7 @@ class EncoderRestGraph(EncoderGraph):
     def forward(
         self, from_rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Map `totalanvi.serving.bundles.manifest.ENCODER_REST` inputs to z_mean, z_scale, latent (cells, latent)."""
+        """Map `totalanvi.serving.bundles.graphs.ENCODER_REST` inputs to z_mean, z_scale, latent (cells, latent)."""
         inputs = EncoderInputs(from_rna, library, protein, measured, self.usual_covariates(batch))
         z = self.encoder.after_rna(from_rna, inputs)
         return z.mean, z.scale, self.transform(z.mean)
@@ -133,7 +133,7 @@ class EncoderPanelGraph(Graph):
         self.covariates = module.usual_covariates(torch.zeros(1, dims.n_batches))
 
     def forward(self, from_rna: Tensor, protein: Tensor, panel: Tensor) -> Tensor:
-        """Map `totalanvi.serving.bundles.manifest.ENCODER_PANEL` inputs to the latent, (cells, latent)."""
+        """Map `totalanvi.serving.bundles.graphs.ENCODER_PANEL` inputs to the latent, (cells, latent)."""
         return self.transform(self.encoder.after_rna_of_panel(from_rna, protein, panel, self.covariates))
 
 
@@ -155,7 +155,7 @@ class EncoderRnaGraph(EncoderPanelGraph):
         self.widths = self.widths[:1]
 
     def forward(self, from_rna: Tensor) -> Tensor:  # type: ignore[override]
-        """Map the input of `totalanvi.serving.bundles.manifest.ENCODER_RNA` to the latent, (cells, latent)."""
+        """Map the input of `totalanvi.serving.bundles.graphs.ENCODER_RNA` to the latent, (cells, latent)."""
         return super().forward(from_rna, self.nothing, self.nothing)
 
 
@@ -208,7 +208,7 @@ class ProteinsGraph(Graph):
         self.transform = module.transform
 
     def forward(self, z_mean: Tensor, z_scale: Tensor, noise: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.bundles.manifest.PROTEINS` to its outputs, (cells, proteins)."""
+        """Map the inputs of `totalanvi.serving.bundles.graphs.PROTEINS` to its outputs, (cells, proteins)."""
         draws = z_mean + z_scale * noise.unsqueeze(1)
         n_samples, n_cells, _ = draws.shape
         # One flat row per draw and cell: the covariates beside them are a row each, too.
@@ -249,7 +249,7 @@ class ReadoutGraph(Graph):
     def forward(
         self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present, fill)
         return answers
 
@@ -273,7 +273,7 @@ class ReadoutRestGraph(Graph):
         self.network = network
 
     def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_REST` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_REST` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.read(projected, protein, measured)
         return answers
 
@@ -290,7 +290,7 @@ class ReadoutLabelsGraph(ReadoutRestGraph):
     signature = READOUT_LABELS
 
     def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_LABELS` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_LABELS` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, measured)
         return answers
 
@@ -308,7 +308,7 @@ class ReadoutPanelGraph(ReadoutLabelsGraph):
     rows: tuple[str | int, ...] = ("cells", "cells", 1)
 
     def forward(self, projected: Tensor, protein: Tensor, panel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the inputs of `totalanvi.serving.bundles.manifest.READOUT_PANEL` to its outputs."""
+        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_PANEL` to its outputs."""
         answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, panel)
         return answers
 
@@ -331,7 +331,7 @@ class ReadoutRnaGraph(ReadoutPanelGraph):
         self.widths = self.widths[:1]
 
     def forward(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the input of `totalanvi.serving.bundles.manifest.READOUT_RNA` to its outputs."""
+        """Map the input of `totalanvi.serving.bundles.graphs.READOUT_RNA` to its outputs."""
         return super().forward(projected, self.nothing, self.nothing)
 
 

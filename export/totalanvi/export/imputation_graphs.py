@@ -10,7 +10,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from totalanvi.export.weightless import Shapes, weightless
-from totalanvi.serving.bundles.manifest import AVERAGE, BOUNDS, READOUT_COUNTS, READOUT_IMPUTED
+from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, READOUT_COUNTS, READOUT_IMPUTED
 
 __all__ = ["average_graph", "bounds_graph", "readout_counts_graph", "readout_imputed_graph"]
 
@@ -20,7 +20,7 @@ _CONSTANTS = {"first": [0], "second": [1], "last": [2], "many": [2**31 - 1], "re
 
 
 def average_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.AVERAGE`.
+    """Make the graph `totalanvi.serving.bundles.graphs.AVERAGE`.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def average_graph() -> onnx.ModelProto:
 
 
 def readout_counts_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.READOUT_COUNTS`.
+    """Make the graph `totalanvi.serving.bundles.graphs.READOUT_COUNTS`.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def readout_counts_graph() -> onnx.ModelProto:
 
 
 def readout_imputed_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.READOUT_IMPUTED`.
+    """Make the graph `totalanvi.serving.bundles.graphs.READOUT_IMPUTED`.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def readout_imputed_graph() -> onnx.ModelProto:
 
 
 def bounds_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.BOUNDS`.
+    """Make the graph `totalanvi.serving.bundles.graphs.BOUNDS`.
 
     Examples
     --------

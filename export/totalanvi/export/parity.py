@@ -21,7 +21,7 @@ from totalanvi.export.readout_parity import added_up, readout_counts, readout_fe
 from totalanvi.export.reference_cells import aligned
 from totalanvi.machine.cores import usable_cores
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     CLASSIFIER,
     ENCODER,
     ENCODER_PANEL,
@@ -35,8 +35,8 @@ from totalanvi.serving.bundles.manifest import (
     READOUT_RNA,
     ROWS,
     GraphSignature,
-    Parity,
 )
+from totalanvi.serving.bundles.manifest import Parity
 from totalanvi.serving.bundles.modes import MODES, modes_of
 from totalanvi.serving.engine.decodings import batch_weights
 from totalanvi.serving.engine.engine import Engine

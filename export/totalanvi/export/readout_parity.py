@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from totalanvi.serving.bundles.manifest import READOUT
+from totalanvi.serving.bundles.graphs import READOUT
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.training.data import Cells
 from totalanvi.training.readout.network import ReadoutNetwork
@@ -19,7 +19,7 @@ __all__ = ["added_up", "readout_counts", "readout_feed", "readout_outputs"]
 
 
 def readout_feed(cells: Cells, network: ReadoutNetwork) -> dict[str, Tensor]:
-    """Return the inputs of `totalanvi.serving.bundles.manifest.READOUT` for cells with all genes."""
+    """Return the inputs of `totalanvi.serving.bundles.graphs.READOUT` for cells with all genes."""
     batch = cells.to_batch()
     inputs = (batch.rna.to_dense(), added_up(cells), batch.protein, batch.measured.float())
     return dict(zip(READOUT.inputs, (*inputs, *network.every_gene), strict=True))

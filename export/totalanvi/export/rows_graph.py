@@ -7,13 +7,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from totalanvi.export.weightless import Shapes, weightless
-from totalanvi.serving.bundles.manifest import ROWS
+from totalanvi.serving.bundles.graphs import ROWS
 
 __all__ = ["rows_graph"]
 
 
 def rows_graph(n_genes: int) -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.ROWS` of a reference.
+    """Make the graph `totalanvi.serving.bundles.graphs.ROWS` of a reference.
 
     Parameters
     ----------

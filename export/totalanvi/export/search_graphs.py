@@ -7,13 +7,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from totalanvi.export.weightless import Shapes, weightless
-from totalanvi.serving.bundles.manifest import DENSITY, N_NEAREST, NEAREST
+from totalanvi.serving.bundles.graphs import DENSITY, N_NEAREST, NEAREST
 
 __all__ = ["density_graph", "nearest_graph"]
 
 
 def nearest_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.NEAREST`.
+    """Make the graph `totalanvi.serving.bundles.graphs.NEAREST`.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def nearest_graph() -> onnx.ModelProto:
 
 
 def density_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.manifest.DENSITY`.
+    """Make the graph `totalanvi.serving.bundles.graphs.DENSITY`.
 
     Examples
     --------

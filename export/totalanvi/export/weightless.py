@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from totalanvi.serving.bundles.manifest import GraphSignature
+from totalanvi.serving.bundles.graphs import GraphSignature
 
 __all__ = ["Shapes", "weightless"]
 
@@ -46,7 +46,7 @@ def weightless(
 
     Examples
     --------
-    >>> from totalanvi.serving.bundles.manifest import GraphSignature
+    >>> from totalanvi.serving.bundles.graphs import GraphSignature
     >>> same = [helper.make_node("Identity", ["x"], ["y"])]
     >>> weightless(GraphSignature("same.onnx", ("x",), ("y",)), same, {"x": ["n"], "y": ["n"]}, {}).graph.name
     'same'

@@ -18,7 +18,7 @@ from totalanvi.export.parity_figures import TOLERANCE, relative_error
 from totalanvi.export.probes import N_DRAWN, probe_cells
 from totalanvi.export.source import Source, read_source
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     CLASSIFIER,
     ENCODER,
     ENCODER_PANEL,

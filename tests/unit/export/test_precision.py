@@ -31,15 +31,8 @@ from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import read_source
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
-    CARD_FILE,
-    ENCODER,
-    ENCODER_REST,
-    MANIFEST_FILE,
-    PROTEINS,
-    READOUT_LABELS,
-    REPORT_FILE,
-)
+from totalanvi.serving.bundles.graphs import ENCODER, ENCODER_REST, PROTEINS, READOUT_LABELS
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE
 from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.bundles.precision import LOWERED, Change, precision_lines
 from totalanvi.serving.cells import AlignedCells

@@ -17,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 from tests.support.toy_bundle import TOY, sign
 
 from totalanvi.serving.bundles.bundle import Bundle
+from totalanvi.serving.bundles.graphs import ENCODER_REST
 from totalanvi.serving.bundles.manifest import (
     CALIBRATION_FILE,
     ENCODER_FIRST_FILE,
-    ENCODER_REST,
     MANIFEST_FILE,
     REFERENCE_FILE,
     SCHEMA_VERSION,

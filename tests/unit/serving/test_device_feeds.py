@@ -17,7 +17,7 @@ from tests.support.toy_bundle import TOY, sign, toy_cells
 
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import ROWS
+from totalanvi.serving.bundles.graphs import ROWS
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.cuda_memory import CudaMemory

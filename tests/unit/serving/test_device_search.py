@@ -19,7 +19,7 @@ from totalanvi.export.reference_cells import aligned
 from totalanvi.export.search_graphs import density_graph, nearest_graph
 from totalanvi.export.source import read_source
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import DENSITY, N_NEAREST, device_graphs
+from totalanvi.serving.bundles.graphs import DENSITY, N_NEAREST, device_graphs
 from totalanvi.serving.bundles.manifest_file import write_manifest
 from totalanvi.serving.engine.candidates import nearest_of
 from totalanvi.serving.engine.density import LabelDensities

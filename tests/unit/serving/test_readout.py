@@ -11,7 +11,7 @@ import pytest
 from tests.support.readout import draw_readout_arrays
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import READOUT
+from totalanvi.serving.bundles.graphs import READOUT
 from totalanvi.serving.engine.placement import Computed
 from totalanvi.serving.engine.readout import Readings, Readout
 from totalanvi.serving.engine.scores import Imputed

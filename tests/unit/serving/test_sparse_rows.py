@@ -17,17 +17,17 @@ from totalanvi.export.reference_cells import aligned
 from totalanvi.export.source import read_source
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayer, ReadoutFirst
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     ENCODER_PANEL,
     ENCODER_REST,
     ENCODER_RNA,
-    MANIFEST_FILE,
     READOUT_LABELS,
     READOUT_PANEL,
     READOUT_REST,
     READOUT_RNA,
     GraphSignature,
 )
+from totalanvi.serving.bundles.manifest import MANIFEST_FILE
 from totalanvi.serving.bundles.sixteen_bits import is_bfloat16
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.engine import Engine

@@ -20,13 +20,7 @@ from totalanvi.export.precision.whole_numbers import quantize
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.first_layer import FirstLayer, FirstLayers
-from totalanvi.serving.bundles.manifest import (
-    CLASSIFIER,
-    DEVICE_GRAPHS,
-    ENCODER,
-    PROTEINS,
-    READOUT,
-)
+from totalanvi.serving.bundles.graphs import CLASSIFIER, DEVICE_GRAPHS, ENCODER, PROTEINS, READOUT
 from totalanvi.serving.bundles.precision import LOWERED, Lowered, PrecisionCost
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells

@@ -22,7 +22,7 @@ from totalanvi.export.precision.products import multiplied_weights, products_of
 from totalanvi.export.query_modes import in_mode
 from totalanvi.export.reference_cells import aligned, gene_share
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import CLASSIFIER, ENCODER_REST, PROTEINS, READOUT_REST, GraphSignature
+from totalanvi.serving.bundles.graphs import CLASSIFIER, ENCODER_REST, PROTEINS, READOUT_REST, GraphSignature
 from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.feeds import FirstLayersOnCores, blocks_of

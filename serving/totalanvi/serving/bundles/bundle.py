@@ -42,18 +42,13 @@ from totalanvi.serving.bundles.array_file import ArrayFile
 from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
 from totalanvi.serving.bundles.files import hash_file, inside, verify
 from totalanvi.serving.bundles.first_layer import EncoderFirst, FirstLayers, ReadoutFirst
+from totalanvi.serving.bundles.graphs import CLASSIFIER, ENCODER, ENCODER_REST, PROTEINS, READOUT, READOUT_REST
 from totalanvi.serving.bundles.manifest import (
     CALIBRATION_FILE,
-    CLASSIFIER,
-    ENCODER,
     ENCODER_FIRST_FILE,
-    ENCODER_REST,
     MANIFEST_FILE,
-    PROTEINS,
-    READOUT,
     READOUT_FILE,
     READOUT_FIRST_FILE,
-    READOUT_REST,
     REFERENCE_FILE,
     FileRecord,
     Manifest,

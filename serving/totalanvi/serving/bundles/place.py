@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from totalanvi.serving.bundles.bundle import bundle_files
-from totalanvi.serving.bundles.manifest import CARD_FILE, DEVICE_GRAPHS, MANIFEST_FILE, REPORT_FILE, label_graphs
+from totalanvi.serving.bundles.graphs import DEVICE_GRAPHS, label_graphs
+from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE
 from totalanvi.serving.bundles.signature import SIGNATURE_FILE
 from totalanvi.serving.errors import OutputError
 

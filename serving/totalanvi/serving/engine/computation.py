@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     CLASSIFIER,
     ENCODER_PANEL,
     ENCODER_REST,

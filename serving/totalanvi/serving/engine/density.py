@@ -128,7 +128,7 @@ class LabelDensities:
         return _scaled(least.astype(np.float64), self._arrays.n_components)
 
     def without_proteins(self) -> tuple[Floats, Floats, Floats]:
-        """Return what `totalanvi.serving.bundles.manifest.DENSITY` is fed with beside components of the RNA."""
+        """Return what `totalanvi.serving.bundles.graphs.DENSITY` is fed with beside components of the RNA."""
         known = self._gaussians(np.zeros(len(self._arrays.protein_centre), dtype=bool))
         order, rows = np.argsort(known.features), known.whitening
         centres = np.einsum("lij,lj->li", rows, known.means).reshape(1, -1)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import ENCODER, READOUT, ROWS, GraphSignature
+from totalanvi.serving.bundles.graphs import ENCODER, READOUT, ROWS, GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.feeds import Block, Feed
 from totalanvi.serving.engine.graphs import Floats, Graphs

@@ -12,13 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
-    AVERAGE,
-    BOUNDS,
-    PROTEINS,
-    READOUT_COUNTS,
-    READOUT_IMPUTED,
-)
+from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, PROTEINS, READOUT_COUNTS, READOUT_IMPUTED
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.engine.bounds import Bounds
 from totalanvi.serving.engine.curves import Curves

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import DENSITY, NEAREST
+from totalanvi.serving.bundles.graphs import DENSITY, NEAREST
 from totalanvi.serving.engine.candidates import compiled_order
 from totalanvi.serving.engine.graphs import Floats, Graphs
 from totalanvi.serving.engine.memory import Memory, Value

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import GraphSignature
+from totalanvi.serving.bundles.graphs import GraphSignature
 from totalanvi.serving.cells import AlignedCells
 from totalanvi.serving.engine.aligned import aligned_room
 from totalanvi.serving.engine.memory import Value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import GraphSignature
+from totalanvi.serving.bundles.graphs import GraphSignature
 from totalanvi.serving.engine.memory import Memory, Value, naming_failures
 from totalanvi.serving.engine.sessions import Sessions
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.serving.bundles.manifest import PROTEINS
+from totalanvi.serving.bundles.graphs import PROTEINS
 from totalanvi.serving.engine.decodings import Decoding
 from totalanvi.serving.engine.memory import Value, on_host
 from totalanvi.serving.engine.scores import Imputed

@@ -28,10 +28,10 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Readings:
-    """The graph's outputs, one row per cell: see `totalanvi.serving.bundles.manifest.READOUT`.
+    """The graph's outputs, one row per cell: see `totalanvi.serving.bundles.graphs.READOUT`.
 
     Proteins, ``standardised``, are None where they were not asked for, or a device goes on with them. Instead of
-    components there may be what `totalanvi.serving.bundles.manifest.DENSITY` makes of them there, ``least`` (cells, 1).
+    components there may be what `totalanvi.serving.bundles.graphs.DENSITY` makes of them there, ``least`` (cells, 1).
     """
 
     log_probabilities: Floats

@@ -11,7 +11,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.manifest import (
+from totalanvi.serving.bundles.graphs import (
     AVERAGE,
     BOUNDS,
     CLASSIFIER,
