@@ -1,4 +1,4 @@
-"""Forward-only torch modules over a trained TotalANVI: what becomes the graphs of a bundle.
+"""Forward-only torch modules over a trained TotalANVI: what becomes the graphs of a bundle; here, but for a readout's.
 
 They end at expectations of distributions: no ``torch.distributions``, no draws. Where randomness is wanted it enters as
 an input that all cells share, so that a cell's result does not depend on its neighbours. Covariates other than the
@@ -9,26 +9,19 @@ Submodules keep the names they have in training, and so do the weights in the ex
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from totalanvi.serving.bundles.graphs import (
-    CLASSIFIER,
-    ENCODER,
-    ENCODER_PANEL,
-    ENCODER_REST,
-    ENCODER_RNA,
-    PROTEINS,
-    READOUT,
-    READOUT_LABELS,
-    READOUT_PANEL,
-    READOUT_REST,
-    READOUT_RNA,
-    GraphSignature,
+from totalanvi.export.onnx import Graph
+from totalanvi.export.readout_graphs import (
+    ReadoutGraph,
+    ReadoutLabelsGraph,
+    ReadoutPanelGraph,
+    ReadoutRestGraph,
+    ReadoutRnaGraph,
 )
+from totalanvi.serving.bundles.graphs import CLASSIFIER, ENCODER, ENCODER_PANEL, ENCODER_REST, ENCODER_RNA, PROTEINS
 from totalanvi.training.network.anvae import TotalANVAE
 from totalanvi.training.network.inputs import EncoderInputs
 from totalanvi.training.readout.network import ReadoutNetwork
@@ -39,25 +32,9 @@ __all__ = [
     "EncoderPanelGraph",
     "EncoderRestGraph",
     "EncoderRnaGraph",
-    "Graph",
     "ProteinsGraph",
-    "ReadoutGraph",
-    "ReadoutLabelsGraph",
-    "ReadoutPanelGraph",
-    "ReadoutRestGraph",
-    "ReadoutRnaGraph",
     "graphs_of",
 ]
-
-
-class Graph(nn.Module):
-    """What the exporter has to know of a graph besides its computation."""
-
-    signature: ClassVar[GraphSignature]
-    rows: tuple[str | int, ...]
-    """Name of the first axis of each input, or its size where that is fixed, as that of the second axis is."""
-    widths: tuple[int, ...]
-    """Width of each input."""
 
 
 class EncoderGraph(Graph):
@@ -226,113 +203,6 @@ class ProteinsGraph(Graph):
             return values.view(n_samples, n_cells, -1).mean(dim=0)
 
         return average(denoised), average(expected), average(is_foreground)
-
-
-class ReadoutGraph(Graph):
-    """Counts → what the readout says of labels and proteins.
-
-    Parameters
-    ----------
-    network
-        The fitted one.
-    """
-
-    signature = READOUT
-
-    def __init__(self, network: ReadoutNetwork):
-        super().__init__()
-        dims = network.dims
-        self.rows = ("cells", "cells", "cells", "cells", 1, dims.n_components)
-        self.widths = (dims.n_genes, 1, dims.n_proteins, dims.n_proteins, dims.n_genes, network.projection.shape[1])
-        self.network = network
-
-    def forward(
-        self, rna: Tensor, library: Tensor, protein: Tensor, measured: Tensor, present: Tensor, fill: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network(rna, library, protein, measured, present, fill)
-        return answers
-
-
-class ReadoutRestGraph(Graph):
-    """The readout after its projection, which serving computes from sparse rows.
-
-    Parameters
-    ----------
-    network
-        The fitted one.
-    """
-
-    signature = READOUT_REST
-    rows: tuple[str | int, ...] = ("cells", "cells", "cells")
-
-    def __init__(self, network: ReadoutNetwork):
-        super().__init__()
-        n_proteins = network.dims.n_proteins
-        self.widths = (network.projection.shape[1], n_proteins, n_proteins)
-        self.network = network
-
-    def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_REST` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor, Tensor] = self.network.read(projected, protein, measured)
-        return answers
-
-
-class ReadoutLabelsGraph(ReadoutRestGraph):
-    """The same without proteins.
-
-    Parameters
-    ----------
-    network
-        The fitted one.
-    """
-
-    signature = READOUT_LABELS
-
-    def forward(self, projected: Tensor, protein: Tensor, measured: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_LABELS` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, measured)
-        return answers
-
-
-class ReadoutPanelGraph(ReadoutLabelsGraph):
-    """And that for cells that have one panel.
-
-    Parameters
-    ----------
-    network
-        The fitted one.
-    """
-
-    signature = READOUT_PANEL
-    rows: tuple[str | int, ...] = ("cells", "cells", 1)
-
-    def forward(self, projected: Tensor, protein: Tensor, panel: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the inputs of `totalanvi.serving.bundles.graphs.READOUT_PANEL` to its outputs."""
-        answers: tuple[Tensor, Tensor, Tensor] = self.network.read_labels(projected, protein, panel)
-        return answers
-
-
-class ReadoutRnaGraph(ReadoutPanelGraph):
-    """And that for cells without proteins.
-
-    Parameters
-    ----------
-    network
-        The fitted one.
-    """
-
-    signature = READOUT_RNA
-    rows = ("cells",)
-
-    def __init__(self, network: ReadoutNetwork):
-        super().__init__(network)
-        self.nothing = torch.zeros(1, network.dims.n_proteins)
-        self.widths = self.widths[:1]
-
-    def forward(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Map the input of `totalanvi.serving.bundles.graphs.READOUT_RNA` to its outputs."""
-        return super().forward(projected, self.nothing, self.nothing)
 
 
 def graphs_of(module: TotalANVAE, readout: ReadoutNetwork | None = None) -> tuple[Graph, ...]:

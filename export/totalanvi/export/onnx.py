@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import torch
+from torch import nn
 
 from totalanvi.export.errors import GraphError
-from totalanvi.export.graphs import Graph
+from totalanvi.serving.bundles.graphs import GraphSignature
 
-__all__ = ["OPSET", "export_graph"]
+__all__ = ["OPSET", "Graph", "export_graph"]
 
 OPSET = 18
 """What torch's exporter writes without converting, and every ONNX Runtime since 1.14 reads: nothing here needs more."""
@@ -24,6 +25,16 @@ _EXAMPLE_ROWS = {"cells": 3, "samples": 2}
 """Not 1, which the exporter would take for a fixed axis to broadcast."""
 
 _CHATTY_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+
+
+class Graph(nn.Module):
+    """What the exporter has to know of a graph besides its computation."""
+
+    signature: ClassVar[GraphSignature]
+    rows: tuple[str | int, ...]
+    """Name of the first axis of each input, or its size where that is fixed, as that of the second axis is."""
+    widths: tuple[int, ...]
+    """Width of each input."""
 
 
 def export_graph(graph: Graph, folder: Path) -> Path:
