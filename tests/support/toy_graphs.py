@@ -8,10 +8,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tests.support.toy import TOY
 
-from totalanvi.export.imputation_graphs import average_graph, bounds_graph
+from totalanvi.export.imputation_graphs import add_weighted_graph, bounds_graph
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import nearest_graph
-from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, CLASSIFIER, ENCODER, ENCODER_REST, NEAREST, PROTEINS, ROWS
+from totalanvi.serving.bundles.graphs import (
+    ADD_WEIGHTED,
+    BOUNDS,
+    CLASSIFIER,
+    ENCODER,
+    ENCODER_REST,
+    NEAREST,
+    PROTEINS,
+    ROWS,
+)
 
 __all__ = ["toy_first_layer", "toy_graphs"]
 
@@ -123,7 +132,7 @@ def toy_graphs() -> dict[str, onnx.ModelProto]:
         ENCODER_REST.file: encoder_rest,
         ROWS.file: rows_graph(len(TOY.genes)),
         NEAREST.file: nearest_graph(),
-        AVERAGE.file: average_graph(),
+        ADD_WEIGHTED.file: add_weighted_graph(),
         BOUNDS.file: bounds_graph(),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from totalanvi.export.imputation_graphs import (
-    average_graph,
+    add_weighted_graph,
     bounds_graph,
     readout_counts_graph,
     readout_imputed_graph,
@@ -13,7 +13,7 @@ from totalanvi.export.imputation_graphs import (
 from totalanvi.export.rows_graph import rows_graph
 from totalanvi.export.search_graphs import density_graph, nearest_graph
 from totalanvi.serving.bundles.graphs import (
-    AVERAGE,
+    ADD_WEIGHTED,
     BOUNDS,
     DENSITY,
     NEAREST,
@@ -42,7 +42,7 @@ def write_device_graph(graph: GraphSignature, n_genes: int, folder: Path) -> Non
         ROWS: lambda: rows_graph(n_genes),
         NEAREST: nearest_graph,
         DENSITY: density_graph,
-        AVERAGE: average_graph,
+        ADD_WEIGHTED: add_weighted_graph,
         READOUT_COUNTS: readout_counts_graph,
         READOUT_IMPUTED: readout_imputed_graph,
         BOUNDS: bounds_graph,

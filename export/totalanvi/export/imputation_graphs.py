@@ -10,21 +10,21 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 
 from totalanvi.export.weightless import Shapes, weightless
-from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, READOUT_COUNTS, READOUT_IMPUTED
+from totalanvi.serving.bundles.graphs import ADD_WEIGHTED, BOUNDS, READOUT_COUNTS, READOUT_IMPUTED
 
-__all__ = ["average_graph", "bounds_graph", "readout_counts_graph", "readout_imputed_graph"]
+__all__ = ["add_weighted_graph", "bounds_graph", "readout_counts_graph", "readout_imputed_graph"]
 
 _CELLS: Sequence[str | int] = ("cells", "proteins")
 _PROTEINS: Sequence[str | int] = (1, "proteins")
 _CONSTANTS = {"first": [0], "second": [1], "last": [2], "many": [2**31 - 1], "rest": [-1]}
 
 
-def average_graph() -> onnx.ModelProto:
-    """Make the graph `totalanvi.serving.bundles.graphs.AVERAGE`.
+def add_weighted_graph() -> onnx.ModelProto:
+    """Make the graph `totalanvi.serving.bundles.graphs.ADD_WEIGHTED`.
 
     Examples
     --------
-    >>> [node.op_type for node in average_graph().graph.node]
+    >>> [node.op_type for node in add_weighted_graph().graph.node]
     ['Constant', 'Greater', 'Mul', 'Where', 'Add']
     """
     nodes = [
@@ -39,7 +39,7 @@ def average_graph() -> onnx.ModelProto:
         **dict.fromkeys(("decoded", "sum"), _CELLS),
         "weight": _PROTEINS,
     }
-    return weightless(AVERAGE, nodes, shapes, {})
+    return weightless(ADD_WEIGHTED, nodes, shapes, {})
 
 
 def readout_counts_graph() -> onnx.ModelProto:

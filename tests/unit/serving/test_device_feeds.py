@@ -27,7 +27,8 @@ from totalanvi.serving.engine.feeds import Block, blocks_of
 from totalanvi.serving.engine.graphs import Graphs
 from totalanvi.serving.engine.memory import HostMemory, on_host
 from totalanvi.serving.engine.places import place
-from totalanvi.serving.engine.sessions import open_sessions, widths_of
+from totalanvi.serving.engine.sessions import open_sessions
+from totalanvi.serving.engine.widths import widths_of
 from totalanvi.serving.errors import BundleError, DeviceError
 from totalanvi.serving.mapped import MapOptions, MappedCells
 

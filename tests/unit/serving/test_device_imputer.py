@@ -16,7 +16,7 @@ from tests.support.readout import draw_readout_arrays
 from tests.support.toy_bundle import toy_cells
 
 from totalanvi.export.imputation_graphs import (
-    average_graph,
+    add_weighted_graph,
     bounds_graph,
     readout_counts_graph,
     readout_imputed_graph,
@@ -58,7 +58,7 @@ def test_intervals_are_those_of_the_cores(seed: int, equal_knots: bool) -> None:
     bounds = draw_bounds(seed, equal_knots=equal_knots)
     expected = np.random.default_rng(seed).gamma(0.4, 60, (N_CELLS, N_PROTEINS)).astype(np.float32)
     expected[0] = 0
-    first, lines = bounds.curves.lines()
+    first, lines = bounds.curves.line_table()
     low, high = computed(bounds_graph(), expected=expected, first_bound=first, bounds=lines)
     for found, exact in zip((low, high), bounds.read(expected), strict=True):
         np.testing.assert_allclose(found, exact, rtol=2e-5, atol=1e-5)
@@ -67,7 +67,7 @@ def test_intervals_are_those_of_the_cores(seed: int, equal_knots: bool) -> None:
 
 def test_a_bound_beyond_all_numbers_is_the_largest_one() -> None:
     bounds = draw_bounds(0)
-    first, lines = bounds.curves.lines()
+    first, lines = bounds.curves.line_table()
     expected = np.full((1, N_PROTEINS), np.finfo(np.float32).max)
     high = computed(bounds_graph(), expected=expected, first_bound=first, bounds=lines)[1]
     assert (high[:, 1:] == np.finfo(np.float32).max).all()
@@ -79,7 +79,7 @@ def test_what_has_no_weight_need_not_be_finite(decoded: np.ndarray, quarters: li
     weight = np.array(quarters[:4], dtype=np.float32)[None] / 4
     total = np.ones_like(decoded)
     unlearned = np.where(weight > 0, decoded, np.nan)
-    found = computed(average_graph(), total=total, decoded=unlearned, weight=weight)[0]
+    found = computed(add_weighted_graph(), total=total, decoded=unlearned, weight=weight)[0]
     np.testing.assert_allclose(found, total + decoded * weight, rtol=1e-6)
 
 
@@ -98,10 +98,10 @@ def test_counts_of_a_readout_are_those_of_the_cores(seed: int) -> None:
     for centre, spread, weight in zip(of_readout.batch_centre, of_readout.batch_spread, weights, strict=True):
         scales = {"centre": centre[None], "spread": spread[None], "smear": of_readout.protein_smear[None]}
         decoded = computed(readout_counts_graph(), standardised=standardised, **scales)[0]
-        total = computed(average_graph(), total=total, decoded=decoded, weight=weight[None])[0]
+        total = computed(add_weighted_graph(), total=total, decoded=decoded, weight=weight[None])[0]
     bounds = draw_bounds(seed)
-    first_share, shares = Curves(of_readout.share_knots, of_readout.share).lines()
-    first_bound, lines = bounds.curves.lines()
+    first_share, shares = Curves(of_readout.share_knots, of_readout.share).line_table()
+    first_bound, lines = bounds.curves.line_table()
     found = computed(
         readout_imputed_graph(),
         of_readout=total,

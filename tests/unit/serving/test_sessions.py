@@ -14,9 +14,11 @@ import pytest
 from onnx import numpy_helper
 from tests.support.toy_bundle import sign, toy_cells
 
+from totalanvi.serving.bundles import graphs
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.engine import sessions
 from totalanvi.serving.engine.engine import Engine
+from totalanvi.serving.engine.widths import widths_of
 from totalanvi.serving.errors import BundleError, QueryError, ServingError
 from totalanvi.serving.mapped import MapOptions
 
@@ -54,6 +56,13 @@ def test_silent_fall_back_is_noticed(
 def test_unknown_provider(toy_folder: Path) -> None:
     with pytest.raises(ServingError, match="expected one of auto, cpu, cuda, found 'tpu'"):
         Engine(Bundle.open(toy_folder), provider="tpu")  # type: ignore[arg-type]
+
+
+def test_each_input_and_output_has_a_width(toy_folder: Path) -> None:
+    signatures = [value for value in vars(graphs).values() if isinstance(value, graphs.GraphSignature)]
+    assert len(signatures) > 10
+    names = {name for signature in signatures for name in (*signature.inputs, *signature.outputs)}
+    assert widths_of(Bundle.open(toy_folder)).keys() == names
 
 
 Edit = Callable[[onnx.ModelProto], object]

@@ -20,7 +20,7 @@ from totalanvi.export.precision.whole_numbers import quantize
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.first_layer import FirstLayer, FirstLayers
-from totalanvi.serving.bundles.graphs import CLASSIFIER, DEVICE_GRAPHS, ENCODER, PROTEINS, READOUT
+from totalanvi.serving.bundles.graphs import DEVICE_GRAPHS, complete_graphs
 from totalanvi.serving.bundles.precision import LOWERED, Lowered, PrecisionCost
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
@@ -30,8 +30,8 @@ __all__ = ["FULL", "checked_precision", "lowered"]
 FULL = "float32"
 """What training computes with, and the default."""
 
-_ON_DEVICE = frozenset(graph.file for graph in (ENCODER, CLASSIFIER, PROTEINS, READOUT))
-"""Graphs that a device computes, too. The others are a CPU's, which has no products in float16: there, it would change
+_MULTIPLIED_IN_FLOAT16 = frozenset(graph.file for graph in complete_graphs(readout=True))
+"""Those that a device computes. The others are a CPU's, which has no products in float16: there, it would change
 nothing but how far graphs for one panel and for several agree."""
 
 _FIRST_LAYERS: Mapping[Lowered, Half] = {"float16": "float16", "bfloat16": "bfloat16", "int8": "bfloat16"}
@@ -93,8 +93,9 @@ def lowered(
 def _halve_files(bundle: Bundle, precision: Half) -> None:
     """Store weights in 16 bits."""
     for name in _with_weights(bundle):
+        multiply = precision == "float16" and name in _MULTIPLIED_IN_FLOAT16
         with _rewritten(bundle.path / name) as model:
-            halve(model, products_of(model), precision, multiply=precision == "float16" and name in _ON_DEVICE)
+            halve(model, products_of(model), precision, multiply=multiply)
 
 
 def _quantize_files(bundle: Bundle, landmarks: Cells) -> None:

@@ -26,7 +26,7 @@ what follows it, and this module opens a bundle and verifies it; the export stag
       nearest.onnx            latent → nearest landmarks, on a device              (see `NEAREST`)
       density.onnx            components → nearest label, on a device              (see `DENSITY`)
       average.onnx, readout_counts.onnx, readout_imputed.onnx, bounds.onnx
-                              decoded proteins → imputed ones, on a device         (see `AVERAGE` and those behind it)
+                              decoded proteins → imputed ones, on a device    (see `ADD_WEIGHTED` and those behind it)
       README.md, report.html  what it is and how good, for people          (see `CARD_FILE`)
       manifest.sig            who vouches for it, if anybody               (see `totalanvi.serving.bundles.signature`)
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
-    "AVERAGE",
+    "ADD_WEIGHTED",
     "BOUNDS",
     "CLASSIFIER",
     "DENSITY",
@@ -30,6 +30,7 @@ __all__ = [
     "READOUT_RNA",
     "ROWS",
     "GraphSignature",
+    "complete_graphs",
     "device_graphs",
     "label_graphs",
 ]
@@ -139,10 +140,10 @@ bundle with a readout. ``components`` (cells, components) are the readout's; a l
 (components, labels * components) make them independent, ``centres`` (1, labels * components) is where its own mean then
 lies, ``log_ratios`` (1, labels) what is added to its squares. ``least`` (cells, 1) is the least of these sums."""
 
-AVERAGE = GraphSignature(file="average.onnx", inputs=("total", "decoded", "weight"), outputs=("sum",))
-"""Adds up proteins where the decoder computes, (cells, proteins): what was ``decoded`` as one batch, or from some of
-the samples, times its ``weight`` (1, proteins). What has no weight need not be finite. ``total`` may be (1, proteins),
-the same for all cells, as it is where nothing has been added yet."""
+ADD_WEIGHTED = GraphSignature(file="average.onnx", inputs=("total", "decoded", "weight"), outputs=("sum",))
+"""A step of an average: adds to ``total`` what was ``decoded`` as one batch, or from some of the samples, times its
+``weight`` (1, proteins), where the decoder computes; (cells, proteins). What has no weight need not be finite.
+``total`` may be (1, proteins), the same for all cells, as it is where nothing has been added yet."""
 
 READOUT_COUNTS = GraphSignature(
     file="readout_counts.onnx", inputs=("standardised", "centre", "spread", "smear"), outputs=("of_batch",)
@@ -159,15 +160,27 @@ READOUT_IMPUTED = GraphSignature(
     outputs=("denoised", "expected", "low", "high"),
 )
 """Puts the counts ``of_readout`` in the place of the decoder's for proteins that were not ``measured``, (cells,
-proteins), and says between which counts they lie. ``shares`` (3, lines) and ``first_share`` (1, proteins) are
-`totalanvi.serving.engine.curves.Curves.lines`, of what share of a count is no background; ``bounds`` (5, lines) and
-``first_bound`` those of a coverage's lower and upper bounds."""
+proteins), and says between which counts they lie. ``shares`` (3, lines) and ``first_share`` (1, proteins) are a table
+of straight lines, `totalanvi.serving.engine.curves.Curves.line_table`, of what share of a count is no background;
+``bounds`` (5, lines) and ``first_bound`` that of a coverage's lower and upper bounds."""
 
 BOUNDS = GraphSignature(file="bounds.onnx", inputs=("expected", "first_bound", "bounds"), outputs=("low", "high"))
 """Says the same of counts that are ``expected``, (cells, proteins), in a bundle without a readout."""
 
-DEVICE_GRAPHS = (ROWS, NEAREST, AVERAGE, BOUNDS, DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
+DEVICE_GRAPHS = (ROWS, NEAREST, ADD_WEIGHTED, BOUNDS, DENSITY, READOUT_COUNTS, READOUT_IMPUTED)
 """Graphs without weights, which only a device has a use for."""
+
+
+def complete_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:
+    """Return the graphs that are enough to serve a bundle, from whole rows of counts: what a device computes.
+
+    Examples
+    --------
+    >>> [graph.file for graph in complete_graphs(readout=False)]
+    ['encoder.onnx', 'classifier.onnx', 'proteins.onnx']
+    """
+    of_module = (ENCODER, CLASSIFIER, PROTEINS)
+    return (*of_module, READOUT) if readout else of_module
 
 
 def device_graphs(*, readout: bool) -> tuple[GraphSignature, ...]:

@@ -40,7 +40,8 @@ from totalanvi.serving.engine.memory import HostMemory, Memory, Value
 from totalanvi.serving.engine.missing_genes import MissingGenes
 from totalanvi.serving.engine.placement import Computed, Placement
 from totalanvi.serving.engine.readout import Readings
-from totalanvi.serving.engine.sessions import Device, Sessions, widths_of
+from totalanvi.serving.engine.sessions import Device, Sessions
+from totalanvi.serving.engine.widths import widths_of
 from totalanvi.serving.mapped import MapOptions
 
 __all__ = ["Computation"]

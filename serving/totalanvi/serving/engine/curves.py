@@ -47,7 +47,7 @@ class Curves:
         self._values = np.concatenate([at_knots[:, :1], at_knots], axis=1)
         self._slopes = np.concatenate([beyond, slopes, beyond], axis=1)
 
-    def lines(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def line_table(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return the straight lines that the curves are made of, for a graph that reads them.
 
         Returns

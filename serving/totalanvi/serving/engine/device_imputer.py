@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from totalanvi.serving.bundles.bundle import Bundle
-from totalanvi.serving.bundles.graphs import AVERAGE, BOUNDS, PROTEINS, READOUT_COUNTS, READOUT_IMPUTED
+from totalanvi.serving.bundles.graphs import ADD_WEIGHTED, BOUNDS, PROTEINS, READOUT_COUNTS, READOUT_IMPUTED
 from totalanvi.serving.bundles.readout_arrays import ReadoutArrays
 from totalanvi.serving.engine.bounds import Bounds
 from totalanvi.serving.engine.curves import Curves
@@ -49,8 +49,8 @@ class DeviceImputation:
 
     def __init__(self, bundle: Bundle, graphs: Graphs, memory: Memory) -> None:
         self._bundle, self._graphs, self._memory = bundle, graphs, memory
-        of_bundle = (AVERAGE, BOUNDS) if bundle.readout is None else (AVERAGE, READOUT_COUNTS, READOUT_IMPUTED)
-        self.serves = all(graph in graphs for graph in of_bundle)
+        of_bundle = (BOUNDS,) if bundle.readout is None else (READOUT_COUNTS, READOUT_IMPUTED)
+        self.serves = all(graph in graphs for graph in (ADD_WEIGHTED, *of_bundle))
         self._counts = _ReadoutThere(bundle.readout, memory) if bundle.readout is not None and self.serves else None
         self._known: dict[tuple[str | None, int, float], DeviceImputer] = {}
 
@@ -103,7 +103,7 @@ class DeviceImputer:
             (each.batch, {"noise": put(each.noise), "batch": put(each.code)}, put(each.weight[None].astype(np.float32)))
             for each in to_decode
         ]
-        first, lines = bounds.curves.lines()
+        first, lines = bounds.curves.line_table()
         self._bounds = {"first_bound": put(first), "bounds": put(lines)}
         self._nothing: Value = put(np.zeros(first.shape, dtype=np.float32))
 
@@ -131,14 +131,14 @@ class DeviceImputer:
         return Imputed(of_readout[0], of_readout[1], get(foreground), (of_readout[2], of_readout[3]))
 
     def _add(self, total: Value, decoded: Value, weight: Value, n_cells: int) -> Value:
-        return self._graphs.stay(AVERAGE, {"total": total, "decoded": decoded, "weight": weight}, n_cells)[0]
+        return self._graphs.stay(ADD_WEIGHTED, {"total": total, "decoded": decoded, "weight": weight}, n_cells)[0]
 
 
 class _ReadoutThere:
     """What a readout's proteins mean in counts, where graphs compute."""
 
     def __init__(self, arrays: ReadoutArrays, memory: Memory) -> None:
-        first, lines = Curves(arrays.share_knots, arrays.share).lines()
+        first, lines = Curves(arrays.share_knots, arrays.share).line_table()
         self.shares: dict[str, Value] = {"first_share": memory.put(first), "shares": memory.put(lines)}
         smear = memory.put(arrays.protein_smear[None])
         self._scales: list[dict[str, Value]] = [

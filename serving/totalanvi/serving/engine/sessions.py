@@ -5,35 +5,29 @@ from __future__ import annotations
 import ctypes
 import logging
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.graphs import (
-    AVERAGE,
-    BOUNDS,
-    CLASSIFIER,
     DEVICE_GRAPHS,
     ENCODER,
     ENCODER_REST,
-    N_NEAREST,
-    PROTEINS,
     READOUT,
-    READOUT_COUNTS,
-    READOUT_IMPUTED,
     READOUT_REST,
     GraphSignature,
+    complete_graphs,
     device_graphs,
     label_graphs,
 )
+from totalanvi.serving.engine.widths import widths_of
 from totalanvi.serving.errors import BundleError, ServingError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Device", "Provider", "Sessions", "open_sessions", "widths_of"]
+__all__ = ["Device", "Provider", "Sessions", "open_sessions"]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Device = Literal["cpu", "cuda"]
@@ -181,41 +175,9 @@ def _verify_interface(bundle: Bundle, graph: GraphSignature, session: onnxruntim
 
 
 def _graphs(bundle: Bundle) -> list[GraphSignature]:
-    graphs = [ENCODER, CLASSIFIER, PROTEINS]
-    if bundle.readout is not None:
-        graphs.append(READOUT)
-    on_device = device_graphs(readout=bundle.readout is not None)
-    return [*graphs, *(graph for graph in on_device if graph.file in bundle.manifest.files)]
-
-
-def widths_of(bundle: Bundle) -> Mapping[str, int]:
-    """Return the last dimension of everything that the graphs take and give; of one by one, 1, and of any size, 0."""
-    manifest = bundle.manifest
-    n_proteins, n_latent = len(manifest.proteins), manifest.n_latent
-    n_components = 0 if bundle.readout is None else bundle.readout.n_components
-    first = bundle.first_layers
-    return {
-        **dict.fromkeys(("rna", "present"), len(manifest.genes.names)),
-        **dict.fromkeys(("library", "places", "counts"), 1),
-        "batch": len(manifest.batches),
-        "components": n_components,
-        "landmarks": n_latent,
-        **dict.fromkeys(("whitening", "centres"), n_components * len(manifest.labels)),
-        "log_ratios": len(manifest.labels),
-        "fill": 0 if bundle.readout is None else bundle.readout.n_columns,
-        **dict.fromkeys(("evidence", "least"), 1),
-        "nearest": min(N_NEAREST, len(bundle.reference.latent)),
-        "from_rna": first.encoder.weight.shape[1],
-        "projected": 0 if first.readout is None else first.readout.weight.shape[1],
-        **dict.fromkeys(("logits", "log_probabilities"), len(manifest.labels)),
-        **dict.fromkeys(("protein", "measured", "panel", "foreground", "standardised"), n_proteins),
-        **dict.fromkeys((*AVERAGE.inputs, *AVERAGE.outputs), n_proteins),
-        **dict.fromkeys((*READOUT_COUNTS.inputs, *READOUT_COUNTS.outputs), n_proteins),
-        **dict.fromkeys((*READOUT_IMPUTED.inputs, *READOUT_IMPUTED.outputs), n_proteins),
-        **dict.fromkeys((*BOUNDS.inputs, *BOUNDS.outputs), n_proteins),
-        **dict.fromkeys(("shares", "bounds"), 0),
-        **dict.fromkeys(("z_mean", "z_scale", "noise", "latent"), n_latent),
-    }
+    readout = bundle.readout is not None
+    on_device = (graph for graph in device_graphs(readout=readout) if graph.file in bundle.manifest.files)
+    return [*complete_graphs(readout=readout), *on_device]
 
 
 def _count_cuda_devices() -> int:
