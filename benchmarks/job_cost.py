@@ -28,6 +28,7 @@ from totalanvi.serving.jobs.ray_session import connected_ray
 from totalanvi.serving.jobs.records import PartRecord
 
 RESULT = results.RESULTS / "job_cost.json"
+TASKS = 500
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _hashing() -> float:
     return float(f"{10 * n_bytes / (time.process_time() - before):.2g}")
 
 
-def _tasks_on_ray(n_tasks: int = 500) -> float:
+def _tasks_on_ray() -> float:
     """Return how long a task takes, by the clock, that does nothing but bring an entry of the ledger back."""
     part = PartRecord(
         query="q", rows=(0, 1), job="0" * 64, input="0" * 64, file="q", bytes=0, sha256="0" * 64, labels={}, n_unknown=0
@@ -113,9 +114,9 @@ def _tasks_on_ray(n_tasks: int = 500) -> float:
         worker = ray.remote(Idle).remote()
         ray.get(worker.score.remote())
         started = time.perf_counter()
-        for _ in range(n_tasks):
+        for _ in range(TASKS):
             ray.get(worker.score.remote())
-        return float(f"{(time.perf_counter() - started) / n_tasks:.2g}")
+        return float(f"{(time.perf_counter() - started) / TASKS:.2g}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from scipy.stats import rankdata
 
 Array = npt.NDArray[np.float64]
 
+BINS = 15
+
 
 def label_figures(
     truth: npt.NDArray[np.str_],
@@ -69,10 +71,10 @@ def macro_f1(truth: npt.NDArray[np.str_], predicted: npt.NDArray[np.str_]) -> fl
     return float(np.mean(scores))
 
 
-def expected_calibration_error(confidence: Array, right: npt.NDArray[np.bool_], bins: int = 15) -> float:
+def expected_calibration_error(confidence: Array, right: npt.NDArray[np.bool_]) -> float:
     """Mean distance between confidence and accuracy over equal-width bins (0, 1/15], …, weighted by their cells."""
-    cell_bin = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(cell_bin, weights=confidence - right, minlength=bins)
+    cell_bin = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gaps = np.bincount(cell_bin, weights=confidence - right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 

@@ -112,10 +112,10 @@ class Exchange:
         temporary.replace(self.output)
 
 
-def log_normalised(counts: sp.spmatrix, scale: float = 1e4) -> sp.csr_matrix:
-    """log(1 + counts · scale / total), the total being over the genes at hand. Shape (cells, genes)."""
+def log_normalised(counts: sp.spmatrix) -> sp.csr_matrix:
+    """log(1 + counts · 10,000 / total), the total being over the genes at hand. Shape (cells, genes)."""
     rows = sp.csr_matrix(counts, dtype=np.float64, copy=True)
     totals = np.maximum(np.asarray(rows.sum(axis=1)).ravel(), 1)
-    rows.data *= np.repeat(scale / totals, np.diff(rows.indptr))
+    rows.data *= np.repeat(1e4 / totals, np.diff(rows.indptr))
     rows.data = np.log1p(rows.data)
     return rows

@@ -23,16 +23,16 @@ def split(n_cells: int, seed: int, held_out: float = 0.2) -> tuple[npt.NDArray[n
     return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
 
 
-def thinned(cells: ad.AnnData, proteins_key: str, seed: int, kept: float = 0.5) -> ad.AnnData:
-    """Return the cells as a shallower run would count them: each molecule stays with chance `kept`."""
+def thinned(cells: ad.AnnData, proteins_key: str, seed: int) -> ad.AnnData:
+    """Return the cells as a shallower run would count them: each molecule stays with a chance of one half."""
     rng = np.random.default_rng([seed, 1])
     shallow = cells.copy()
     counts = sp.csr_matrix(cells.X, copy=True)
-    counts.data = rng.binomial(counts.data.astype(np.int64), kept).astype(np.float32)
+    counts.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float32)
     counts.eliminate_zeros()
     shallow.X = counts
     protein = cells.obsm[proteins_key]
-    drawn = rng.binomial(protein.to_numpy().astype(np.int64), kept)
+    drawn = rng.binomial(protein.to_numpy().astype(np.int64), 0.5)
     shallow.obsm[proteins_key] = pd.DataFrame(drawn, index=protein.index, columns=protein.columns)
     return shallow
 

@@ -33,6 +33,7 @@ REFUSE_LOSS = 0.10
 _LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _DRAWS = 2
 _MOST_CELLS = 800
+_SEED = 0
 _LEAST_RATE = 1e-6
 """At which genes of no weight are drawn, relative to that of most: last."""
 
@@ -40,7 +41,7 @@ Shares = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
 
-def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> GeneAblation | None:
+def ablate_genes(engine: Engine, sample: ReferenceSample) -> GeneAblation | None:
     """Label reference cells from RNA alone, with ever fewer genes.
 
     Parameters
@@ -50,8 +51,6 @@ def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> Gene
         likeliest.
     sample
         Its held-out cells are labelled; where none of them has a label, its landmarks are.
-    seed
-        Of the genes and cells that are drawn.
 
     Returns
     -------
@@ -59,7 +58,7 @@ def ablate_genes(engine: Engine, sample: ReferenceSample, seed: int = 0) -> Gene
         None where no cell has a label, as in an imported model whose data came without them.
     """
     weight, share = engine.bundle.reference.gene_weight, engine.bundle.reference.gene_share
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_SEED)
     held_out = bool((sample.held_out.label >= 0).any())
     cells = _some_labelled(sample.held_out if held_out else sample.landmarks, rng)
     if not len(cells):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from totalanvi.serving.engine.bounds import read_bounds
+from totalanvi.serving.engine.curves import read_curves
 from totalanvi.serving.intervals import COVERAGES, Intervals
 
 __all__ = ["FEWEST_CELLS", "fit_intervals"]
@@ -106,7 +106,7 @@ def _cross_fitted_coverage(level: Floats, count: Floats) -> Floats:
         knots, low, high = _nominal_bounds(level[~judged], count[~judged])
         places = level[judged, None]
         for i in range(len(_NOMINAL)):
-            above = read_bounds(places, knots[None], low[None, :, i])[:, 0] <= count[judged]
-            below = count[judged] <= read_bounds(places, knots[None], high[None, :, i])[:, 0]
+            above = read_curves(places, knots[None], low[None, :, i], rising=True)[:, 0] <= count[judged]
+            below = count[judged] <= read_curves(places, knots[None], high[None, :, i], rising=True)[:, 0]
             within[i] += (above & below).sum()
     return np.maximum.accumulate(within / len(level))

@@ -21,9 +21,11 @@ N_PARTS = 4
 _HIDDEN_SHARES = (0.25, 0.5, 0.75)
 """Of a cell's panel, at random: real queries lack anything from a few proteins to most."""
 
+_SEED = 0
+
 
 def in_mode(
-    cells: Cells, mode: Mode, protein_batches: Sequence[Sequence[bool]], seed: int = 0
+    cells: Cells, mode: Mode, protein_batches: Sequence[Sequence[bool]]
 ) -> tuple[npt.NDArray[np.intp], AlignedCells]:
     """Present cells as serving would see them in a query mode.
 
@@ -33,11 +35,9 @@ def in_mode(
         Of the reference.
     mode
         For "part", a random part of each cell's proteins is hidden: a quarter, half or three quarters. Each cell is
-        seen `N_PARTS` times, with different parts.
+        seen `N_PARTS` times, with different parts; the same cells are seen with the same ones.
     protein_batches
         Which batch measured which protein, (batches, proteins).
-    seed
-        The same arguments hide the same proteins.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def in_mode(
     if mode == "rna":
         measured = np.zeros_like(measured)
     elif mode == "part":
-        measured = measured & ~_hidden(measured, np.random.default_rng(seed))
+        measured = measured & ~_hidden(measured, np.random.default_rng(_SEED))
     rows = np.flatnonzero(modes_of(measured, protein_batches) == MODES.index(mode))
     return seen[rows], aligned(replace(cells[seen[rows]], measured=measured[rows]))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from totalanvi.export.interval_fit import FEWEST_CELLS, fit_intervals
-from totalanvi.serving.engine.bounds import bounds
+from totalanvi.serving.engine.bounds import Bounds
 
 N_CELLS = 1500
 
@@ -24,7 +24,7 @@ def test_new_counts_lie_within_as_often_as_asked(coverage: float) -> None:
     counts, expected = simulate(N_CELLS, seed=0)
     fitted = fit_intervals(counts, np.ones(counts.shape, dtype=bool), expected)
     counts, expected = simulate(20_000, seed=1)
-    low, high = bounds(fitted, expected, coverage)
+    low, high = Bounds(fitted, coverage).read(expected)
     within = (low <= counts) & (counts <= high)
     # Rare counts come in large steps.
     rare, frequent = within.mean(axis=0)
@@ -48,7 +48,7 @@ def test_counts_that_do_not_follow_what_is_expected_are_covered_too() -> None:
     fitted = fit_intervals(counts, np.ones(counts.shape, dtype=bool), expected)
     counts, expected = draw(20_000, seed=1)
     for coverage in (0.5, 0.9):
-        low, high = bounds(fitted, expected, coverage)
+        low, high = Bounds(fitted, coverage).read(expected)
         assert ((low <= counts) & (counts <= high)).mean() == pytest.approx(coverage, abs=0.02)
 
 

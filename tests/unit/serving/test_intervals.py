@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from totalanvi.serving.engine.bounds import bounds
+from totalanvi.serving.engine.bounds import Bounds
 from totalanvi.serving.engine.curves import read_curves
 from totalanvi.serving.intervals import COVERAGES, Intervals
 
@@ -23,7 +23,7 @@ def intervals(seed: int, n_proteins: int = 3, n_knots: int = 4) -> Intervals:
 @given(seed=st.integers(0, 10_000), coverage=st.floats(0.5, 0.99))
 def test_bounds_rise(seed: int, coverage: float) -> None:
     expected = np.repeat(np.expm1(np.linspace(0, 9, 400))[:, None], 3, axis=1)
-    low, high = bounds(intervals(seed), expected, coverage)
+    low, high = Bounds(intervals(seed), coverage).read(expected)
     assert (low >= 0).all()
     assert (low <= high).all()
     for bound in (low, high):
@@ -33,8 +33,8 @@ def test_bounds_rise(seed: int, coverage: float) -> None:
 def test_a_rounding_error_stays_one() -> None:
     fitted = intervals(3)
     expected = np.expm1(fitted.knots.T)
-    for bound, near in zip(bounds(fitted, expected, 0.9), bounds(fitted, expected * (1 + 1e-6), 0.9), strict=True):
-        np.testing.assert_allclose(near, bound, rtol=1e-4, atol=1e-4)
+    bounds = Bounds(fitted, 0.9)
+    np.testing.assert_allclose(bounds.read(expected * (1 + 1e-6)), bounds.read(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_between_knots_and_beyond_them() -> None:
@@ -42,7 +42,7 @@ def test_between_knots_and_beyond_them() -> None:
     half = np.log(2) * np.array([[1], [2]]) * np.ones(len(COVERAGES))
     fitted = Intervals(knots, knots[..., None] - half, knots[..., None] + half)
     expected = np.array([[9.0], [99.0], [4.0], [199.0], [np.sqrt(1000) - 1]])
-    low, high = bounds(fitted, expected, 0.9)
+    low, high = Bounds(fitted, 0.9).read(expected)
     np.testing.assert_allclose(low[:, 0] + 1, [5, 25, 2.5, 50, np.sqrt(125)], rtol=1e-5)
     np.testing.assert_allclose(high[:, 0] + 1, [20, 400, 10, 800, np.sqrt(8000)], rtol=1e-5)
 
@@ -51,7 +51,7 @@ def test_coverages_in_between_are_interpolated() -> None:
     width = np.array(COVERAGES)[None, None]
     fitted = Intervals(np.ones((1, 1)), 1 - width, 1 + width)
     for coverage in (*COVERAGES, 0.733):
-        low, high = bounds(fitted, np.full((1, 1), np.e - 1), coverage)
+        low, high = Bounds(fitted, coverage).read(np.full((1, 1), np.e - 1))
         np.testing.assert_allclose(np.log1p([low[0, 0], high[0, 0]]), [1 - coverage, 1 + coverage], rtol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_what_is_not_known_is_nan_and_what_is_huge_is_finite() -> None:
     fitted.knots[1] = np.nan
     fitted.low[1] = np.nan
     fitted.high[1] = np.nan
-    low, high = bounds(fitted, np.full((2, 3), 3e38), 0.9)
+    low, high = Bounds(fitted, 0.9).read(np.full((2, 3), 3e38)).astype(np.float32)
     assert np.isnan(low[:, 1]).all()
     assert np.isnan(high[:, 1]).all()
     assert np.isfinite(high[:, [0, 2]]).all()

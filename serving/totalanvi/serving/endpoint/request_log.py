@@ -59,13 +59,10 @@ class RequestLog:
     ----------
     app
         What answers.
-    quiet
-        Paths that are asked for so often that a success is not worth a line.
     """
 
-    def __init__(self, app: ASGIApp, quiet: tuple[str, ...] = _ASKED_OFTEN) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,7 +88,7 @@ class RequestLog:
         finally:
             if (key := account_name()) is not None:
                 noted["key"] = key
-            if status >= _REFUSED or scope["path"] not in self._quiet:
+            if status >= _REFUSED or scope["path"] not in _ASKED_OFTEN:
                 noted |= {
                     "method": scope["method"],
                     "path": scope["path"][:_MOST_PATH],

@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CudaMemory"]
 
+_NUMBER = 0
+"""Of the device, as CUDA counts those that this process may use: sessions compute on the first one."""
+
 
 class CudaMemory:
     """The memory of a CUDA device: see `totalanvi.serving.engine.memory.Memory`.
-
-    Parameters
-    ----------
-    number
-        Of the device, as CUDA counts those that this process may use.
 
     Raises
     ------
@@ -42,10 +40,9 @@ class CudaMemory:
 
     device: Device = "cuda"
 
-    def __init__(self, number: int = 0) -> None:
+    def __init__(self) -> None:
         with naming_failures(self.device, "open"):
-            self._driver = Driver(number)
-        self._number = number
+            self._driver = Driver(_NUMBER)
         self._idle: list[Lane] = []  # as many as were needed at a time
         self._landings = Landings(self._driver)
         weakref.finalize(self, _end, self._driver, self._landings, self._idle).atexit = False
@@ -56,7 +53,7 @@ class CudaMemory:
 
         with naming_failures(self.device, f"take {array.nbytes} bytes"):
             array = np.ascontiguousarray(array)
-            value = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, self.device, self._number)
+            value = OrtValue.ortvalue_from_shape_and_type(array.shape, array.dtype.type, self.device, _NUMBER)
             with self._lane() as lane:
                 lane.copy(array, value.data_ptr())
         return value
@@ -66,7 +63,7 @@ class CudaMemory:
         from onnxruntime import OrtValue
 
         with naming_failures(self.device, f"make room for numbers of shape {shape}"):
-            return OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self.device, self._number)
+            return OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self.device, _NUMBER)
 
     @contextmanager
     def staging(self) -> Iterator[Staging]:

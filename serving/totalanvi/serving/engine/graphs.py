@@ -44,11 +44,9 @@ class Graphs:
         """Compute a graph, and leave its outputs where it computes; see `compute`."""
         return self.compute(graph, feed, n_rows, left=graph.outputs)[0]
 
-    def fetch(
-        self, graph: GraphSignature, feed: Mapping[str, Value], n_rows: int, outputs: Sequence[str] | None = None
-    ) -> list[Floats]:
-        """Compute a graph, and bring its outputs, all or some, into this process; see `compute`."""
-        return self.compute(graph, feed, n_rows, fetched=graph.outputs if outputs is None else outputs)[1]
+    def fetch(self, graph: GraphSignature, feed: Mapping[str, Value], n_rows: int) -> list[Floats]:
+        """Compute a graph, and bring its outputs into this process; see `compute`."""
+        return self.compute(graph, feed, n_rows, fetched=graph.outputs)[1]
 
     def compute(
         self,
