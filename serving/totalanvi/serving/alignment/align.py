@@ -46,8 +46,8 @@ class FeatureIndex:
 class Aligner:
     """Bring the cells of one query into the order of a reference's features.
 
-    Which features a query has is judged once, from its names (see `totalanvi.serving.resolution`); `align` then treats
-    every cell alone.
+    Which features a query has is judged once, from its names (see `totalanvi.serving.alignment.matching`); `align` then
+    treats every cell alone.
 
     Parameters
     ----------
