@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from tests.support.recorded_steps import N_CELLS, OPTIONS
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, tiny_model
 
@@ -18,15 +19,6 @@ from totalanvi.training.fitting.split import split_cells
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.network.vae import TotalVAE
-
-N_CELLS = 75
-OPTIONS: dict[str, Any] = {
-    "max_epochs": 4,
-    "batch_size": 16,  # 68 cells train: the last mini-batch has 4
-    "adversarial_classifier": True,
-    "n_steps_kl_warmup": 12,  # the adversary rests from the middle of the third epoch on
-    "lr_patience": 0,
-}
 
 
 class Watch(L.Callback):

@@ -9,7 +9,17 @@ import lightning as L
 
 from totalanvi.training.fitting.captured import CapturedSteps, Recorder
 
-__all__ = ["Again", "Recorded"]
+__all__ = ["N_CELLS", "OPTIONS", "Again", "Recorded"]
+
+N_CELLS = 75
+OPTIONS: dict[str, Any] = {
+    "max_epochs": 4,
+    "batch_size": 16,  # 68 cells train: the last mini-batch has 4
+    "adversarial_classifier": True,
+    "n_steps_kl_warmup": 12,  # the adversary rests from the middle of the third epoch on
+    "lr_patience": 0,
+}
+"""Of runs whose steps are of four kinds: mini-batches of two sizes, with the adversary and without."""
 
 
 class Again:

@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from tests.support.recorded_steps import Again, Recorded
+from lightning.pytorch.callbacks import LambdaCallback
+from tests.support.recorded_steps import N_CELLS, OPTIONS, Again, Recorded
 from tests.support.reference_cells import draw_cells
 from tests.support.tiny_model import N_GENES, N_PROTEINS, TINY, tiny_model
 
 from totalanvi.training.data import Cells
-from totalanvi.training.fitting.capturable import can_be_captured
+from totalanvi.training.fitting.capturable import hindrances
 from totalanvi.training.fitting.fit import fit
 from totalanvi.training.fitting.split import split_cells
 from totalanvi.training.fitting.static_batch import StaticBatch
@@ -23,15 +24,7 @@ from totalanvi.training.loaders import TrainingBatch
 from totalanvi.training.network.augmentation import Augmentation
 from totalanvi.training.network.vae import TotalVAE
 
-N_CELLS = 75
 THINNED = Augmentation(thinning=0.5)
-OPTIONS: dict[str, Any] = {
-    "max_epochs": 4,
-    "batch_size": 16,  # 68 cells train: the last mini-batch has 4
-    "adversarial_classifier": True,
-    "n_steps_kl_warmup": 12,  # the adversary rests from the middle of the third epoch on
-    "lr_patience": 0,
-}
 
 
 def cells() -> Cells:
@@ -153,11 +146,11 @@ def test_a_mini_batch_with_too_many_counts_gets_a_new_record(monkeypatch: pytest
 
 
 class Ask(L.Callback):
-    """Notes whether steps of a run can be recorded, on a GPU or here."""
+    """Notes what keeps steps of a run from being recorded, here and on a GPU."""
 
     def on_train_start(self, trainer: L.Trainer, plan: Any) -> None:
         self.here, self.on_a_gpu = (
-            can_be_captured(torch.device(kind), trainer, plan.module, plan.config) for kind in ("cpu", "cuda")
+            hindrances(torch.device(kind), trainer, plan.module, plan.config) for kind in ("cpu", "cuda")
         )
 
 
@@ -173,18 +166,18 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize(
     ("labels", "architecture", "options", "callbacks", "expected"),
     [
-        (3, {}, {}, [], True),
-        (0, {"norm_encoder": "batch"}, {}, [], True),
-        (3, {"norm_encoder": "batch"}, {}, [], False),
-        (3, {}, {"optimizer": "Custom", "optimizer_creator": adam}, [], False),
-        (3, {}, {}, [LooksAtGradients()], False),
-        (3, {}, {}, [L.pytorch.callbacks.LambdaCallback(on_before_zero_grad=lambda *_: None)], False),
+        (3, {}, {}, [], []),
+        (0, {"norm_encoder": "batch"}, {}, [], []),
+        (3, {"norm_encoder": "batch"}, {}, [], ["shapes that follow the cells"]),
+        (3, {}, {"optimizer": "Custom", "optimizer_creator": adam}, [], ["an optimiser of the user's"]),
+        (3, {}, {}, [LooksAtGradients()], ["a callback that looks into steps"]),
+        (3, {}, {}, [LambdaCallback(on_before_zero_grad=lambda *_: None)], ["a callback that looks into steps"]),
     ],
 )
 def test_which_runs_can_be_recorded(
-    labels: int, architecture: dict[str, Any], options: dict[str, Any], callbacks: list[L.Callback], expected: bool
+    labels: int, architecture: dict[str, Any], options: dict[str, Any], callbacks: list[L.Callback], expected: list[str]
 ) -> None:
     ask = Ask()
     run(tiny_model(labels, **architecture), [*callbacks, ask], max_epochs=1, **options)
-    assert not ask.here
     assert ask.on_a_gpu == expected
+    assert ask.here == ["no GPU", *expected]

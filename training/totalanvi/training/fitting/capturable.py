@@ -9,14 +9,14 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from totalanvi.training.fitting.training_config import TrainingConfig
 from totalanvi.training.network.vae import TotalVAE
 
-__all__ = ["can_be_captured", "count_steps", "looks_into_steps"]
+__all__ = ["count_steps", "hindrances", "looks_into_steps"]
 
 _IN_A_STEP = ("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_before_zero_grad")
 """Hooks of callbacks that are called in the middle of a step."""
 
 
-def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, config: TrainingConfig) -> bool:
-    """Whether all that happens in a step can be recorded: on one GPU, without anything that looks at it meanwhile.
+def hindrances(device: torch.device, trainer: L.Trainer, module: TotalVAE, config: TrainingConfig) -> list[str]:
+    """Say what keeps all that happens in a step from being recorded; nothing does where the list is empty.
 
     Parameters
     ----------
@@ -29,16 +29,17 @@ def can_be_captured(device: torch.device, trainer: L.Trainer, module: TotalVAE, 
     config
         How it is trained. An optimiser of the user's own may do anything.
     """
-    return (
-        device.type == "cuda"
-        and trainer.world_size == 1
-        and trainer.precision == "32-true"
-        and module.has_fixed_shapes
-        and not module.trained_parts
-        and config.optimizer_creator is None
-        and not torch.is_anomaly_enabled()
-        and not any(looks_into_steps(callback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    )
+    there = {
+        "no GPU": device.type != "cuda",
+        "several processes": trainer.world_size > 1,
+        "another precision": trainer.precision != "32-true",
+        "shapes that follow the cells": not module.has_fixed_shapes,
+        "weights that train in part": bool(module.trained_parts),
+        "an optimiser of the user's": config.optimizer_creator is not None,
+        "a search for anomalies": torch.is_anomaly_enabled(),
+        "a callback that looks into steps": any(map(looks_into_steps, trainer.callbacks)),  # type: ignore[attr-defined]
+    }
+    return [what for what, hinders in there.items() if hinders]
 
 
 def count_steps(trainer: L.Trainer, n_optimizers: int) -> None:

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from totalanvi.training.data import CellBatch
 from totalanvi.training.errors import CheckpointError
 from totalanvi.training.fitting.adversary import make_adversary
-from totalanvi.training.fitting.capturable import can_be_captured, count_steps
+from totalanvi.training.fitting.capturable import count_steps, hindrances
 from totalanvi.training.fitting.captured import CapturedSteps
 from totalanvi.training.fitting.cuda_graph import CudaGraphs
 from totalanvi.training.fitting.divergence import require_finite
@@ -248,7 +248,7 @@ class TrainingPlan(L.LightningModule):
         """Take up the state of the random numbers of the interrupted run; see how steps will be done."""
         if self._random_state is not None:
             restore_random_state(self._random_state, self.device)
-        if self._cuda_graphs and can_be_captured(self.device, self.trainer, self.module, self.config):
+        if self._cuda_graphs and not hindrances(self.device, self.trainer, self.module, self.config):
             self._captured = CapturedSteps(self.step, self.trainer.optimizers, CudaGraphs(self.device))
 
     def on_train_end(self) -> None:
