@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,8 @@ import numpy.typing as npt
 from totalanvi.export.ablation import ablate_genes, thresholds_of
 from totalanvi.export.beforehand import judged_name
 from totalanvi.export.device_graphs import write_device_graph
+from totalanvi.export.draft import draft_bundle
 from totalanvi.export.errors import ExportError
-from totalanvi.export.first_layers import first_layers
 from totalanvi.export.gene_weight import gene_weight
 from totalanvi.export.graphs import graphs_of
 from totalanvi.export.held_out import evaluate, landmark_latent
@@ -26,41 +24,25 @@ from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.precision.cost import with_sizes
 from totalanvi.export.precision.lowering import FULL, checked_precision, lowered
-from totalanvi.export.readout_arrays import readout_arrays, with_novelty_scale, with_shares
+from totalanvi.export.readout_arrays import with_novelty_scale, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
 from totalanvi.export.reference_page import ReferenceReport, reference_page
-from totalanvi.export.served_genes import served_genes
-from totalanvi.export.served_labels import served_labels
 from totalanvi.export.source import Source, read_source
 from totalanvi.export.target import make_parents
 from totalanvi.serving.bundles.bundle import Bundle, bundle_files
-from totalanvi.serving.bundles.calibration_arrays import CalibrationArrays
-from totalanvi.serving.bundles.confidence_figures import ModeConfidence, ProteinReliability
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.graphs import device_graphs
-from totalanvi.serving.bundles.manifest import (
-    CARD_FILE,
-    REPORT_FILE,
-    SCHEMA_VERSION,
-    UNKNOWN,
-    Calibration,
-    FileRecord,
-    Manifest,
-    Provenance,
-)
+from totalanvi.serving.bundles.manifest import CARD_FILE, REPORT_FILE, UNKNOWN, FileRecord
 from totalanvi.serving.bundles.manifest_file import write_manifest
-from totalanvi.serving.bundles.modes import MODES
 from totalanvi.serving.bundles.reference_arrays import ReferenceArrays
 from totalanvi.serving.bundles.signature import read_signing_key, sign_bundle
-from totalanvi.serving.bundles.thresholds import Thresholds
 from totalanvi.serving.engine.engine import Engine
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.outputs.output import OutputPlan, staged
 
 __all__ = ["export_bundle"]
 
-_PACKAGES = ("totalanvi", "torch", "onnx", "onnxscript", "numpy", "scipy")
 _N_VERIFIED = 64
 _VERIFIED_WITHIN = 1e-3
 
@@ -136,20 +118,10 @@ def export_bundle(
     make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()
-        readout = source.readout
-        graphs = graphs_of(source.module, None if readout is None else readout.network)
-        for graph in graphs:
-            say(f"Writing {graph.signature.file}")
-            export_graph(graph, folder)
-        on_device = device_graphs(readout=readout is not None)
-        for signature in on_device:
-            say(f"Writing {signature.file}")
-            write_device_graph(signature, len(source.registry.genes), folder)
+        draft = draft_bundle(folder, source, name, hash_files(folder, _write_graphs(folder, source, say)))
         everyone = joined(source.sample.landmarks, source.sample.held_out)
-        written = [*(graph.signature.file for graph in graphs), *(graph.file for graph in on_device)]
-        draft = _draft(folder, source, name, hash_files(folder, written))
         say("Comparing with torch")
-        parity = check_parity(draft, source.module, everyone, readout)
+        parity = check_parity(draft, source.module, everyone, source.readout)
         in_float32, cost = draft.manifest.files, None
         if less_than_full is not None:
             in_float32 = in_float32 | _save_first_layers(draft)
@@ -168,7 +140,7 @@ def export_bundle(
         if placed.readout is not None:
             placed.readout.save(folder, draft.manifest)
         _save_first_layers(draft)
-        served = dict.fromkeys((*bundle_files(readout=readout is not None), *draft.manifest.files))
+        served = dict.fromkeys((*bundle_files(readout=source.readout is not None), *draft.manifest.files))
         files = hash_files(folder, served)
         manifest = draft.manifest.model_copy(
             update={
@@ -195,70 +167,24 @@ def export_bundle(
     return target
 
 
-def _draft(folder: Path, source: Source, name: str, files: dict[str, FileRecord]) -> Bundle:
-    """Describe a bundle whose graphs are there, but not yet its calibration and map: enough to run its engine."""
-    registry, training = source.registry, source.training
-    uncalibrated = Calibration(temperature=1, n_cells=0, accuracy=None, log_loss=None, expected_calibration_error=None)
-    unjudged = ModeConfidence(
-        coverage=1,
-        n_labelled=0,
-        set_coverage=None,
-        set_size=None,
-        empty_sets=None,
-        n_cells=0,
-        false_positive_rate=0,
-        novelty_threshold=0,
-    )
-    readout = None if source.readout is None else readout_arrays(source.readout)
-    unmeasured = ProteinReliability(n_cells=0, pearson=None, spearman=None)
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        version="draft",
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        genes=served_genes(registry),
-        proteins=list(registry.proteins),
-        labels=served_labels(registry.labels),
-        batches=list(registry.batches),
-        protein_batches=[list(row) for row in registry.batch_proteins],
-        n_latent=source.module.config.n_latent,
-        input_transform="log1p_mean_scaled",
-        calibration=dict.fromkeys(MODES, uncalibrated),
-        confidence=dict.fromkeys(MODES, unjudged),
-        protein_reliability=[unmeasured] * len(registry.proteins),
-        thresholds=Thresholds(gene_weight_warn=0, gene_weight_refuse=0),
-        provenance=Provenance(
-            data_digest=training["data_digest"],
-            n_cells=training["n_cells"],
-            n_labelled=training["n_labelled"],
-            versions=_versions(),
-            model=source.module.config.to_dict(),
-            training={**training, "versions": source.versions},
-        ),
-        parity=[],
-        files=files,
-    )
-    unknown = CalibrationArrays.unknown(len(manifest.proteins))
-    layers = first_layers(source.module, None if source.readout is None else source.readout.network)
-    return Bundle(folder, manifest, _empty_reference(manifest), unknown, readout, layers, digest="")
+def _write_graphs(folder: Path, source: Source, say: Callable[[str], None]) -> list[str]:
+    """Write the model's graphs, then those that only a device is given; return their files."""
+    readout = source.readout
+    graphs = graphs_of(source.module, None if readout is None else readout.network)
+    for graph in graphs:
+        say(f"Writing {graph.signature.file}")
+        export_graph(graph, folder)
+    on_device = device_graphs(readout=readout is not None)
+    for signature in on_device:
+        say(f"Writing {signature.file}")
+        write_device_graph(signature, len(source.registry.genes), folder)
+    return [*(graph.signature.file for graph in graphs), *(graph.file for graph in on_device)]
 
 
 def _save_first_layers(draft: Bundle) -> dict[str, FileRecord]:
     for layer in draft.first_layers:
         layer.save(draft.path, draft.manifest)
     return hash_files(draft.path, [layer.FILE for layer in draft.first_layers])
-
-
-def _empty_reference(manifest: Manifest) -> ReferenceArrays:
-    """Return what the engine opens with before there is a map: one landmark."""
-    return ReferenceArrays(
-        latent=np.zeros((1, manifest.n_latent), np.float32),
-        label=np.full(1, -1, np.int32),
-        coordinates=np.zeros((1, 2), np.float32),
-        gene_share=np.empty(0, np.float32),
-        gene_weight=np.empty(0, np.float32),
-        protein_share=np.empty(0, np.float32),
-    )
 
 
 def _reference_arrays(source: Source, latent: npt.NDArray[np.float32]) -> ReferenceArrays:
@@ -271,13 +197,6 @@ def _reference_arrays(source: Source, latent: npt.NDArray[np.float32]) -> Refere
         gene_weight=gene_weight(source.module, everyone),
         protein_share=protein_share(everyone),
     )
-
-
-def _versions() -> dict[str, str]:
-    import onnxruntime
-
-    # ONNX Runtime is installed under one of several names.
-    return {name: metadata.version(name) for name in _PACKAGES} | {"onnxruntime": onnxruntime.__version__}
 
 
 def _content_version(files: Mapping[str, FileRecord], parents: Mapping[str, str]) -> str:
