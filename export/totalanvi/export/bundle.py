@@ -130,11 +130,10 @@ def export_bundle(
         say("Drawing the map")
         placed = replace(draft, reference=_reference_arrays(source, landmark_latent(draft, source.sample.landmarks)))
         say("Mapping the reference's own cells to calibrate")
-        sample = source.sample
-        placed = with_novelty_scale(placed, sample.held_out if len(sample.held_out) else sample.landmarks)
-        evaluation = evaluate(placed, sample)
+        placed = with_novelty_scale(placed, source.sample.held_out_or_landmarks)
+        evaluation = evaluate(placed, source.sample)
         say("Taking genes away from the reference's own cells")
-        ablation = ablate_genes(Engine(placed, provider="cpu"), sample)
+        ablation = ablate_genes(Engine(placed, provider="cpu"), source.sample)
         placed.reference.save(folder, draft.manifest)
         evaluation.arrays.save(folder, draft.manifest)
         if placed.readout is not None:

@@ -16,22 +16,28 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.manifest import Calibration
 
-__all__ = ["NETWORK_SPREAD", "READOUT_SPREAD", "calibrate", "calibration_error", "fit_temperature"]
+__all__ = ["calibrate", "calibration_error", "fit_temperature", "spread_of"]
 
 Floats = npt.NDArray[np.floating]
 Codes = npt.NDArray[np.integer]
 
 _BOUNDS = (0.05, 20.0)
-NETWORK_SPREAD, READOUT_SPREAD = 0.3, 0.1
+_NETWORK_SPREAD, _READOUT_SPREAD = 0.3, 0.1
 """Of the logarithm of a temperature before any cell is seen: a network alone is often too sure of itself, an ensemble
 with a linear part seldom, and what a few dozen cells would make of it is worse (`BENCHMARKS.md`)."""
 
 _N_BINS = 15
 
 
-def calibrate(logits: Floats, label: Codes, spread: float = NETWORK_SPREAD) -> Calibration:
+def spread_of(bundle: Bundle) -> float:
+    """Return the spread, see `fit_temperature`, for what gives the labels of a bundle: its network, or a readout."""
+    return _NETWORK_SPREAD if bundle.readout is None else _READOUT_SPREAD
+
+
+def calibrate(logits: Floats, label: Codes, spread: float = _NETWORK_SPREAD) -> Calibration:
     """Fit the temperature of one query mode, and judge its probabilities.
 
     Parameters
@@ -64,7 +70,7 @@ def calibrate(logits: Floats, label: Codes, spread: float = NETWORK_SPREAD) -> C
     )
 
 
-def fit_temperature(logits: Floats, label: Codes, spread: float = NETWORK_SPREAD) -> float:
+def fit_temperature(logits: Floats, label: Codes, spread: float = _NETWORK_SPREAD) -> float:
     """Find the temperature with the least log-loss.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from totalanvi.export.calibration import NETWORK_SPREAD, READOUT_SPREAD, calibrate
+from totalanvi.export.calibration import calibrate, spread_of
 from totalanvi.export.held_out_figures import HeldOutFigures, held_out_figures
 from totalanvi.export.interval_fit import fit_intervals
 from totalanvi.export.label_confidence import judge_confidence, own_label_scores
@@ -85,7 +85,7 @@ def evaluate(bundle: Bundle, sample: ReferenceSample) -> Evaluation:
         landmarks: their distances to the other landmarks or, with a readout, what it makes of them.
     """
     engine = Engine(bundle, provider="cpu")
-    spread = NETWORK_SPREAD if bundle.readout is None else READOUT_SPREAD
+    spread = spread_of(bundle)
     calibration: dict[Mode, Calibration] = {}
     confidence: dict[Mode, ModeConfidence] = {}
     arrays: dict[str, Floats] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from totalanvi.export.calibration import NETWORK_SPREAD, READOUT_SPREAD, calibrate
+from totalanvi.export.calibration import calibrate, spread_of
 from totalanvi.export.held_out import landmark_latent, leave_one_out_distances
 from totalanvi.export.parity_figures import FLOORS
 from totalanvi.export.query_modes import in_mode
@@ -63,8 +63,8 @@ def measure(bundle: Bundle, sample: ReferenceSample) -> Measured:
         Of the reference.
     """
     engine, manifest = Engine(bundle, provider="cpu"), bundle.manifest
-    cells = sample.held_out if len(sample.held_out) else sample.landmarks
-    spread = NETWORK_SPREAD if bundle.readout is None else READOUT_SPREAD
+    cells = sample.held_out_or_landmarks
+    spread = spread_of(bundle)
     scores, calibration = {}, {}
     for mode in MODES:
         rows, query = in_mode(cells, mode, manifest.protein_batches)

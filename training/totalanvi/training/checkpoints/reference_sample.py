@@ -32,6 +32,11 @@ class ReferenceSample:
     held_out: Cells
     """Validation cells; empty when training held none out."""
 
+    @property
+    def held_out_or_landmarks(self) -> Cells:
+        """Cells that training did not see, or where there are none, some that it did."""
+        return self.held_out if len(self.held_out) else self.landmarks
+
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return plain arrays for a safetensors file."""
         return _cell_arrays(_LANDMARKS, self.landmarks) | _cell_arrays(_HELD_OUT, self.held_out)
