@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from totalanvi.serving.version import software_version
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["build_app", "main"]
 
@@ -68,6 +71,9 @@ EXIT_INTERRUPTED = 130
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """What tells a command to end; the second comes when its terminal is closed or the connection to it is lost."""
+
+_SOON = 0.05
+"""Seconds after which a signal is delivered anew: what swallowed it is left by then."""
 
 NO_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 """What the system says when a file cannot be made. A disk may fill up in the middle of any command that writes."""
@@ -125,9 +131,25 @@ def _orderly_end() -> Iterator[None]:
     heard = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
     for number in heard:
         signal.signal(number, _end)
+    others = sys.unraisablehook
+
+    def tell_again(lost: UnraisableHookArgs) -> None:
+        """Deliver anew what ended up where Python lets no exception out, as in the callback of a weak reference."""
+        if isinstance(lost.exc_value, KeyboardInterrupt | _ToldToEndError):
+            for number in heard:
+                signal.signal(number, _end)
+            told = lost.exc_value.signal if isinstance(lost.exc_value, _ToldToEndError) else signal.SIGINT
+            again = threading.Timer(_SOON, signal.raise_signal, [told])
+            again.daemon = True
+            again.start()
+        else:
+            others(lost)
+
+    sys.unraisablehook = tell_again
     try:
         yield
     finally:
+        sys.unraisablehook = others
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
 

@@ -83,6 +83,35 @@ def test_a_signal_leaves_nothing_half_written(
     assert listing(tmp_path) == ["query.h5ad"]
 
 
+SWALLOWING = """
+import signal, time, typer, weakref
+from totalanvi.serving import cli
+
+class Kept: ...
+
+app = typer.Typer()
+
+@app.command()
+def swallow():
+    kept = Kept()
+    reference = weakref.ref(kept, lambda _: signal.raise_signal(signal.{sent}))
+    del kept  # what its callback raises, Python throws away
+    time.sleep(20)
+
+cli.build_app = lambda name: app
+cli.main([])
+"""
+
+
+@pytest.mark.parametrize(("sent", "code", "said"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "told to end")])
+def test_a_signal_that_python_swallows_is_heard(sent: str, code: int, said: str) -> None:
+    command = [sys.executable, "-c", SWALLOWING.format(sent=sent)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=hear_signals, timeout=60)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"Error: {said}")
+    assert "ignored" not in done.stderr
+
+
 BLOCKED = """
 import importlib.abc, sys
 
