@@ -139,6 +139,11 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
             r"found 10 different values, such as '0', for 13 labelled cells; name the column of cell types",
         ),
         (
+            lambda a: with_obs(a, lane=a.obs_names),
+            {"batch_key": "lane"},
+            r"batches in obs\['lane'\], which many cells share, found 20 different values, such as 'cell0'",
+        ),
+        (
             lambda a: with_obs(a, donor=["x", None] * 10),
             {},
             r"a batch for every cell .* found 10 cells without; fill them",

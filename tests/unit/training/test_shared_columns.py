@@ -13,8 +13,8 @@ from tests.support.reference_cells import PROTEINS, draw_adata, draw_mudata
 from totalanvi.training import TOTALANVI, TOTALVI
 
 WARNING = (
-    "obs['kind'] is named for the labels and for the {0}: what tells cell types apart is then removed as an effect of "
-    "the {0}, so name another column for one of them."
+    "obs['kind'] is named for the labels and for the {0}: what tells cell types apart is then taken for an effect "
+    "of the {0}, and imputed proteins lose it, so name another column for one of them."
 )
 
 

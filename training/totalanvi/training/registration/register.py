@@ -38,6 +38,9 @@ from totalanvi.training.registration.tables import Tables, read_tables
 
 __all__ = ["read_cells", "register"]
 
+_LEAST_CELLS_PER_BATCH, _FEWEST_NAMES_OF_CELLS = 2, 10
+"""On average, and where there are so many: then the column holds names of cells, or measurements."""
+
 
 def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bool = False) -> tuple[Registry, Cells]:
     """Register a reference.
@@ -61,7 +64,8 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     MissingKeyError
         For keys that are not there.
     RegistrationError
-        For repeated names, no cell, no labelled cell, fewer than two labels, or columns with gaps.
+        For repeated names, no cell, no labelled cell, fewer than two labels, columns with gaps, or batches that hardly
+        two cells share.
     CountsError
         For values that are not raw counts.
     """
@@ -70,6 +74,7 @@ def register(data: AnnData | MuData, setup: Setup, override_missing_proteins: bo
     columns = tables.columns
     labels = label_names(columns, setup)
     batches = names_of(columns, "batch_key", setup.batch_key)
+    _require_groups(batches, setup.batch_key, tables.n_cells)
     batch = codes_of(columns, "batch_key", setup.batch_key, batches)
     panels = batches if setup.panel_key is None else names_of(columns, "panel_key", setup.panel_key)
     panel = batch if setup.panel_key is None else codes_of(columns, "panel_key", setup.panel_key, panels)
@@ -156,6 +161,14 @@ def _known_panels(registry: Registry, proteins: ProteinCounts, panel: npt.NDArra
         return known
     # A query may have measured, under the name of a panel of the reference, more than the reference did.
     return known | measured_by_panel(proteins, panel, len(registry.panels))
+
+
+def _require_groups(batches: tuple[str, ...], key: str | None, n_cells: int) -> None:
+    if len(batches) >= _FEWEST_NAMES_OF_CELLS and n_cells < _LEAST_CELLS_PER_BATCH * len(batches):
+        raise RegistrationError(
+            f"Expected batches in obs[{key!r}], which many cells share, found {len(batches)} different values, such as "
+            f"{batches[0]!r}, for {n_cells} cells; name the column of runs, lanes or donors, or none."
+        )
 
 
 def _require_counts(tables: Tables) -> None:

@@ -42,8 +42,8 @@ def warn_of_labels_as_effects(registry: Registry) -> None:
         if key in (named if isinstance(named, list | tuple) else (named,)) and place(argument) == place("labels_key"):
             what = COLUMN_ARGUMENTS[argument]
             warnings.warn(
-                f"obs[{key!r}] is named for the labels and for the {what}: what tells cell types apart is then removed "
-                f"as an effect of the {what}, so name another column for one of them.",
+                f"obs[{key!r}] is named for the labels and for the {what}: what tells cell types apart is then taken "
+                f"for an effect of the {what}, and imputed proteins lose it, so name another column for one of them.",
                 UserWarning,
                 stacklevel=2,
             )
