@@ -46,6 +46,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(if $(PYTHON),,echo 'Expected Python 3.11 or newer, found none; name one: make PYTHON=/path/to/python'; exit 2)
 	@$(PYTHON) -c '$(MODERN)' || { echo 'Expected Python 3.11 or newer, found:'; $(PYTHON) --version; exit 2; }
+	@echo 'Installing what constraints.txt pins into $(VENV); the first time, that takes minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,docs,test]'

@@ -30,6 +30,7 @@ from totalanvi.machine.still_going import still_going
 from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.client import Client
 from totalanvi.serving.outputs.output import OutputPlan, staged
+from totalanvi.training.cli_warnings import told_warnings
 from totalanvi.training.models.totalanvi import TOTALANVI
 from totalanvi.training.simulation.simulate import simulate, simulate_query
 
@@ -123,7 +124,7 @@ def _run(made: Path, room: Path, watch: _Stopwatch, size: DemoSize, seed: int) -
     with ExitStack() as stack:
         with watch.step("Start the endpoint"):
             url = stack.enter_context(running_endpoint(made / "bundle", room))
-        with watch.step(f"Map {size.n_query:,} query cells through the client"), Client(url) as client:
+        with watch.step(f"Map {size.n_query:,} query cells through the client"), told_warnings(), Client(url) as client:
             annotated = client.map(query, background="include", false_positive_rate=FALSE_POSITIVE_RATE)
     with watch.step("Judge, draw and write"):
         scores = score_query(annotated, complete)
