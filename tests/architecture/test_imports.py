@@ -76,13 +76,23 @@ def test_an_import_stays_light(module: str) -> None:
         ("export folder -o new", "Expected a checkpoint at folder, found a folder without config.json"),
         ("export nothing -o folder", "folder: expected a folder that does not exist"),
         ("export nothing -o cells.csv", "cells.csv: expected the name of a folder to make, found a file"),
+        ("export nothing -o cells.csv/new", "which is a file; choose another"),
+        ("export nothing -o dangling", "dangling: expected the name of a folder to make, found a link"),
         ("demo -o cells.csv", "Expected a folder for the demo at cells.csv, found a file"),
+        ("demo -o cells.csv/new", "which is a file; choose another"),
+        ("demo -o dangling", "found a link that leads nowhere"),
+        # As soon as the folders above were made, there would be something to lose.
+        ("train cells.csv --labels type -o nothing/../folder", "found 'nothing' before '..', which is not there"),
+        ("export nothing -o nothing/../folder", "found 'nothing' before '..', which is not there"),
+        ("demo -o nothing/../folder", "found 'nothing' before '..', which is not there"),
+        ("simulate nothing/../cells.h5mu", "found 'nothing' before '..', which is not there"),
     ],
 )
 def test_a_slip_in_a_name_is_told_before_what_is_heavy_is_imported(tmp_path: Path, command: str, message: str) -> None:
     for folder in ("folder", "save"):
         (tmp_path / folder).mkdir()
     (tmp_path / "save" / "model.pt").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "cells.csv").write_text("cell,gene\n")
     told = python(
         f"import os, sys; os.chdir({str(tmp_path)!r})\n"
@@ -93,6 +103,7 @@ def test_a_slip_in_a_name_is_told_before_what_is_heavy_is_imported(tmp_path: Pat
     assert message in told.stderr
     assert told.stdout.split() == ["2"], told.stderr
     assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "nothing").exists()
 
 
 def unsafe_uses(tree: ast.Module) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
+from totalanvi.formats.places import obstacle
 
 __all__ = ["PRODUCTS", "require_replaceable"]
 
@@ -25,12 +27,15 @@ def require_replaceable(folder: Path, overwrite: bool) -> None:
     Raises
     ------
     TargetError
-        When the folder exists and may not be replaced, or holds something else.
+        When the folder cannot be made, exists and may not be replaced, or holds something else.
     """
-    if not folder.exists():
+    if not os.path.lexists(folder):
+        if found := obstacle(folder):
+            raise TargetError(f"Expected a folder in which to make {folder}, found {found}; choose another.")
         return
     if not folder.is_dir():
-        raise TargetError(f"Expected a folder for the demo at {folder}, found a file; choose another.")
+        what = "a file" if folder.exists() else "a link that leads nowhere"
+        raise TargetError(f"Expected a folder for the demo at {folder}, found {what}; choose another.")
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in PRODUCTS)
     if foreign:
         raise TargetError(

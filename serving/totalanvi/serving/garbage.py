@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -14,6 +15,18 @@ class _Rest:
     lock = Lock()
     n_begun = 0
     was_enabled = False
+
+    @classmethod
+    def end_in_child(cls) -> None:
+        """Wake the collector in a forked process, which does not have the threads that would."""
+        cls.lock = Lock()
+        if cls.n_begun and cls.was_enabled:
+            gc.enable()
+        cls.n_begun = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Rest.end_in_child)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,3 +50,20 @@ def test_garbage_is_collected_after_compiling_as_before(was_enabled: bool) -> No
         assert gc.isenabled() == was_enabled
     finally:
         gc.enable()
+
+
+FORKING = """
+import gc, os
+from totalanvi.serving.garbage import left_alone
+
+with left_alone():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if gc.isenabled() else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_garbage_is_collected_in_a_forked_process() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0"]

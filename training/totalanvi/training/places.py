@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from totalanvi.formats.errors import FormatError
+from totalanvi.formats.places import obstacle
 from totalanvi.formats.stores import content_of, layout_of, open_hdf5
 from totalanvi.training.errors import OutputError, RegistrationError
 
-__all__ = ["obstacle", "require_apart", "require_new", "require_reference"]
-
-_TEMPORARY_BYTES = 10
-"""By which the name is longer under which something is written at first."""
-
-
-def obstacle(path: Path) -> str | None:
-    """What is in the way of making a file or a folder with the folders above it, in words; `None` if nothing is."""
-    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    if not above.is_dir():
-        return f"{above}, which is a file"
-    if not os.access(above, os.W_OK):
-        return f"{above}, which may not be written"
-    longest = os.pathconf(above, "PC_NAME_MAX") - _TEMPORARY_BYTES
-    if any(len(os.fsencode(name)) > longest for name in path.absolute().relative_to(above).parts):
-        return f"a name of more than {longest} bytes"
-    return None
+__all__ = ["require_apart", "require_new", "require_reference"]
 
 
 def require_new(path: Path, suffix: str, overwrite: bool) -> None:

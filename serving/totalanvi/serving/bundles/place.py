@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from totalanvi.formats.places import obstacle
 from totalanvi.serving.bundles.bundle import bundle_files
 from totalanvi.serving.bundles.graphs import DEVICE_GRAPHS, label_graphs
 from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE
@@ -33,12 +35,15 @@ def require_place(target: Path, overwrite: bool) -> None:
     Raises
     ------
     OutputError
-        When it is no folder, holds something else than a bundle, or may not be replaced.
+        When it cannot be made, is no folder, holds something else than a bundle, or may not be replaced.
     """
-    if not target.exists():
+    if not os.path.lexists(target):
+        if found := obstacle(target):
+            raise OutputError(f"{target}: expected a place where a folder can be made, found {found}; choose another.")
         return
     if not target.is_dir():
-        raise OutputError(f"{target}: expected the name of a folder to make, found a file; choose another.")
+        what = "a file" if target.exists() else "a link that leads nowhere"
+        raise OutputError(f"{target}: expected the name of a folder to make, found {what}; choose another.")
     if foreign := sorted({entry.name for entry in target.iterdir()} - _OURS):
         raise OutputError(
             f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "

@@ -84,9 +84,9 @@ def precision_summary(cost: PrecisionCost) -> str:
     most = max(seen, key=lambda mode: seen[mode].changed)
     labels = "changes no label"
     if seen[most].changed:
-        labels = f"changes the label of at most {seen[most].changed:.2%} of {_cells(cost)} ({MODE_NAMES[most]})"
+        labels = f"changes the label of at most {_percent(seen[most].changed)}% of {_cells(cost)} ({MODE_NAMES[most]})"
     lost = [found.accuracy.before - found.accuracy.after for found in seen.values() if found.accuracy is not None]
-    accuracy = f", lowers accuracy by at most {100 * max(lost):.2f} percentage points" if lost else ""
+    accuracy = f", lowers accuracy by at most {_percent(max(lost))} percentage points" if lost else ""
     if lost and max(lost) <= 0:
         accuracy = ", lowers accuracy in no query mode"
     return f"Beside float32, {cost.precision} {labels}{accuracy}, and {sizes}."
@@ -126,6 +126,11 @@ def _labels(mode: Mode, found: ModeCost, cells: str) -> str:
     if found.accuracy is None or found.log_loss is None:
         return share
     return f"{share}; accuracy {_change(found.accuracy)}, log-loss {_change(found.log_loss)}"
+
+
+def _percent(share: float) -> str:
+    """Write a share that is more than nothing so that it does not read as nothing."""
+    return f"{max(100 * share, 0.01):.2f}"
 
 
 def _change(figure: Change) -> str:

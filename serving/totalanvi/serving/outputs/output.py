@@ -219,9 +219,11 @@ def staged(plan: OutputPlan) -> Iterator[Path]:
 
 def _replace_folder(made: Path, target: Path, aside: Path) -> None:
     """Swap folders: unlike files, these cannot be replaced in one step."""
-    target.rename(aside)
     try:
+        target.rename(aside)
         made.rename(target)
-    except OSError:
-        aside.rename(target)
+    except BaseException:
+        # A signal may come when the first one is done, or the second.
+        if aside.exists() and not target.exists():
+            aside.rename(target)
         raise

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from totalanvi.formats.places import obstacle
 from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, CheckpointError
-from totalanvi.training.places import obstacle
 
 __all__ = [
     "CELLS",
@@ -179,12 +179,13 @@ def _entries(folder: Path) -> set[str]:
 
 
 def _swap(made: Path, folder: Path, previous: Path) -> None:
-    if folder.exists():
-        folder.rename(previous)
     try:
+        if folder.exists():
+            folder.rename(previous)
         made.rename(folder)
     except BaseException:
-        if previous.exists():
+        # A signal may come when the first one is done, or the second.
+        if previous.exists() and not folder.exists():
             previous.rename(folder)
         raise
 
