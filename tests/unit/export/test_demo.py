@@ -166,6 +166,6 @@ def test_nothing_but_an_earlier_demo_is_replaced(tmp_path: Path) -> None:
         run_demo(tmp_path, overwrite=True)
     with pytest.raises(TargetError, match="found a file"):
         run_demo(tmp_path / "map.png", overwrite=True)
-    with pytest.raises(TargetError, match="Expected a folder in which to make .*, which is a file; choose another"):
+    with pytest.raises(TargetError, match=r"Expected a folder in which to make .*, which is a file; choose another"):
         run_demo(tmp_path / "map.png" / "demo")
     assert (tmp_path / "map.png").exists()
