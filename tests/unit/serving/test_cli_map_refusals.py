@@ -149,3 +149,17 @@ def test_an_output_that_exists_is_refused_before_any_work(run: Run, tmp_path: Pa
     code, _, errors = run("map", "no-such-bundle", tmp_path / "missing.h5ad", "-o", tmp_path / "out.h5ad")
     assert code == 2
     assert "does not exist yet" in errors
+
+
+def test_a_folder_of_queries_needs_a_folder_for_its_results(run: Run, toy_folder: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for name in "ab":
+        write_anndata(toy_query(5), runs / f"{name}.h5ad")
+    output = tmp_path / "scored.parquet"
+    code, printed, errors = run("map", toy_folder, runs, "-o", output)
+    assert (code, printed) == (2, "")
+    assert_three_parts(
+        errors, "a folder for the results of several queries", repr(str(output)), f"(-o {tmp_path}/scored/)"
+    )
+    assert listing(tmp_path) == ["runs"]

@@ -16,7 +16,7 @@ from totalanvi.serving.errors import OutputError, QueryError
 from totalanvi.serving.jobs.here import map_here
 from totalanvi.serving.jobs.how import DEFAULT_PART_CELLS, How
 from totalanvi.serving.jobs.job import Engine, map_job
-from totalanvi.serving.jobs.listed import is_several
+from totalanvi.serving.jobs.listed import holds_queries, is_several
 from totalanvi.serving.jobs.outcome import QueryOutcome, job_lines
 from totalanvi.serving.mapped import MapOptions
 from totalanvi.serving.outputs.output import is_folder_output
@@ -100,8 +100,8 @@ class JobRequest:
         if self.output is None:
             return self.resume is not None
         word = self.queries[0]
-        # A folder that is no query is refused as such where a file is to be written.
-        return is_several(word) and (is_folder_output(self.output) or not Path(word).is_dir())
+        # A folder that holds no query is refused as such where a file is to be written.
+        return is_several(word) and (is_folder_output(self.output) or holds_queries(word) or not Path(word).is_dir())
 
     def folder(self) -> Path:
         """Return the job's folder.
@@ -113,8 +113,8 @@ class JobRequest:
         """
         if self.output is not None and not is_folder_output(self.output):
             raise OutputError(
-                f"Expected a folder for the results of several queries, parts or addresses; found {self.output!r}. End "
-                f"its name in a slash."
+                f"Expected a folder for the results of several queries, parts or addresses; found the name "
+                f"of a file, {self.output!r}. End its name in a slash (-o {Path(self.output).with_suffix('')}/)."
             )
         named = {Path(name).absolute(): Path(name) for name in (self.output, self.resume) if name is not None}
         if len(named) != 1:

@@ -18,7 +18,7 @@ from totalanvi.serving.jobs.remote import is_remote, local_path, matching, read_
 from totalanvi.serving.jobs.suffixes import LIST_SUFFIXES, QUERY_SUFFIXES
 from totalanvi.serving.listing import quoted
 
-__all__ = ["Listed", "is_several", "listed_queries"]
+__all__ = ["Listed", "holds_queries", "is_several", "listed_queries"]
 
 _HEADER = ("query", "name")
 
@@ -51,6 +51,18 @@ def is_several(word: str) -> bool:
         return True
     path = Path(word).expanduser()
     return _is_folder_of_queries(path) if path.exists() else glob.has_magic(word)
+
+
+def holds_queries(word: str) -> bool:
+    """Tell a folder with queries in it from other words.
+
+    Examples
+    --------
+    >>> holds_queries("runs/"), holds_queries("donor1.h5ad")  # doctest: +SKIP
+    (True, False)
+    """
+    path = Path(word).expanduser()
+    return _is_folder_of_queries(path) and os.access(path, os.R_OK | os.X_OK) and any(map(_is_query, path.iterdir()))
 
 
 def listed_queries(words: Sequence[str]) -> list[Listed]:
