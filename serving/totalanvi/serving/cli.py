@@ -212,7 +212,10 @@ def _run(arguments: list[str]) -> int:
         if code is None:
             raise
         if hasattr(error, "show"):
-            # A slip on the command line: typer shows the usage as well.
+            # A slip on the command line: typer shows the usage as well. It judges choices by pydantic, which says whose
+            # words these are.
+            if isinstance(said := getattr(error, "message", None), str):
+                error.__dict__["message"] = said.removeprefix("Value error, ")
             error.show()
         else:
             _complain(str(error))

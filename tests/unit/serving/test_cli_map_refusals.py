@@ -163,3 +163,16 @@ def test_a_folder_of_queries_needs_a_folder_for_its_results(run: Run, toy_folder
         errors, "a folder for the results of several queries", repr(str(output)), f"(-o {tmp_path}/scored/)"
     )
     assert listing(tmp_path) == ["runs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--background", "some"], "'--background': 'some' is not one of 'exclude', 'include'."),
+        (["--engine", "spark"], "'--engine': 'spark' is not one of 'local', 'ray'."),
+    ],
+)
+def test_a_choice_that_is_none_is_told_in_our_words(run: Run, tmp_path: Path, words: list[str], message: str) -> None:
+    code, _, errors = run("map", "bundle", "query.h5ad", "-o", tmp_path / "out.h5ad", *words)
+    assert code == 2
+    assert f"Error: Invalid value for {message}\n" in errors
