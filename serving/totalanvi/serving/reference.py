@@ -18,6 +18,9 @@ __all__ = ["find_bundle", "is_url", "load_reference", "open_endpoint"]
 
 _TAG = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?(:[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")
 
+_ADDRESS = re.compile(r"(localhost|[a-z0-9-]+(\.[a-z0-9-]+)+|\[[0-9a-f:]+\]):[0-9]{1,5}([/?].*)?", re.IGNORECASE)
+"""Where an endpoint may listen. A name without a dot and a number after its colon are a tag and its version."""
+
 
 def load_reference(name: str | os.PathLike[str]) -> LocalReference | Client:
     """Load a reference by name.
@@ -103,7 +106,7 @@ def find_bundle(name: str | os.PathLike[str]) -> Path:
     if text and path.exists():
         return path
     if not _TAG.fullmatch(text):
-        raise BundleError(
+        raise _address_without_scheme(text) or BundleError(
             f"{text}: expected the folder of a bundle, a model-store tag or the URL (http:// or https://) of an "
             "endpoint, found nothing there; check the spelling."
         )
@@ -115,14 +118,24 @@ def _find_in_store(tag: str) -> Path:
         import bentoml
         from bentoml.exceptions import BentoMLException
     except ModuleNotFoundError as error:
-        raise BundleError(
+        raise _address_without_scheme(tag) or BundleError(
             f"{tag}: expected the folder of a bundle, found nothing there, and without BentoML there is no model store "
             "to look in; check the path, or install totalanvi[serve]."
         ) from error
     try:
         return Path(bentoml.models.get(tag).path)
     except BentoMLException as error:
-        raise BundleError(
+        raise _address_without_scheme(tag) or BundleError(
             f"{tag}: expected the folder of a bundle or a tag in the model store, found neither ({error}); check the "
             "spelling, or list the store with `bentoml models list`."
         ) from error
+
+
+def _address_without_scheme(text: str) -> BundleError | None:
+    """Return the error for a name that was nowhere found, where it looks like an endpoint's address."""
+    if not _ADDRESS.fullmatch(text):
+        return None
+    return BundleError(
+        f"{text}: expected the folder of a bundle, a model-store tag or the URL of an endpoint, found an address "
+        f"without http://; for an endpoint give its URL, http://{text}."
+    )

@@ -72,6 +72,18 @@ def test_name_that_is_neither_folder_nor_tag_nor_url(name: str) -> None:
         load_reference(name)
 
 
+@pytest.mark.parametrize(
+    "name", ["localhost:3411", "127.0.0.1:3411", "[::1]:3411", "lab.org:80/totalanvi", "Lab.org:80?reference=pbmc"]
+)
+def test_an_address_without_http_is_told_how_to_be_one(name: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        load_reference(name)
+    assert str(caught.value) == (
+        f"{name}: expected the folder of a bundle, a model-store tag or the URL of an endpoint, found an address "
+        f"without http://; for an endpoint give its URL, http://{name}."
+    )
+
+
 def test_urls() -> None:
     assert is_url("http://localhost:3000")
     assert is_url("HTTPS://host/prefix")
