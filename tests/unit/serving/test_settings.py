@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_references_have_to_be_there(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="TOTALANVI_REFERENCE, or a folder of bundles"):
+    with pytest.raises(SettingsError, match=r"found none; name it \(totalanvi serve BUNDLE\), or a folder"):
         Settings().make_references().catalogue.look()
     with pytest.raises(SettingsError, match="expected a folder of bundles, found none"):
         Settings(references=tmp_path / "none").make_references().catalogue.look()

@@ -170,8 +170,8 @@ class Catalogue:
         """
         if not self._bundles and self.folder is None:
             raise SettingsError(
-                "Expected a bundle's folder or a model-store tag in TOTALANVI_REFERENCE, or a folder of bundles in "
-                "TOTALANVI_REFERENCES, found neither; set one and restart."
+                "Expected a bundle to serve, found none; name it (totalanvi serve BUNDLE), or a folder of several "
+                "(--references FOLDER), or set TOTALANVI_REFERENCE or TOTALANVI_REFERENCES in the environment."
             )
         if not self._given:
             self._given = [Offer.of(Bundle.open(find_bundle(name))) for name in self._bundles]
