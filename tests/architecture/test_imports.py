@@ -74,6 +74,16 @@ def test_an_import_stays_light(module: str) -> None:
         ("import-scvi save -o folder", "Expected a folder that does not exist yet, found folder"),
         ("export nothing -o new", "Expected a checkpoint at nothing, found no such folder"),
         ("export folder -o new", "Expected a checkpoint at folder, found a folder without config.json"),
+        ("export cells.csv -o new", "Expected a checkpoint at cells.csv, found a file; give the folder"),
+        ("export cells.h5mu -o new", "found a file of cells; train on it first (totalanvi train cells.h5mu --labels"),
+        ("export bundle -o new", "Expected a checkpoint at bundle, found a bundle, which is exported already"),
+        ("export made -o new --parents no.csv", "no.csv: expected a CSV file with the columns label,parent, found no"),
+        ("export made -o new --parents cells.csv", "cells.csv: expected a CSV file with the columns label,parent"),
+        ("export made -o new --parents folder", "found one that cannot be read (Is a directory); check it"),
+        ("export made -o new --sign no.pem", "no.pem: expected a file of keys, found that it cannot be read"),
+        ("export made -o new --precision int4", "float16, bfloat16, int8, found 'int4'; choose one of them.\n"),
+        ("export made -o new --precision FP16", "float16, bfloat16, int8, found 'FP16'; did you mean float16?\n"),
+        ("export made -o new --precision bf16", "float16, bfloat16, int8, found 'bf16'; did you mean bfloat16?\n"),
         ("export nothing -o folder", "folder: expected a folder that does not exist"),
         ("export nothing -o cells.csv", "cells.csv: expected the name of a folder to make, found a file"),
         ("export nothing -o cells.csv/new", "which is a file; choose another"),
@@ -89,8 +99,11 @@ def test_an_import_stays_light(module: str) -> None:
     ],
 )
 def test_a_slip_in_a_name_is_told_before_what_is_heavy_is_imported(tmp_path: Path, command: str, message: str) -> None:
-    for folder in ("folder", "save"):
+    for folder in ("folder", "save", "made", "bundle"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "made" / "config.json").write_text('{"format": "totalanvi checkpoint"}')
+    for file in ("bundle/manifest.json", "cells.h5mu"):
+        (tmp_path / file).touch()
     (tmp_path / "save" / "model.pt").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "cells.csv").write_text("cell,gene\n")

@@ -23,7 +23,8 @@ from totalanvi.export.onnx import export_graph
 from totalanvi.export.parents import read_parents
 from totalanvi.export.parity import check_parity
 from totalanvi.export.precision.cost import with_sizes
-from totalanvi.export.precision.lowering import FULL, checked_precision, lowered
+from totalanvi.export.precision.known import FULL, checked_precision
+from totalanvi.export.precision.lowering import lowered
 from totalanvi.export.readout_arrays import with_novelty_scale, with_shares
 from totalanvi.export.reference_cells import aligned, gene_share, joined, protein_share
 from totalanvi.export.reference_map import map_coordinates
@@ -109,12 +110,15 @@ def export_bundle(
     say = report or (lambda line: None)
     target = Path(output)
     less_than_full = checked_precision(precision)
-    name = judged_name(Path(checkpoint), target, name, version, overwrite, licence)
-    key = None if sign is None else read_signing_key(Path(sign))
+    table, key_file = None if parents is None else Path(parents), None if sign is None else Path(sign)
+    name = judged_name(
+        Path(checkpoint), target, name, version, overwrite, licence, parents=table, sign=key_file, precision=precision
+    )
+    key = None if key_file is None else read_signing_key(key_file)
     source = read_source(Path(checkpoint))
     if UNKNOWN in source.registry.labels:
         say(f"Renaming the label {UNKNOWN!r}, which is what novel cells are called")
-    hierarchy = {} if parents is None else read_parents(Path(parents), source.registry.labels)
+    hierarchy = {} if table is None else read_parents(table, source.registry.labels)
     make_parents(target)
     with staged(OutputPlan(target, "parts")) as folder:
         folder.mkdir()

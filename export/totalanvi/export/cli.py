@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,8 +48,9 @@ def export(
         ),
     ] = "unknown",
     precision: Annotated[
-        Literal["float32", "float16", "bfloat16", "int8"],
+        str,
         typer.Option(
+            metavar="[float32|float16|bfloat16|int8]",
             help="What weights are stored and products computed in. What less than float32 costs is measured, printed "
             "and kept in the bundle. int8 is for speed on a CPU, float16 for a GPU.",
         ),
@@ -68,7 +69,7 @@ def export(
     from totalanvi.export.beforehand import judged_name
 
     # A slip in a name is told before torch is imported, which takes seconds.
-    judged_name(checkpoint, output, name, None, overwrite, licence)
+    judged_name(checkpoint, output, name, None, overwrite, licence, parents=parents, sign=sign, precision=precision)
     from totalanvi.export.bundle import export_bundle
     from totalanvi.export.store import store_bundle
     from totalanvi.machine.still_going import still_going

@@ -12,7 +12,7 @@ from totalanvi.serving.bundles.hierarchy import hierarchy_problem
 from totalanvi.serving.bundles.manifest import UNKNOWN
 from totalanvi.serving.listing import quoted
 
-__all__ = ["read_parents"]
+__all__ = ["read_parents", "table_of_parents"]
 
 _COLUMNS = ["label", "parent"]
 
@@ -45,7 +45,7 @@ def read_parents(file: Path, labels: Sequence[str]) -> dict[str, str]:
     """
     served = dict(zip(labels, served_labels(labels), strict=True))
     parents: dict[str, str] = {}
-    for line, (label, parent) in enumerate(_rows(file), start=2):
+    for line, (label, parent) in enumerate(table_of_parents(file), start=2):
         name = served.get(label, label)
         if not name or not parent or parent == UNKNOWN:
             raise ParentsError(
@@ -62,12 +62,26 @@ def read_parents(file: Path, labels: Sequence[str]) -> dict[str, str]:
     return parents
 
 
-def _rows(file: Path) -> list[tuple[str, str]]:
+def table_of_parents(file: Path) -> list[tuple[str, str]]:
+    """Read labels and their parents as they stand in a table, whatever the reference's labels are.
+
+    Raises
+    ------
+    ParentsError
+        When the file is no such table.
+    """
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = [[cell.strip() for cell in row] for row in csv.reader(stream) if any(map(str.strip, row))]
+    except FileNotFoundError as error:
+        raise ParentsError(
+            f"{file}: expected a CSV file with the columns label,parent, found no such file; check the path."
+        ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ParentsError(f"{file}: expected a CSV file, found one that cannot be read ({error}).") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ParentsError(
+            f"{file}: expected a CSV file, found one that cannot be read ({why}); check it and its permissions."
+        ) from error
     if not rows or rows[0] != _COLUMNS or any(len(row) != len(_COLUMNS) for row in rows):
         raise ParentsError(
             f"{file}: expected a CSV file with the columns label,parent, and both in each row; found "

@@ -47,7 +47,7 @@ def test_tables_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None
 
 
 def test_no_file_and_no_text(tmp_path: Path) -> None:
-    with pytest.raises(ParentsError, match="cannot be read"):
+    with pytest.raises(ParentsError, match=r"label,parent, found no such file; check the path\.$"):
         read_parents(tmp_path / "none.csv", LABELS)
     (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
     with pytest.raises(ParentsError, match="cannot be read"):

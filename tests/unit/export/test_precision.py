@@ -350,7 +350,9 @@ def test_an_unknown_precision_is_one_clear_error(
         main(["export", str(checkpoint), "-o", str(tmp_path / "bundle"), "--precision", "fp8"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert "'fp8' is not one of 'float32', 'float16', 'bfloat16', 'int8'" in said
+    assert (
+        said == "Error: precision: expected one of float32, float16, bfloat16, int8, found 'fp8'; choose one of them.\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

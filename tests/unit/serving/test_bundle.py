@@ -27,6 +27,7 @@ from totalanvi.serving.bundles.manifest import (
     Manifest,
 )
 from totalanvi.serving.bundles.manifest_file import write_manifest
+from totalanvi.serving.bundles.mistaken import what_is_at
 from totalanvi.serving.errors import BundleError
 
 
@@ -80,6 +81,34 @@ def test_file_instead_of_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="found a file"):
         Bundle.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("", "bundle"),
+        ("manifest.json", "file of a bundle"),
+        ("none", "nothing"),
+        ("../cells.h5ad", "file of cells"),
+        ("../notes.txt", "file"),
+        ("../matrix", "folder of cells"),
+        ("../checkpoint", "checkpoint"),
+        ("../saved", "scvi"),
+        ("..", "folder"),
+    ],
+)
+def test_what_is_named_is_known(folder: Path, name: str, kind: str) -> None:
+    beside = {
+        "cells.h5ad": "",
+        "notes.txt": "",
+        "matrix/matrix.mtx": "",
+        "checkpoint/config.json": '{"format": "totalanvi checkpoint"}',
+        "saved/model.pt": "",
+    }
+    for file, text in beside.items():
+        (folder.parent / file).parent.mkdir(exist_ok=True)
+        (folder.parent / file).write_text(text)
+    assert what_is_at(folder / name) == kind
 
 
 def test_folder_without_manifest(tmp_path: Path) -> None:

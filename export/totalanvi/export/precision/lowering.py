@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from totalanvi.export.errors import PrecisionError
 from totalanvi.export.precision.cost import cost_of, landmark_distance, measure
 from totalanvi.export.precision.half import Half, halve, rounded
 from totalanvi.export.precision.products import products_of
@@ -21,14 +20,11 @@ from totalanvi.serving.bundles.bundle import Bundle
 from totalanvi.serving.bundles.files import hash_files
 from totalanvi.serving.bundles.first_layer import FirstLayer, FirstLayers
 from totalanvi.serving.bundles.graphs import DEVICE_GRAPHS, complete_graphs
-from totalanvi.serving.bundles.precision import LOWERED, Lowered, PrecisionCost
+from totalanvi.serving.bundles.precision import Lowered, PrecisionCost
 from totalanvi.training.checkpoints.reference_sample import ReferenceSample
 from totalanvi.training.data import Cells
 
-__all__ = ["FULL", "checked_precision", "lowered"]
-
-FULL = "float32"
-"""What training computes with, and the default."""
+__all__ = ["lowered"]
 
 _MULTIPLIED_IN_FLOAT16 = frozenset(graph.file for graph in complete_graphs(readout=True))
 """Those that a device computes. The others are a CPU's, which has no products in float16: there, it would change
@@ -40,23 +36,6 @@ faster there; what bfloat16 holds is read two columns at a time."""
 
 _FIRST_WEIGHTS = (frozenset(["encoder.rna_in.weight"]), frozenset(["network.projection"]))
 """In complete graphs; the modules that are exported name them."""
-
-
-def checked_precision(precision: str) -> Lowered | None:
-    """Return what to lower a bundle to, None for float32.
-
-    Raises
-    ------
-    PrecisionError
-        When it is something else.
-    """
-    for known in LOWERED:
-        if precision == known:
-            return known
-    if precision != FULL:
-        names = ", ".join((FULL, *LOWERED))
-        raise PrecisionError(f"precision: expected one of {names}, found {precision!r}; choose one of them.")
-    return None
 
 
 def lowered(

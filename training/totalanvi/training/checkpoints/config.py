@@ -113,6 +113,8 @@ def _digest(path: Path) -> str:
 
 def _instead(folder: Path, prefix: str) -> str:
     """What is found where no checkpoint is, and what to do about it."""
+    if folder.is_file():
+        return "a file; give the folder that `train` wrote"
     if not folder.is_dir():
         return "no such folder; give the folder that `train` wrote"
     found = f"a folder without {prefix}{CONFIG}"
