@@ -47,7 +47,11 @@ def refused(run: QuietRun, tmp_path: Path, reference: Path, *options: object) ->
             ("--labels", "kind", "--continuous-covariate", "age"),
             "Expected obs['age'], found the keys kind, donor",
         ),
-        (None, ("--labels", "kind", "--layer", "counts"), "Expected counts in layers['counts'], found the layers none"),
+        (
+            None,
+            ("--labels", "kind", "--layer", "counts"),
+            "Expected counts in layers['counts'], found no layers; add this one",
+        ),
         (None, ("--labels", "kind", "--proteins", "adt"), "Expected obsm['adt'], found the keys protein_expression"),
         (None, ("--labels", "donor", "--unlabeled", "one"), "of two types or more in obs['donor'], found only 'two'"),
         (

@@ -111,7 +111,7 @@ def no_proteins(adata: ad.AnnData) -> ad.AnnData:
         (None, {"labels_key": "Kind"}, r"Expected obs\['Kind'\], found the keys kind, donor; name one of them"),
         (None, {"batch_key": "lane"}, r"Expected obs\['lane'\], found the keys kind, donor; name one of them"),
         (None, {"panel_key": "lane"}, r"Expected obs\['lane'\], found the keys kind, donor; name one of them"),
-        (None, {"layer": "counts"}, r"Expected counts in layers\['counts'\], found the layers none; "),
+        (None, {"layer": "counts"}, r"Expected counts in layers\['counts'\], found no layers; "),
         (
             None,
             {"protein_names_uns_key": "names"},
@@ -250,6 +250,6 @@ def test_repeated_cells_of_a_mudata(modality: str) -> None:
 
 def test_a_layer_of_a_mudata_that_is_not_there() -> None:
     with pytest.raises(
-        RegistrationError, match=r"Expected counts in mod\['prot'\]\.layers\['raw'\], found the layers none"
+        RegistrationError, match=r"Expected counts in mod\['prot'\]\.layers\['raw'\], found no layers; add this one"
     ):
         set_up_mudata(draw_mudata(), protein_layer="raw")

@@ -99,7 +99,7 @@ def test_the_other_kind_of_object_is_refused() -> None:
         ({"size_factor_key": "depth"}, r"Expected obs\['depth'\], found the keys kind, donor; .* as the size factor"),
         ({"categorical_covariate_keys": ["donor", "sex"]}, r"obs\['sex'\], .* as the categorical covariate, or add"),
         ({"continuous_covariate_keys": ["age"]}, r"obs\['age'\], .* as the continuous covariate, or add"),
-        ({"layer": "counts"}, r"counts in layers\['counts'\], found the layers none"),
+        ({"layer": "counts"}, r"counts in layers\['counts'\], found no layers; add this one"),
         ({"protein_names_uns_key": "names"}, r"Expected uns\['names'\], found the keys none; name one"),
     ],
 )
@@ -122,7 +122,7 @@ def test_keys_that_are_not_there_are_missed_at_once(options: dict[str, Any], mes
             r"Expected mod\['prot'\]\.obs\['kind'\], found the keys none; name one of them as the batch",
         ),
         ({"modalities": {**MODALITIES, "batch_key": "adt"}}, "Expected a modality 'adt', found rna, prot; name one"),
-        ({"rna_layer": "raw"}, r"Expected counts in mod\['rna'\]\.layers\['raw'\], found the layers none"),
+        ({"rna_layer": "raw"}, r"Expected counts in mod\['rna'\]\.layers\['raw'\], found no layers; add this one"),
     ],
 )
 def test_parts_of_a_mudata_that_are_not_there_are_missed_at_once(options: dict[str, Any], message: str) -> None:

@@ -7,8 +7,9 @@ from anndata import AnnData
 from totalanvi.formats.counts_place import Place, find_counts, named_place
 from totalanvi.formats.errors import FormatError
 from totalanvi.formats.layer_names import layer_names
-from totalanvi.training.errors import CountsError, MissingKeyError, RegistrationError, listed
+from totalanvi.training.errors import CountsError, MissingKeyError, RegistrationError
 from totalanvi.training.registration.stored_rows import is_stored
+from totalanvi.training.registration.tables import found_layers
 
 __all__ = ["with_counts"]
 
@@ -61,8 +62,8 @@ def with_counts(
         named = named_place(layer, matrices)
         if named is None:
             raise MissingKeyError(
-                f"Expected counts in {'' if modality is None else f'mod[{modality!r}].'}layers[{layer!r}], found the "
-                f"layers {listed(layer_names(adata))}; name one of them."
+                f"Expected counts in {'' if modality is None else f'mod[{modality!r}].'}layers[{layer!r}], found "
+                f"{found_layers(adata)}."
             )
         place = named
     else:

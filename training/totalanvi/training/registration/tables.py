@@ -118,11 +118,20 @@ def counts_of(adata: AnnData, layer: str | None, prefix: str = "") -> tuple[str,
     if layer is None:
         return f"{prefix}X", adata.X
     if layer not in layer_names(adata):
-        raise MissingKeyError(
-            f"Expected counts in {prefix}layers[{layer!r}], found the layers {listed(layer_names(adata))}; name "
-            "one of them."
-        )
+        raise MissingKeyError(f"Expected counts in {prefix}layers[{layer!r}], found {found_layers(adata)}.")
     return f"{prefix}layers[{layer!r}]", adata.layers[layer]
+
+
+def found_layers(adata: AnnData) -> str:
+    """Say which layers there are in the place of one that is not, and what to do.
+
+    Examples
+    --------
+    >>> found_layers(AnnData(np.eye(2), layers={"counts": np.eye(2)}))
+    'the layers counts; name one of them'
+    """
+    names = layer_names(adata)
+    return f"the layers {listed(names)}; name one of them" if names else "no layers; add this one, or name none"
 
 
 def generated_names(n_proteins: int) -> list[str]:
