@@ -192,6 +192,28 @@ def test_wrong_methods_get_405(web: httpx.Client) -> None:
     assert error(web.get("/v1/map"))[0] == 405
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nix", 404), ("GET", "/v1/nix", 404), ("POST", "/nix/nix", 404), ("DELETE", "/livez", 405)],
+)
+def test_what_bentoml_refuses_is_told_in_json(web: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = web.request(method, path)
+    assert error(answer)[:2] == (status, "EndpointError")
+    assert error(answer)[2].startswith(f"{method} {path}: ")
+    assert ("allow" in answer.headers) == (status == 405)
+    assert web.head(path).content == b""
+
+
+def test_errors_of_the_inference_protocol_are_plain_there_too(web: httpx.Client) -> None:
+    answer = web.get("/v2/nix")
+    assert (answer.status_code, answer.json()) == (404, {"error": "GET /v2/nix: Not Found."})
+
+
+def test_refusals_in_json_hide_nothing_of_the_server(web: httpx.Client) -> None:
+    assert web.get("/v1/info/", follow_redirects=True).json()["name"] == web.get("/v1/info").json()["name"]
+    assert web.get("/readyz").text == "\n"
+
+
 def test_under_load_some_are_told_to_come_back_and_probes_still_answer(
     server: RunningServer, web: httpx.Client, local: LocalReference
 ) -> None:

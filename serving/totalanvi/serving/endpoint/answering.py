@@ -8,15 +8,14 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from totalanvi.serving.endpoint.answers import error_answer, has_plain_errors
+from totalanvi.serving.endpoint.answers import error_answer
 from totalanvi.serving.endpoint.routes import Endpoint
-from totalanvi.serving.errors import DeadlineError, EndpointError, FaultError, ServingError
+from totalanvi.serving.errors import DeadlineError, FaultError, ServingError
 
-__all__ = ["Handler", "answering", "refuse"]
+__all__ = ["Handler", "answering"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -65,16 +64,6 @@ def answering(
         endpoint.metrics.answered(route, response.status_code, time.perf_counter() - started)
         return response
 
-    return answer
-
-
-async def refuse(request: Request, error: Exception) -> Response:
-    """Answer for what no route takes."""
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    answer = error_answer(EndpointError(f"{request.method} {path}: {error.detail}."), has_plain_errors(path))
-    answer.status_code = error.status_code
-    answer.headers.update(error.headers or {})
     return answer
 
 

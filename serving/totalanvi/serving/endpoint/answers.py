@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
-from totalanvi.serving.errors import AccessError, BusyError, NotReadyError, ServingError
+from totalanvi.serving.errors import AccessError, BusyError, EndpointError, NotReadyError, ServingError
 
-__all__ = ["JSON", "error_answer", "has_plain_errors"]
+__all__ = ["JSON", "error_answer", "has_plain_errors", "refuse"]
 
 JSON = "application/json"
 _INFERENCE = "/v2/"
@@ -46,3 +48,13 @@ def error_answer(error: ServingError, plain: bool = False) -> Response:
     return Response(
         json.dumps(body, ensure_ascii=False), status_code=error.http_status, headers=headers, media_type=JSON
     )
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer for what no route takes."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    answer = error_answer(EndpointError(f"{request.method} {path}: {error.detail}."), has_plain_errors(path))
+    answer.status_code = error.status_code
+    answer.headers.update(error.headers or {})
+    return answer

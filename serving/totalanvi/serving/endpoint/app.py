@@ -35,8 +35,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from totalanvi.serving.endpoint.answering import answering, refuse
-from totalanvi.serving.endpoint.answers import JSON
+from totalanvi.serving.endpoint.answering import answering
+from totalanvi.serving.endpoint.answers import JSON, refuse
 from totalanvi.serving.endpoint.bodies import is_compressed, require_type
 from totalanvi.serving.endpoint.draining import drain_before_end
 from totalanvi.serving.endpoint.files.keeping import Uploads, upload_routes

@@ -22,6 +22,7 @@ from totalanvi.serving.endpoint.access.paths import PathsInOneLine
 from totalanvi.serving.endpoint.access.settings import AccessSettings
 from totalanvi.serving.endpoint.no_second_deadline import leave_out_bentoml_deadline
 from totalanvi.serving.endpoint.page.routes import PAGE_PATHS
+from totalanvi.serving.endpoint.plain_refusals import RefusalsInJson
 from totalanvi.serving.endpoint.request_log import set_up_logging
 from totalanvi.serving.endpoint.settings import Settings
 from totalanvi.serving.endpoint.system_limits import allow_many_connections, keep_freed_memory
@@ -97,3 +98,4 @@ _service: Any = TotalanviService
 _service.add_asgi_middleware(SafeHeaders)
 _service.add_asgi_middleware(Access, settings=AccessSettings.from_environment(os.environ), pages=PAGE_PATHS)
 _service.add_asgi_middleware(PathsInOneLine)
+_service.add_asgi_middleware(RefusalsInJson)
