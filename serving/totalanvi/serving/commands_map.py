@@ -240,7 +240,7 @@ def map_query(
         client.forget_answers()
     for message in summary.messages:
         typer.echo(f"Warning: {message}", err=True)
-    for note in summary.alignment.notes:
+    for note in summary.notes:
         typer.echo(f"Note: {note}", err=True)
     for line in summary_lines(summary):
         typer.echo(line)

@@ -152,3 +152,22 @@ def test_info_of_nothing_is_one_clear_error(run: Run, tmp_path: Path) -> None:
     assert (code, printed) == (2, "")
     assert errors.startswith("Error: ")
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("job", [False, True])
+def test_counts_that_were_found_elsewhere_than_in_x_are_told(
+    run: Run, toy_folder: Path, tmp_path: Path, job: bool
+) -> None:
+    adata = toy_query(9)
+    adata.layers["counts"] = adata.X.copy()
+    query = write_anndata(adata, tmp_path / "plain.h5ad")
+    adata.X = np.log1p(adata.X)
+    layered = write_anndata(adata, tmp_path / "layered.h5ad")
+    words = ["--part-cells", 5] if job else []
+    said = "layered: " if job else ""
+    note = (
+        f"Note: {said}RNA counts were read from layer 'counts', where they were found; --layer names another place.\n"
+    )
+    assert run("map", toy_folder, layered, "-o", f"{tmp_path}/found/", *words)[2] == note
+    assert run("map", toy_folder, layered, "-o", f"{tmp_path}/named/", *words, "--layer", "counts")[2] == ""
+    assert run("map", toy_folder, query, "-o", f"{tmp_path}/plain/", *words)[2] == ""

@@ -21,7 +21,7 @@ from totalanvi.serving.jobs.opened import OpenQuery, open_listed
 from totalanvi.serving.jobs.outcome import QueryOutcome
 from totalanvi.serving.jobs.records import InputIdentity, JobRecord, PartRecord, QueryRecord, digest_of
 from totalanvi.serving.jobs.remote import shown
-from totalanvi.serving.mapping.beforehand import measured_doubtful, messages_before
+from totalanvi.serving.mapping.beforehand import counts_notes, measured_doubtful, messages_before
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.scorer import score_blocks
 from totalanvi.serving.outputs.output import Format, OutputPlan
@@ -228,7 +228,7 @@ class Worker:
             n_without_rna=source.n_without_rna,
             doubtful=measured_doubtful(self._reference, aligner, self._how.options),
             messages=messages_before(self._reference, source, aligner, self._how.options),
-            notes=list(aligner.report.notes),
+            notes=[*counts_notes(source, self._how.layer), *aligner.report.notes],
         )
 
     def _opened(self, name: str, query: Listed, identity: InputIdentity) -> OpenQuery:

@@ -17,7 +17,7 @@ from totalanvi.serving.outputs.provenance import provenance
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.queries.source import QuerySource
 
-__all__ = ["Preview", "aligner_for", "measured_doubtful", "messages_before", "preview", "provenance_of"]
+__all__ = ["Preview", "aligner_for", "counts_notes", "measured_doubtful", "messages_before", "preview", "provenance_of"]
 
 _TRIED_CELLS = 256
 """Cells whose counts are looked at: normalised values show in the first of them."""
@@ -117,3 +117,10 @@ def measured_doubtful(reference: Reference, aligner: Aligner, options: MapOption
 def provenance_of(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:
     """Say where a query's results come from; see `totalanvi.serving.outputs.provenance.provenance`."""
     return provenance(reference.info(), options, aligner.report, source.rna_place, source.protein_place)
+
+
+def counts_notes(source: QuerySource, layer: str | None) -> tuple[str, ...]:
+    """Tell where RNA counts were found when that is not X, and nobody named the place."""
+    if layer is not None or source.rna_place == "X":
+        return ()
+    return (f"RNA counts were read from {source.rna_place}, where they were found; --layer names another place.",)

@@ -17,7 +17,13 @@ from totalanvi.serving.alignment.feature_map import FeatureMap, read_feature_map
 from totalanvi.serving.errors import QueryError
 from totalanvi.serving.features import Reference, ShownReference
 from totalanvi.serving.mapped import MapOptions, MappedCells
-from totalanvi.serving.mapping.beforehand import aligner_for, measured_doubtful, messages_before, provenance_of
+from totalanvi.serving.mapping.beforehand import (
+    aligner_for,
+    counts_notes,
+    measured_doubtful,
+    messages_before,
+    provenance_of,
+)
 from totalanvi.serving.mapping.cell_counts import CellCounts
 from totalanvi.serving.mapping.progress import shown_progress
 from totalanvi.serving.mapping.scorer import DEFAULT_BATCH_SIZE, score_blocks
@@ -215,6 +221,7 @@ def map_file(
         labels=counts.labels(),
         alignment=aligner.report,
         messages=(*messages, *unknown, *left_out),
+        notes=(*counts_notes(source, layer), *aligner.report.notes),
         seconds=time.perf_counter() - start,
     )
 

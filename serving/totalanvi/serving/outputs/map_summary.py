@@ -33,6 +33,8 @@ class MapSummary:
         How the query's features were matched.
     messages
         What the user should know.
+    notes
+        What was done that the user may not expect.
     seconds
         Wall time, opening the reference aside.
     """
@@ -46,6 +48,7 @@ class MapSummary:
     labels: dict[str, int]
     alignment: AlignmentReport
     messages: tuple[str, ...]
+    notes: tuple[str, ...]
     seconds: float
 
 
