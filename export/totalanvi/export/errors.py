@@ -8,7 +8,7 @@ cannot be opened `totalanvi.serving.errors.BundleError`.
 ::
 
     ExportError
-    ├── SourceError     a checkpoint that cannot be served: no labels, no cells of its reference
+    ├── SourceError     no checkpoint, or one that cannot be served: no labels, no cells of its reference
     ├── TargetError     the output exists already, or is something else; a name that no store takes
     ├── GraphError      a graph does not have the inputs and outputs that serving expects
     ├── ParityError     a graph's output differs from what torch computes
@@ -38,7 +38,7 @@ class ExportError(ValueError):
 
 
 class SourceError(ExportError):
-    """A checkpoint that cannot be served."""
+    """A checkpoint that cannot be served, or cells or a bundle in the place of one."""
 
 
 class TargetError(ExportError):
