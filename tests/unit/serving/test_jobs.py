@@ -81,7 +81,11 @@ def test_a_folder_becomes_parts_that_are_what_each_query_gives_alone(
 def test_many_unknown_cells_are_told_of_a_query_as_they_are_of_it_alone(
     run: Run, reference: LocalReference, toy_folder: Path, tmp_path: Path
 ) -> None:
-    strange = write_anndata(toy_query(21)[:, :30].copy(), tmp_path / "strange.h5ad")
+    mixed = toy_query(21)
+    counts = mixed.X.toarray()
+    counts[::3] = 6  # The markers of all labels at once.
+    mixed.X = counts
+    strange = write_anndata(mixed, tmp_path / "strange.h5ad")
     alike = write_anndata(toy_query(10, 2), tmp_path / "alike.h5ad")
     (warning,) = (
         message

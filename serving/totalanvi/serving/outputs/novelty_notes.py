@@ -6,12 +6,15 @@ from totalanvi.pages.tables import percent, share
 
 __all__ = ["many_unknown_messages"]
 
-_MANY = 0.05
-"""Share of unknown cells that a reader is warned of, when it is several times what was asked for."""
+_TIMES_EXPECTED = 2
+"""How many times the expected share is many: calibrated on a sample, it is never quite the one that was asked for."""
+
+_CHANCE = 1e-5
+"""How seldom chance alone may find as many, so that hardly one of a thousand queries is warned of without a reason."""
 
 
 def many_unknown_messages(n_unknown: int, n_mapped: int, false_positive_rate: float) -> list[str]:
-    """Say so where there are many such cells.
+    """Say so where there are many such cells: more than were asked for, and than chance would find.
 
     Parameters
     ----------
@@ -24,9 +27,16 @@ def many_unknown_messages(n_unknown: int, n_mapped: int, false_positive_rate: fl
     --------
     >>> many_unknown_messages(2, 100, 0.01)
     []
+    >>> len(many_unknown_messages(42, 1_000, 0.01))
+    1
     """
     part = n_unknown / max(n_mapped, 1)
-    if part < max(_MANY, 3 * false_positive_rate):
+    if part < _TIMES_EXPECTED * false_positive_rate:
+        return []
+    from scipy.special import bdtrc
+
+    # How many cells of a query like the reference are unknown is binomial.
+    if bdtrc(n_unknown - 1, n_mapped, false_positive_rate) >= _CHANCE:
         return []
     return [
         f"{share(part)} of the cells are more novel than cells like the reference's, of which "
