@@ -24,6 +24,7 @@ from totalanvi.serving.mapping.local import LocalReference
 from totalanvi.serving.mapping.mapping import map_file
 from totalanvi.serving.outputs.annotate import OBS_COLUMNS, OBSM_KEYS, UNS_KEY
 from totalanvi.serving.outputs.output import OutputPlan
+from totalanvi.serving.outputs.result_table import CELLS_KEY
 from totalanvi.serving.outputs.writers import open_writer
 
 
@@ -164,6 +165,12 @@ def test_a_folder_gets_one_part_per_block_all_of_one_schema(
     expected = reference.map(query, samples=1).uns[UNS_KEY]
     assert uns["protein_reliability"]["protein"] == TOY.proteins
     assert uns["protein_reliability"]["pearson"] == list(expected["protein_reliability"]["pearson"])
+    cells = [
+        json.loads(pq.read_metadata(file).metadata[CELLS_KEY.encode()])
+        for file in sorted((tmp_path / "parts").iterdir())
+    ]
+    assert cells == [{"mapped": n_cells, "with_proteins": n_cells} for n_cells in (9, 9, 5)]
+    assert expected.pop("cells") == {"mapped": 23, "with_proteins": 23}
     assert as_json(uns) == as_json(expected)
 
 

@@ -197,7 +197,7 @@ class Worker:
                 ) as blocks,
             ):
                 for block in blocks:
-                    writer.write(block.cell_ids, block.mapped)
+                    writer.write(block.cell_ids, block.mapped, block.n_with_proteins)
                     counts.add(block)
             made = hash_file(plan.path)
             part = PartRecord(

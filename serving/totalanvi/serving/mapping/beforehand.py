@@ -111,7 +111,7 @@ def messages_before(reference: Reference, source: QuerySource, aligner: Aligner,
 def measured_doubtful(reference: Reference, aligner: Aligner, options: MapOptions) -> list[str]:
     """Return those of a query's proteins that RNA alone cannot predict; none where none are imputed."""
     missing = aligner.report.proteins.missing_names
-    return [name for name in doubtful_proteins(reference.info()) if name not in missing] if options.impute else []
+    return doubtful_proteins(reference.info(), missing) if options.impute else []
 
 
 def provenance_of(reference: Reference, source: QuerySource, aligner: Aligner, options: MapOptions) -> dict[str, Any]:

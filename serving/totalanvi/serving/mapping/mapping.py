@@ -36,6 +36,7 @@ from totalanvi.serving.outputs.object_copies import copy_object
 from totalanvi.serving.outputs.output import plan_output, plan_report, staged
 from totalanvi.serving.outputs.provenance import write_report
 from totalanvi.serving.outputs.writers import open_writer
+from totalanvi.serving.outputs.written_cells import WrittenCells
 from totalanvi.serving.queries.readers import QueryData, is_mudata, open_query, read_object
 from totalanvi.serving.report.of_mapping import tally_for, write_query_page
 from totalanvi.serving.report.tally import CellResults
@@ -112,7 +113,8 @@ def map_object(
         for message in (*few, *many_unknown_messages(counts.n_unknown, n_mapped, options.false_positive_rate)):
             warnings.warn(message, UserWarning, stacklevel=3)
         mapped = MappedCells.concatenate(blocks)
-        uns = provenance_of(reference, source, aligner, options)
+        cells = WrittenCells(n_mapped, counts.n_with_proteins)
+        uns = provenance_of(reference, source, aligner, options) | {"cells": cells.as_dict()}
         annotated = copy_object(query)
         targets = [annotated.mod[source.rna_modality], annotated] if is_mudata(annotated) else [annotated]
         for target in targets:
@@ -192,7 +194,7 @@ def map_file(
             closing(score_blocks(reference, source, aligner, options, batch_size)) as blocks,
         ):
             for block in blocks:
-                writer.write(block.cell_ids, block.mapped)
+                writer.write(block.cell_ids, block.mapped, block.n_with_proteins)
                 counts.add(block)
                 if tally is not None:
                     tally.add(CellResults.of(block.mapped))

@@ -24,6 +24,7 @@ from totalanvi.serving.outputs.copies import copy_ahead, copy_query, is_copied_w
 from totalanvi.serving.outputs.label_names import label_sets
 from totalanvi.serving.outputs.output import OutputPlan
 from totalanvi.serving.outputs.result_spool import ResultSpool
+from totalanvi.serving.outputs.written_cells import WrittenCells
 from totalanvi.serving.queries.readers import reading_query
 from totalanvi.serving.queries.stored_frames import stored_names
 
@@ -82,16 +83,18 @@ class AnnotatedCopy:
         self._features = features
         self._uns = uns
         self._spool = spool
+        self._written = WrittenCells()
         self._cell_ids: list[pd.Index] = []
         self._set_codes: list[npt.NDArray[np.int32]] = []
         self._sets: dict[str, int] = {}
 
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
+    def write(self, cell_ids: pd.Index, mapped: MappedCells, n_with_proteins: int) -> None:
         """Take a block of cells (cells,), and copy some of the query meanwhile."""
         if self._is_copied_whole:
             copy_ahead(self._query, self._path)
         self._cell_ids.append(cell_ids)
         self._spool.append(mapped)
+        self._written.add(mapped, n_with_proteins)
         codes, names = label_sets(mapped, self._features)
         # One more for -1, which is the last.
         known = [*(self._sets.setdefault(name, len(self._sets)) for name in names), -1]
@@ -138,7 +141,7 @@ class AnnotatedCopy:
                 self._write_array(group["obsm"], key, array, positions)
             else:
                 self._write_frame(group, key, array, names, positions)
-        write_elem(group["uns"], UNS_KEY, self._uns)
+        write_elem(group["uns"], UNS_KEY, self._uns | {"cells": self._written.as_dict()})
 
     def _write_array(self, obsm: h5py.Group, key: str, array: str, positions: Positions) -> None:
         from anndata.io import write_elem

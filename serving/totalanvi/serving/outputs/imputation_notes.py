@@ -56,10 +56,10 @@ def imputation_messages(info: ReferenceInfo, options: MapOptions, imputed: Colle
     return messages
 
 
-def doubtful_proteins(info: ReferenceInfo) -> list[str]:
-    """Return the proteins that RNA alone cannot predict."""
+def doubtful_proteins(info: ReferenceInfo, missing: Collection[str] = ()) -> list[str]:
+    """Return the proteins that RNA alone cannot predict, but for those that a query lacks (`missing`)."""
     rows = zip(info.proteins, info.protein_reliability, strict=True)
-    return [name for name, row in rows if not row.reliable]
+    return [name for name, row in rows if not row.reliable and name not in missing]
 
 
 def few_proteins_messages(doubtful: Sequence[str], n_with_proteins: int, n_mapped: int) -> list[str]:

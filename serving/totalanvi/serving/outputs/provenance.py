@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from totalanvi.serving.alignment.report import AlignmentReport, FeatureMatch, as_columns
 from totalanvi.serving.bundles.info import ReferenceInfo
 from totalanvi.serving.mapped import MapOptions
-from totalanvi.serving.outputs.imputation_notes import reliability_table
+from totalanvi.serving.outputs.imputation_notes import doubtful_proteins, imputation_messages, reliability_table
 from totalanvi.serving.version import software_version
 
 __all__ = ["provenance", "write_report"]
@@ -51,6 +52,7 @@ def provenance(
         described["reference"]["precision"] = reference.precision.precision
     if options.impute:
         described["protein_reliability"] = reliability_table(reference)
+        described["imputation"] = _imputation(reference, options, alignment.proteins.missing_names)
     return described
 
 
@@ -74,6 +76,8 @@ def write_report(path: Path, uns: dict[str, Any], alignment: AlignmentReport, ce
     }
     if (table := said.get("protein_reliability")) is not None:
         said["protein_reliability"] = _rows(table)
+    if (imputation := said.get("imputation")) is not None:
+        said["imputation"] = {key: names.tolist() for key, names in imputation.items()}
     path.write_text(json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -81,6 +85,18 @@ def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
     """Turn columns into rows for JSON, which knows no NaN."""
     frame = pd.DataFrame(table, dtype=object).replace(np.nan, None)
     return [dict(zip(table, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+def _imputation(reference: ReferenceInfo, options: MapOptions, missing: Sequence[str]) -> dict[str, Any]:
+    """Keep what imputation warns of.
+
+    Of cells that lack the query's proteins nothing is known before all are mapped: ``doubtful`` names those of its
+    proteins that matter then, and an output keeps the number of its cells beside (``cells``).
+    """
+    return {
+        "warnings": np.array(imputation_messages(reference, options, missing), dtype=object),
+        "doubtful": np.array(doubtful_proteins(reference, missing), dtype=object),
+    }
 
 
 def _feature_match(match: FeatureMatch) -> dict[str, Any]:

@@ -24,10 +24,13 @@ from totalanvi.serving.outputs.label_names import certain_names, label_names, la
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MAP_COLUMNS", "NAME_COLUMNS", "result_table"]
+__all__ = ["CELLS_KEY", "MAP_COLUMNS", "NAME_COLUMNS", "result_table"]
 
 MAP_COLUMNS = ("map:x", "map:y")
 """Place on the reference's 2-D map."""
+
+CELLS_KEY = "totalanvi_cells"
+"""Metadata of a file of tables: its cells, as `totalanvi.serving.outputs.written_cells.WrittenCells` counts them."""
 
 NAME_COLUMNS = [LABEL, GUESS, CERTAIN, LABEL_SET]
 """Columns in which few values come again and again; in no other is a dictionary of them worth the time or the room."""

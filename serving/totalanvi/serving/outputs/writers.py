@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from totalanvi.serving.mapped import MappedCells
 from totalanvi.serving.outputs.annotated_copy import AnnotatedCopy
 from totalanvi.serving.outputs.output import OutputPlan, staged
 from totalanvi.serving.outputs.result_spool import ResultSpool
-from totalanvi.serving.outputs.result_table import NAME_COLUMNS, result_table
+from totalanvi.serving.outputs.result_table import CELLS_KEY, NAME_COLUMNS, result_table
+from totalanvi.serving.outputs.written_cells import WrittenCells
 
 __all__ = ["Writer", "open_writer"]
 
@@ -23,8 +25,11 @@ __all__ = ["Writer", "open_writer"]
 class Writer(Protocol):
     """Takes mapped cells, block by block, in the query's order."""
 
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
-        """Take a block of cells (cells,); those that could not be mapped have missing values."""
+    def write(self, cell_ids: pd.Index, mapped: MappedCells, n_with_proteins: int) -> None:
+        """Take a block of cells (cells,); those that could not be mapped have missing values.
+
+        Of those that could, `n_with_proteins` have proteins that were measured.
+        """
 
     def finish(self) -> None:
         """Complete what was written."""
@@ -92,9 +97,9 @@ class _Guarded:
         self._writer = writer
         self._path = path
 
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
+    def write(self, cell_ids: pd.Index, mapped: MappedCells, n_with_proteins: int) -> None:
         with self._writing():
-            self._writer.write(cell_ids, mapped)
+            self._writer.write(cell_ids, mapped, n_with_proteins)
 
     def finish(self) -> None:
         with self._writing():
@@ -118,17 +123,21 @@ class _ParquetFile:
         self._path = path
         self._features = features
         self._uns = uns
+        self._written = WrittenCells()
         self._file: Any = None
 
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
+    def write(self, cell_ids: pd.Index, mapped: MappedCells, n_with_proteins: int) -> None:
         import pyarrow.parquet as pq
 
         table = result_table(cell_ids, mapped, self._features, self._uns)
         if self._file is None:
             self._file = pq.ParquetWriter(self._path, table.schema, use_dictionary=NAME_COLUMNS)
         self._file.write_table(table)
+        self._written.add(mapped, n_with_proteins)
 
     def finish(self) -> None:
+        # The schema with its metadata came before the cells; what was counted of them stands at the end of the file.
+        self._file.add_key_value_metadata({CELLS_KEY: json.dumps(self._written.as_dict())})
         self._file.close()
 
 
@@ -142,11 +151,10 @@ class _ParquetFolder:
         self._parts = 0
         path.mkdir()
 
-    def write(self, cell_ids: pd.Index, mapped: MappedCells) -> None:
-        import pyarrow.parquet as pq
-
-        table = result_table(cell_ids, mapped, self._features, self._uns)
-        pq.write_table(table, self._path / f"part-{self._parts:05d}.parquet", use_dictionary=NAME_COLUMNS)
+    def write(self, cell_ids: pd.Index, mapped: MappedCells, n_with_proteins: int) -> None:
+        part = _ParquetFile(self._path / f"part-{self._parts:05d}.parquet", self._features, self._uns)
+        part.write(cell_ids, mapped, n_with_proteins)
+        part.finish()
         self._parts += 1
 
     def finish(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from totalanvi.formats.stores import content_of, open_hdf5
 from totalanvi.serving.errors import QueryError
-from totalanvi.serving.outputs.imputation_notes import doubtful_message
+from totalanvi.serving.outputs.imputation_notes import doubtful_message, few_proteins_messages
 from totalanvi.serving.outputs.unmapped_note import without_rna_messages
 from totalanvi.serving.queries.readers import reading_query
 from totalanvi.serving.report.annotated_hdf5 import hdf5_results
@@ -42,7 +42,7 @@ def read_report(output: Path) -> QueryReport:
     messages = [
         *record.alignment.warnings,
         *without_rna_messages(tally.n_unmapped, tally.n_cells),
-        *_doubtful(record),
+        *_imputed(record),
     ]
     return QueryReport(output.name, record, stored.labels, stored.proteins, tally, messages)
 
@@ -66,8 +66,17 @@ def _opened(output: Path) -> Iterator[StoredResults]:
                 yield hdf5_results(file, output)
 
 
+def _imputed(record: MappingRecord) -> list[str]:
+    """Say what mapping said of imputed proteins."""
+    if record.imputation is None:
+        return _doubtful(record)
+    cells = record.cells
+    few = [] if cells is None else few_proteins_messages(record.imputation.doubtful, cells.with_proteins, cells.mapped)
+    return [*record.imputation.warnings, *few]
+
+
 def _doubtful(record: MappingRecord) -> list[str]:
-    """Say which proteins were imputed badly; of a long list of missing ones, only the first are known."""
+    """Say of an older output which proteins were imputed badly; of a long list of missing ones, it has the first."""
     if record.protein_reliability is None:
         return []
     missing = record.alignment.proteins.missing_names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from totalanvi.serving.outputs.annotate import CONFIDENCE, LABEL, NOVELTY, UNS_KEY
-from totalanvi.serving.outputs.result_table import MAP_COLUMNS
+from totalanvi.serving.outputs.result_table import CELLS_KEY, MAP_COLUMNS
 from totalanvi.serving.report.stored_results import WINDOW, StoredResults, label_codes, not_mapped
 from totalanvi.serving.report.tally import CellResults
 
@@ -52,7 +53,23 @@ def parquet_results(paths: Sequence[Path]) -> StoredResults:
                 for batch in table.iter_batches(WINDOW, columns=columns):
                     yield _results(batch, labels, proteins, with_map)
 
-    return StoredResults(json.loads(written), labels, proteins, blocks)
+    uns = json.loads(written)
+    if (cells := _cells(paths)) is not None:
+        uns["cells"] = cells
+    return StoredResults(uns, labels, proteins, blocks)
+
+
+def _cells(paths: Sequence[Path]) -> dict[str, int] | None:
+    """Add up what tables say of their cells; None where not all do, as those of older versions."""
+    import pyarrow.parquet as pq
+
+    total: Counter[str] = Counter()
+    for path in paths:
+        said = (pq.read_metadata(path).metadata or {}).get(CELLS_KEY.encode())
+        if said is None:
+            return None
+        total.update(json.loads(said))
+    return dict(total)
 
 
 def _results(batch: Any, labels: list[str], proteins: list[str], with_map: bool) -> CellResults:

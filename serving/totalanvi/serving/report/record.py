@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError, model_validator
 
 from totalanvi.serving.bundles.confidence_figures import ProteinReliability
 from totalanvi.serving.errors import QueryError
@@ -102,6 +102,21 @@ class ReliabilityRecord(_Record):
         return [name for name, known in self.by_protein.items() if not known.reliable]
 
 
+class ImputationRecord(_Record):
+    """What imputation warns of."""
+
+    warnings: list[str]
+    doubtful: list[str]
+    """Proteins of the query that RNA cannot predict: to be told of where some of its cells lack them."""
+
+
+class CellsRecord(_Record):
+    """How many cells were mapped, and how many of these with proteins that were measured."""
+
+    mapped: NonNegativeInt
+    with_proteins: NonNegativeInt
+
+
 class MappingRecord(_Record):
     """What `totalanvi.serving.outputs.provenance.provenance` says, out of a file or out of memory."""
 
@@ -111,6 +126,9 @@ class MappingRecord(_Record):
     alignment: AlignmentRecord
     totalanvi: str
     protein_reliability: ReliabilityRecord | None = None
+    imputation: ImputationRecord | None = None
+    """None where nothing was imputed, and in outputs of older versions, as `cells`."""
+    cells: CellsRecord | None = None
 
     @classmethod
     def of(cls, uns: Mapping[str, Any], source: str) -> MappingRecord:
