@@ -22,9 +22,9 @@ _NARROW, _WIDE = 4, 8
 """Registers of a strip of columns. Columns are padded to whole narrow ones; as many as fit are wide ones, which read
 rows with fewer interruptions."""
 
-_TILE_BYTES = 3 << 18
+_TILE_BYTES = 1 << 19
 """Of weights whose rows all cells of a block read before the next ones are looked at: they stay in the second-level
-cache. Half or twice as many were slower by a twentieth."""
+cache, of which they need not be all. Half as many again were slower by a thirtieth."""
 
 _MOST_TERMS = 64
 """That are added up in single precision: a cell has fewer of them in a tile, unless most of its genes have counts."""
