@@ -7,6 +7,7 @@ has the only engine, and asked for through the pipe that standard input and outp
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -117,7 +118,8 @@ def _described(error: BaseException) -> dict[str, str]:
     if isinstance(error, ServingError):
         # The name that the file has here says nothing to whoever sent it.
         return {"name": type(error).__name__, "message": str(error).replace(repr(QUERY), "the file that was sent")}
-    if isinstance(error, MemoryError):
+    # The system's own word for it, where a call rather than Python asks: a folder that is listed for an import.
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return {
             "name": "TooLargeError",
             "message": "Expected a file that can be mapped within the memory of one, found that it takes more; send "
