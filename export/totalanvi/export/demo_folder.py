@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from totalanvi.export.errors import TargetError
-from totalanvi.formats.places import obstacle
+from totalanvi.formats.places import no_folder, obstacle
 
 __all__ = ["PRODUCTS", "require_replaceable"]
 
@@ -33,9 +33,8 @@ def require_replaceable(folder: Path, overwrite: bool) -> None:
         if found := obstacle(folder):
             raise TargetError(f"Expected a folder in which to make {folder}, found {found}; choose another.")
         return
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "a link that leads nowhere"
-        raise TargetError(f"Expected a folder for the demo at {folder}, found {what}; choose another.")
+    if found := no_folder(folder):
+        raise TargetError(f"Expected a folder for the demo at {folder}, found {found}; choose another.")
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in PRODUCTS)
     if foreign:
         raise TargetError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["obstacle"]
+__all__ = ["no_folder", "obstacle"]
 
 _TEMPORARY_BYTES = 10
 """By which the name is longer under which something is written at first."""
@@ -38,3 +38,16 @@ def obstacle(path: Path) -> str | None:
     if any(len(os.fsencode(name)) > longest for name in path.absolute().relative_to(above).parts):
         return f"a name of more than {longest} bytes"
     return None
+
+
+def no_folder(path: Path) -> str | None:
+    """Say what is there that is no folder; None if it is one.
+
+    Parameters
+    ----------
+    path
+        Where something is, and be it a link.
+    """
+    if path.is_dir():
+        return None
+    return "a file" if path.exists() else "a link that leads nowhere"

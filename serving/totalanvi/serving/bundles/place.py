@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from totalanvi.formats.places import obstacle
+from totalanvi.formats.places import no_folder, obstacle
 from totalanvi.serving.bundles.bundle import bundle_files
 from totalanvi.serving.bundles.graphs import DEVICE_GRAPHS, label_graphs
 from totalanvi.serving.bundles.manifest import CARD_FILE, MANIFEST_FILE, REPORT_FILE
@@ -41,9 +41,8 @@ def require_place(target: Path, overwrite: bool) -> None:
         if found := obstacle(target):
             raise OutputError(f"{target}: expected a place where a folder can be made, found {found}; choose another.")
         return
-    if not target.is_dir():
-        what = "a file" if target.exists() else "a link that leads nowhere"
-        raise OutputError(f"{target}: expected the name of a folder to make, found {what}; choose another.")
+    if found := no_folder(target):
+        raise OutputError(f"{target}: expected the name of a folder to make, found {found}; choose another.")
     if foreign := sorted({entry.name for entry in target.iterdir()} - _OURS):
         raise OutputError(
             f"{target}: expected a folder that does not exist, or holds a bundle alone, found {foreign[0]!r} in it, "

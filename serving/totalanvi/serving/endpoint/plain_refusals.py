@@ -52,8 +52,10 @@ class RefusalsInJson:
 
 
 def _plain_refusal(start: Message) -> HTTPException | None:
+    if start["status"] not in _REFUSED:
+        return None
     headers = Headers(raw=start.get("headers", []))
-    if start["status"] not in _REFUSED or not headers.get("content-type", "").startswith(_PLAIN):
+    if not headers.get("content-type", "").startswith(_PLAIN):
         return None
     allowed = {name: value for name, value in headers.items() if name == "allow"}
     return HTTPException(start["status"], headers=allowed)

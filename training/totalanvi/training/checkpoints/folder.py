@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from totalanvi.formats.places import obstacle
+from totalanvi.formats.places import no_folder, obstacle
 from totalanvi.training.checks import require_texts
 from totalanvi.training.errors import ArgumentError, CheckpointError
 
@@ -119,8 +119,8 @@ def require_writable(folder: Path, overwrite: bool, prefix: str = "", others: It
             f"Expected a folder that does not exist yet, found {folder}; choose another, or overwrite it "
             "(overwrite=True; on the command line --overwrite)."
         )
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: expected a folder, found a file, which would be lost; choose another name.")
+    if found := no_folder(folder):
+        raise CheckpointError(f"{folder}: expected a folder, found {found}, which would be lost; choose another name.")
     if not os.access(folder, os.W_OK):
         raise CheckpointError(f"Expected a folder that may be written, found that {folder} may not; choose another.")
     ours = own_files(folder, prefix)
